@@ -1,0 +1,49 @@
+# CoDA Edge. `make demo` and `make test` do all their own set-up.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Numeric libraries otherwise start one thread a core in each of the demo's many processes.
+export OMP_NUM_THREADS ?= 2
+export OPENBLAS_NUM_THREADS ?= 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Arguments for the program: make demo ARGS="--data ml-100k --devices 4"
+ARGS ?=
+
+.PHONY: help setup demo test lint format bench report evaluate clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make the virtual environment; install Mosquitto where it is missing
+	@scripts/require-mosquitto.sh
+
+$(READY): pyproject.toml scripts/make-venv.sh
+	@PYTHON="$(PYTHON)" scripts/make-venv.sh $(VENV)
+	@touch $@
+
+demo: setup ## Run a whole round: Mosquitto with TLS, one cloud process, eight device processes
+	@$(BIN)/coda demo $(ARGS)
+
+test: setup ## Run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## Check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: setup ## Rewrite the code in the house's format
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: setup ## Run the benchmarks: ratios against named alternatives
+	@$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-only --benchmark-columns=min,median,max,rounds $(ARGS)
+
+evaluate: setup ## Does it pay? Cloud, local-only and CoDA over many users
+	@$(BIN)/coda evaluate run $(ARGS)
+
+report: setup ## Write report.html again for the newest run
+	@$(BIN)/coda report $(ARGS)
+
+clean: ## Remove the virtual environment, caches and runs
+	rm -rf $(VENV) runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The sub-commands, one module each; a command imports what it needs only when it runs."""

@@ -1,0 +1,35 @@
+"""How commands speak: results on standard output (a person's or JSON), everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+console = Console(stderr=True, highlight=False)
+results = Console(highlight=False)
+
+
+def print_json(values: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_event(event: dict[str, Any]) -> None:
+    """One JSON object on a line of its own, for a parent process that reads along."""
+    sys.stdout.write(json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Progress bars on standard error; silent where that is not a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield bars

@@ -1,0 +1,237 @@
+"""The messages, one class each, and the kind that each travels under.
+
+A device says (``up``): Presence, Hello, Query, Pull, Contribution, Report.
+The cloud says (``down``): Task, Match, Chunk, Accepted, Refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import MalformedMessageError, OversizeError
+from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, MAX_PROFILE_BYTES, Direction
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _check_sha256(text: str, what: str) -> None:
+    if not _SHA256.fullmatch(text):
+        raise MalformedMessageError(f"{what}: a SHA-256 in 64 lower-case hexadecimal digits, got {text[:80]!r}")
+
+
+@dataclass(frozen=True)
+class BlobRef:
+    """A blob by its content: what to ask for, and how to know it has arrived whole."""
+
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.sha256, "blob")
+        if self.size_bytes < 1:
+            raise MalformedMessageError(f"blob {self.sha256[:12]}: size must be positive, got {self.size_bytes}")
+        if self.size_bytes > MAX_BLOB_BYTES:
+            raise OversizeError(f"blob {self.sha256[:12]}", self.size_bytes, MAX_BLOB_BYTES)
+
+
+class Message:
+    """Base of all messages; a subclass is a frozen dataclass and states its kind and direction."""
+
+    kind: ClassVar[str]
+    direction: ClassVar[Direction]
+
+
+@dataclass(frozen=True)
+class Presence(Message):
+    """Retained; the last will says ``online=False``."""
+
+    online: bool
+    kind: ClassVar[str] = "presence"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """What a device is and holds. ``models`` are the SHA-256 digests of the model files on its disk."""
+
+    software: str
+    runtime: str
+    board: str
+    models: tuple[str, ...]
+    kind: ClassVar[str] = "hello"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Query(Message):
+    """A matching query: a profile of the device's samples, never the samples.
+
+    Attributes:
+        query_id: The device's name for it; a repeated query is answered alike.
+        task_version: The task it belongs to.
+        model_sha256: The recommender whose `embed` signature made the centroids.
+        dimensions: d, the width of a centroid.
+        centroids: float16, little-endian, [k, d] row by row.
+        weights: Share of the device's samples near each centroid, [k], summing to 1.
+        max_samples: At most so many matched samples.
+        max_bytes: At most so many encoded bytes.
+    """
+
+    query_id: str
+    task_version: int
+    model_sha256: str
+    dimensions: int
+    centroids: bytes
+    weights: tuple[float, ...]
+    max_samples: int
+    max_bytes: int
+    kind: ClassVar[str] = "query"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.model_sha256, "query: model")
+        if len(self.centroids) > MAX_PROFILE_BYTES:
+            raise OversizeError("query: profile", len(self.centroids), MAX_PROFILE_BYTES)
+        if self.dimensions < 1 or len(self.centroids) != 2 * self.dimensions * len(self.weights) or not self.weights:
+            raise MalformedMessageError(
+                f"query: {len(self.weights)} weights and {len(self.centroids)} bytes do not make "
+                f"centroids of {self.dimensions} dimensions"
+            )
+        if not np.isfinite(self.profile()).all() or not np.isfinite(self.weights).all() or min(self.weights) < 0:
+            raise MalformedMessageError("query: centroids and weights must be finite, weights not negative")
+        if self.max_samples < 1 or self.max_bytes < 1:
+            raise MalformedMessageError("query: max_samples and max_bytes must be positive")
+
+    def profile(self) -> NDArray[np.float32]:
+        """The centroids as float32 [k, d]."""
+        return np.frombuffer(self.centroids, "<f2").reshape(-1, self.dimensions).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Pull(Message):
+    """Ask for chunks of a blob, by index."""
+
+    blob: str
+    chunks: tuple[int, ...]
+    kind: ClassVar[str] = "pull"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.blob, "pull: blob")
+        if not 1 <= len(self.chunks) <= 64 or min(self.chunks) < 0 or max(self.chunks) > MAX_BLOB_BYTES // CHUNK_BYTES:
+            raise MalformedMessageError("pull: 1 to 64 chunk indices within the largest blob")
+
+
+@dataclass(frozen=True)
+class Contribution(Message):
+    """Samples that a device gives to the pool (opt-in), encoded by `protocol.batch_codec`."""
+
+    samples: bytes
+    kind: ClassVar[str] = "contribution"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Report(Message):
+    """What a round did and cost: a RoundRecord of `profiling.record` as plain values."""
+
+    round_id: str
+    task_version: int
+    record: dict[str, Any]
+    kind: ClassVar[str] = "report"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Task(Message):
+    """What a device is asked to do; retained, so a device that wakes up finds it.
+
+    Attributes:
+        version: Rises with every change; a device does a version once.
+        features: The feature schema, as `FeatureSchema.to_dict` gives it.
+        recipe: Hyper-parameters, as `Recipe.to_dict` gives them.
+        recommender: h0's file.
+        classifier: The sample classifier's file.
+    """
+
+    version: int
+    features: dict[str, Any]
+    recipe: dict[str, Any]
+    recommender: BlobRef
+    classifier: BlobRef
+    kind: ClassVar[str] = "task"
+    direction: ClassVar[Direction] = "down"
+
+
+@dataclass(frozen=True)
+class Match(Message):
+    """The answer to a query: where the matched samples are. ``samples`` is None where there are none."""
+
+    query_id: str
+    count: int
+    samples: BlobRef | None
+    kind: ClassVar[str] = "match"
+    direction: ClassVar[Direction] = "down"
+
+
+@dataclass(frozen=True)
+class Chunk(Message):
+    """One chunk of a blob and its CRC-32."""
+
+    blob: str
+    index: int
+    crc32: int
+    data: bytes
+    kind: ClassVar[str] = "chunk"
+    direction: ClassVar[Direction] = "down"
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.blob, "chunk: blob")
+        if len(self.data) > CHUNK_BYTES:
+            raise OversizeError("chunk", len(self.data), CHUNK_BYTES)
+
+
+@dataclass(frozen=True)
+class Accepted(Message):
+    """The message named is on the cloud's disk."""
+
+    message_id: str
+    kind: ClassVar[str] = "accepted"
+    direction: ClassVar[Direction] = "down"
+
+
+class RefusalCode(str, Enum):
+    """Why the cloud did not do what was asked."""
+
+    SCHEMA = "schema"  # another schema version, or other features
+    MALFORMED = "malformed"
+    OVERSIZE = "oversize"
+    UNKNOWN_BLOB = "unknown-blob"
+    UNKNOWN_MODEL = "unknown-model"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class Refusal(Message):
+    """The message named was not acted on. ``detail`` is for the operator and holds no internals."""
+
+    message_id: str
+    code: str
+    detail: str
+    kind: ClassVar[str] = "refusal"
+    direction: ClassVar[Direction] = "down"
+
+
+MESSAGES: dict[tuple[Direction, str], type[Message]] = {
+    (message.direction, message.kind): message
+    for message in (
+        Presence, Hello, Query, Pull, Contribution, Report,
+        Task, Match, Chunk, Accepted, Refusal,
+    )
+}  # fmt: skip

@@ -1,0 +1,85 @@
+"""The computation flow: what a device is asked to do in a round. The one home of every hyper-parameter's default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from protocol.errors import MalformedMessageError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyper-parameters of one round.
+
+    Attributes:
+        min_local_samples: With fewer, the device serves h0 and says why.
+        holdout_share: Latest share of the local samples that only the gate sees.
+        match_samples: Samples asked of the cloud (K).
+        match_bytes: Bound on the encoded matched samples.
+        profile_centroids: Centroids in the matching query.
+        classifier_steps: Gradient steps of the sample classifier, each fold.
+        classifier_learning_rate: Its step size.
+        classifier_folds: Cross-fitting: a matched sample is scored by a classifier that did not train on it.
+        keep_rule: ``soft`` weighs each matched sample, ``hard`` keeps those above the device's own threshold.
+        keep_weight_clip: Upper bound of a soft keep weight g / (1 - g).
+        steps: Gradient steps of the fine-tuning, whatever the arm.
+        learning_rate: Step size of the fine-tuning (SGD).
+        proximal: Pull toward h0's weights (L2-SP).
+        local_share: Share of each fine-tuning batch drawn from local samples; the rest is drawn from kept ones.
+        gate_min_gain: Hold-out log-loss must fall by at least this for the personal model to be served.
+        seed: Seeds every random choice of the round.
+    """
+
+    min_local_samples: int = 20
+    holdout_share: float = 0.2
+    match_samples: int = 2000
+    match_bytes: int = 512 << 10
+    profile_centroids: int = 8
+    classifier_steps: int = 200
+    classifier_learning_rate: float = 0.1
+    classifier_folds: int = 2
+    keep_rule: str = "soft"
+    keep_weight_clip: float = 3.0
+    steps: int = 400
+    learning_rate: float = 0.05
+    proximal: float = 0.0
+    local_share: float = 0.3
+    gate_min_gain: float = 0.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("holdout_share", "local_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise MalformedMessageError(f"recipe: {name} must lie between 0 and 1, got {getattr(self, name)}")
+        for name in ("min_local_samples", "match_samples", "match_bytes", "profile_centroids", "steps"):
+            if getattr(self, name) < 1:
+                raise MalformedMessageError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
+        if self.keep_rule not in ("soft", "hard"):
+            raise MalformedMessageError(f"recipe: keep_rule must be soft or hard, got {self.keep_rule!r}")
+        if self.classifier_folds < 2:
+            raise MalformedMessageError(f"recipe: classifier_folds must be at least 2, got {self.classifier_folds}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for messages and files."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Inverse of `to_dict`; a field that is absent takes its default.
+
+        Raises:
+            MalformedMessageError: If a field is unknown, of another type, or out of bounds.
+        """
+        types = {f.name: type(f.default) for f in fields(cls)}
+        unknown = sorted(set(values) - set(types))
+        if unknown:
+            raise MalformedMessageError(f"recipe: unknown fields {unknown}")
+        checked: dict[str, Any] = {}
+        for name, value in values.items():
+            wanted = types[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+                raise MalformedMessageError(f"recipe: {name} must be {wanted.__name__}, got {value!r}")
+            checked[name] = wanted(value)
+        return cls(**checked)
