@@ -1,0 +1,1 @@
+"""What a round costs: windows over its phases, records of them, and reports for people."""
