@@ -1,9 +1,12 @@
 """What can go wrong with a message, drawn as a tree.
 
+::
+
     ProtocolError
     ├── SchemaMismatchError      the peer speaks another version, or samples have other features
     ├── MalformedMessageError    not a message: bad msgpack, missing or mistyped fields, a bad topic
     ├── OversizeError            larger than a stated bound, compressed or decompressed
+    ├── UnsupportedCodecError    well formed, but compressed by a codec that this machine lacks
     └── IntegrityError           a checksum or digest does not match
 """
 
@@ -34,6 +37,10 @@ class OversizeError(ProtocolError):
         super().__init__(f"{what}: {size_bytes} bytes exceed the limit of {limit_bytes} bytes")
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class UnsupportedCodecError(ProtocolError):
+    """The bytes are compressed by a codec that is not installed here."""
 
 
 class IntegrityError(ProtocolError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, get_type_hints
 
 from protocol.errors import MalformedMessageError
 
@@ -50,6 +51,9 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise MalformedMessageError(f"recipe: {name} must be finite, got {value}")
         for name in ("holdout_share", "local_share"):
             if not 0 < getattr(self, name) < 1:
                 raise MalformedMessageError(f"recipe: {name} must lie between 0 and 1, got {getattr(self, name)}")
@@ -72,7 +76,7 @@ class Recipe:
         Raises:
             MalformedMessageError: If a field is unknown, of another type, or out of bounds.
         """
-        types = {f.name: type(f.default) for f in fields(cls)}
+        types = get_type_hints(cls)
         unknown = sorted(set(values) - set(types))
         if unknown:
             raise MalformedMessageError(f"recipe: unknown fields {unknown}")

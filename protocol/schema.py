@@ -13,6 +13,8 @@ from protocol.errors import MalformedMessageError
 
 MAX_FEATURES = 64
 MAX_FEATURE_LENGTH = 1024
+MAX_VOCABULARY = 1 << 31  # ids are int32
+RESERVED_NAMES = frozenset({"label", "time_s", "weight", "learning_rate", "proximal"})  # beside features in a signature
 
 
 class FeatureKind(str, Enum):
@@ -43,17 +45,21 @@ class Feature:
     table: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier():
-            raise MalformedMessageError(f"feature name {self.name!r}: must be an identifier")
-        if not 1 <= self.length <= MAX_FEATURE_LENGTH:
+        if not self.name.isidentifier() or self.name in RESERVED_NAMES:
+            raise MalformedMessageError(
+                f"feature name {self.name[:80]!r}: must be an identifier, and none of {sorted(RESERVED_NAMES)}"
+            )
+        if type(self.length) is not int or not 1 <= self.length <= MAX_FEATURE_LENGTH:
             raise MalformedMessageError(f"feature {self.name}: length {self.length} is not in 1..{MAX_FEATURE_LENGTH}")
         if self.kind is FeatureKind.CATEGORICAL and self.length != 1:
             raise MalformedMessageError(f"feature {self.name}: a categorical feature has one column, not {self.length}")
         if self.kind is FeatureKind.DENSE:
             if self.vocabulary is not None or self.table is not None:
                 raise MalformedMessageError(f"feature {self.name}: a dense feature has no vocabulary and no table")
-        elif self.vocabulary is None or self.vocabulary < 2 or self.table is None:
-            raise MalformedMessageError(f"feature {self.name}: needs a vocabulary of at least 2 and a table")
+        elif type(self.vocabulary) is not int or not 2 <= self.vocabulary <= MAX_VOCABULARY:
+            raise MalformedMessageError(f"feature {self.name}: vocabulary {self.vocabulary!r} is not in 2..2**31")
+        elif not isinstance(self.table, str):
+            raise MalformedMessageError(f"feature {self.name}: needs the name of a table")
 
     @property
     def dtype(self) -> str:

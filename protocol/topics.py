@@ -1,7 +1,7 @@
 """Topic names, their parser, and the bounds that both sides keep. The only place that spells a topic.
 
-``coda/v1/{fleet}/{device}/up/{kind}`` is written by the device alone, ``.../down/{kind}`` read by it alone; the broker's
-access list enforces both on the name in the device's certificate.
+``coda/v1/{fleet}/{device}/up/{kind}`` is written by the device alone, ``.../down/{kind}`` read by it alone; the
+broker's access list enforces both on the name in the device's certificate.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_name(name: str, what: str) -> str:
     """
     if not NAME_PATTERN.fullmatch(name):
         raise MalformedMessageError(
-            f"{what} {name!r}: use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit"
+            f"{what} {name[:80]!r}: use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit"
         )
     return name
 
@@ -70,9 +70,9 @@ def parse(topic: str) -> Topic:
     """
     parts = topic.split("/")
     if len(parts) != 6 or "/".join(parts[:2]) != ROOT or parts[4] not in ("up", "down"):
-        raise MalformedMessageError(f"topic {topic!r}: expected {ROOT}/FLEET/DEVICE/up|down/KIND")
+        raise MalformedMessageError(f"topic {topic[:200]!r}: expected {ROOT}/FLEET/DEVICE/up|down/KIND")
     direction: Direction = "up" if parts[4] == "up" else "down"
-    return Topic(check_name(parts[2], "fleet"), check_name(parts[3], "device"), direction, parts[5])
+    return Topic(check_name(parts[2], "fleet"), check_name(parts[3], "device"), direction, check_name(parts[5], "kind"))
 
 
 def device_filter(fleet: str, device: str) -> str:
