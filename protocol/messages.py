@@ -7,13 +7,14 @@ The cloud says (``down``): Task, Match, Chunk, Accepted, Refusal.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.columns import zstd_available
 from protocol.errors import MalformedMessageError, OversizeError
 from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, MAX_PROFILE_BYTES, Direction
 
@@ -81,6 +82,7 @@ class Query(Message):
         weights: Share of the device's samples near each centroid, [k], summing to 1.
         max_samples: At most so many matched samples.
         max_bytes: At most so many encoded bytes.
+        zstd: Whether the device can read zstd (32-bit ARM cannot); the answer is packed accordingly.
     """
 
     query_id: str
@@ -91,6 +93,7 @@ class Query(Message):
     weights: tuple[float, ...]
     max_samples: int
     max_bytes: int
+    zstd: bool = field(default_factory=zstd_available)
     kind: ClassVar[str] = "query"
     direction: ClassVar[Direction] = "up"
 
@@ -105,6 +108,8 @@ class Query(Message):
             )
         if not np.isfinite(self.profile()).all() or not np.isfinite(self.weights).all() or min(self.weights) < 0:
             raise MalformedMessageError("query: centroids and weights must be finite, weights not negative")
+        if abs(sum(self.weights) - 1) > 1e-3:
+            raise MalformedMessageError(f"query: weights are shares and sum to 1, not to {sum(self.weights):g}")
         if self.max_samples < 1 or self.max_bytes < 1:
             raise MalformedMessageError("query: max_samples and max_bytes must be positive")
 
@@ -124,7 +129,7 @@ class Pull(Message):
 
     def __post_init__(self) -> None:
         _check_sha256(self.blob, "pull: blob")
-        if not 1 <= len(self.chunks) <= 64 or min(self.chunks) < 0 or max(self.chunks) > MAX_BLOB_BYTES // CHUNK_BYTES:
+        if not 1 <= len(self.chunks) <= 64 or min(self.chunks) < 0 or max(self.chunks) >= MAX_BLOB_BYTES // CHUNK_BYTES:
             raise MalformedMessageError("pull: 1 to 64 chunk indices within the largest blob")
 
 
@@ -178,6 +183,12 @@ class Match(Message):
     samples: BlobRef | None
     kind: ClassVar[str] = "match"
     direction: ClassVar[Direction] = "down"
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or (self.count == 0) != (self.samples is None):
+            raise MalformedMessageError(
+                f"match: {self.count} samples and {self.samples or 'no blob'} do not go together"
+            )
 
 
 @dataclass(frozen=True)
