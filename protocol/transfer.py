@@ -1,0 +1,201 @@
+"""Pull a blob in chunks, over any link that loses, repeats, reorders or damages them, and resume after any cut.
+
+No sockets, files or clocks: `Download.next_pulls` says what to ask for, `Download.receive` what to write where. The
+caller writes a received chunk to disk, then keeps the bitmap; a process that starts again continues from that bitmap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from protocol.errors import IntegrityError, MalformedMessageError
+from protocol.messages import BlobRef, Chunk
+from protocol.topics import CHUNK_BYTES, WINDOW_CHUNKS
+
+Blob = bytes | bytearray | memoryview
+
+# QoS 1 repeats what a connection lost, so this only backs it up: two chunks take 20 s at 50 kbit/s, the slowest link
+# worth having.
+PULL_TIMEOUT_S = 30.0
+MAX_DAMAGED_IN_A_ROW = 16
+
+
+def chunk_count(size_bytes: int) -> int:
+    """Chunks of a blob of that size."""
+    return -(-size_bytes // CHUNK_BYTES)
+
+
+def chunk_of(blob: Blob, sha256: str, index: int) -> Chunk:
+    """The chunk of a blob that a `Pull` asks for.
+
+    Raises:
+        MalformedMessageError: If the blob has no such chunk.
+    """
+    if not 0 <= index < chunk_count(len(blob)):
+        raise MalformedMessageError(f"blob {sha256[:12]}: no chunk {index}, it has {chunk_count(len(blob))}")
+    data = bytes(blob[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
+    return Chunk(sha256, index, zlib.crc32(data), data)
+
+
+def verify(blob: Blob, ref: BlobRef) -> None:
+    """Check that a blob has arrived whole.
+
+    Raises:
+        IntegrityError: If its size or SHA-256 is another. What was fetched is then of no use: start with an empty
+            bitmap.
+    """
+    digest = hashlib.sha256(blob).hexdigest()
+    if len(blob) != ref.size_bytes or digest != ref.sha256:
+        raise IntegrityError(
+            f"blob {ref.sha256[:12]} of {ref.size_bytes} bytes: got {len(blob)} bytes with SHA-256 {digest[:12]}"
+        )
+
+
+class Bitmap:
+    """Which chunks of a blob are here.
+
+    Args:
+        size: Chunks of the blob.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._bits = bytearray(-(-size // 8))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int) -> Bitmap:
+        """Inverse of `to_bytes`.
+
+        Raises:
+            MalformedMessageError: If the bytes are not a bitmap of ``size`` chunks.
+        """
+        bitmap = cls(size)
+        if len(data) != len(bitmap._bits) or int.from_bytes(data, "little") >> size:
+            raise MalformedMessageError(f"bitmap: {len(data)} bytes do not say which of {size} chunks are here")
+        bitmap._bits[:] = data
+        return bitmap
+
+    def to_bytes(self) -> bytes:
+        """One bit a chunk, the first in the lowest bit of the first byte."""
+        return bytes(self._bits)
+
+    def add(self, index: int) -> None:
+        """Mark a chunk as here."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"chunk {index} of {self.size}")
+        self._bits[index // 8] |= 1 << index % 8
+
+    def missing(self) -> Iterator[int]:
+        """The chunks that are not here, in order."""
+        return (index for index in range(self.size) if index not in self)
+
+    @property
+    def count(self) -> int:
+        """Chunks that are here."""
+        return int.from_bytes(self._bits, "little").bit_count()
+
+    def __contains__(self, index: int) -> bool:
+        return 0 <= index < self.size and bool(self._bits[index // 8] >> index % 8 & 1)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A sound, new chunk: write ``data`` at ``offset`` of the blob's file."""
+
+    index: int
+    offset: int
+    data: bytes
+
+
+class Download:
+    """One blob on its way here.
+
+    After a reconnection, make a new one from `have`: what was asked for on the old connection is then asked for at
+    once and not after `PULL_TIMEOUT_S`.
+
+    Args:
+        ref: The blob.
+        have: What is here already; updated in place. Empty where not given.
+
+    Raises:
+        MalformedMessageError: If ``have`` is of a blob with another number of chunks.
+    """
+
+    def __init__(self, ref: BlobRef, have: Bitmap | None = None) -> None:
+        self.ref = ref
+        self.have = Bitmap(chunk_count(ref.size_bytes)) if have is None else have
+        if self.have.size != chunk_count(ref.size_bytes):
+            raise MalformedMessageError(f"blob {ref.sha256[:12]}: bitmap of {self.have.size} chunks is not its own")
+        self._wanted = deque(self.have.missing())
+        self._deadlines_s: dict[int, float] = {}
+        self._damaged_in_a_row = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every chunk is here; the whole is still to be checked with `verify`."""
+        return self.have.count == self.have.size
+
+    @property
+    def outstanding(self) -> tuple[int, ...]:
+        """Chunks asked for and not here yet, oldest request first; at most `WINDOW_CHUNKS`."""
+        return tuple(self._deadlines_s)
+
+    @property
+    def next_deadline_s(self) -> float | None:
+        """When to call `next_pulls` again if nothing arrives before; None if nothing is outstanding."""
+        return min(self._deadlines_s.values(), default=None)
+
+    def next_pulls(self, now_s: float) -> list[tuple[int, ...]]:
+        """What to ask for now: the chunks of one `Pull` each.
+
+        Call it at the start, after every `receive`, and when `next_deadline_s` has come.
+
+        Args:
+            now_s: A monotonic clock's reading.
+        """
+        for index in [index for index, deadline_s in self._deadlines_s.items() if deadline_s <= now_s]:
+            self._ask_again(index)
+        pull = []
+        while self._wanted and len(self._deadlines_s) < WINDOW_CHUNKS:
+            index = self._wanted.popleft()
+            if index not in self.have:  # it may have come unasked, or after its deadline
+                self._deadlines_s[index] = now_s + PULL_TIMEOUT_S
+                pull.append(index)
+        return [tuple(pull)] if pull else []
+
+    def receive(self, chunk: Chunk) -> Received | None:
+        """Take a chunk in.
+
+        Returns:
+            What to write, or None if there is nothing new in it: another blob's, a repeated one, or a damaged one,
+            which is then asked for again.
+
+        Raises:
+            IntegrityError: If `MAX_DAMAGED_IN_A_ROW` chunks were damaged; the sender's copy is bad, so give up.
+        """
+        if chunk.blob != self.ref.sha256 or not 0 <= chunk.index < self.have.size or chunk.index in self.have:
+            return None
+        offset = chunk.index * CHUNK_BYTES
+        expected_bytes = min(CHUNK_BYTES, self.ref.size_bytes - offset)
+        if len(chunk.data) != expected_bytes or zlib.crc32(chunk.data) != chunk.crc32:
+            self._refuse(chunk.index)
+            return None
+        self._damaged_in_a_row = 0
+        self._deadlines_s.pop(chunk.index, None)
+        self.have.add(chunk.index)
+        return Received(chunk.index, offset, chunk.data)
+
+    def _refuse(self, index: int) -> None:
+        self._damaged_in_a_row += 1
+        if self._damaged_in_a_row >= MAX_DAMAGED_IN_A_ROW:
+            raise IntegrityError(f"blob {self.ref.sha256[:12]}: {self._damaged_in_a_row} damaged chunks in a row")
+        if index in self._deadlines_s:
+            self._ask_again(index)
+
+    def _ask_again(self, index: int) -> None:
+        del self._deadlines_s[index]
+        self._wanted.appendleft(index)
