@@ -1,0 +1,68 @@
+"""What can go wrong on a device, drawn as a tree.
+
+EdgeError
+├── ConfigError              a configuration value is missing, mistyped or names a file that is not there
+├── RuntimeMissingError      the TFLite runtime asked for, or any, cannot be imported
+├── ModelFileError           a model file is absent, is not the one promised, or lacks what a round needs
+├── StoreError               the device's database is damaged, foreign, of a later version, or full
+├── RoundError               a round cannot go on, and trying again would not help
+└── LinkError                the cloud could not be spoken to
+├── UnreachableError     no connection within the time given
+├── CertificateError     a certificate or key is unreadable, or the other side's or ours is refused
+├── LinkTimeoutError     connected, but no answer within the time given
+└── RefusedError         the cloud answered that it will not do what was asked
+"""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """Root of every error that a device raises."""
+
+
+class ConfigError(EdgeError):
+    """A configuration value is missing, mistyped or names a file that is not there."""
+
+
+class RuntimeMissingError(EdgeError):
+    """The TFLite runtime asked for, or any, cannot be imported."""
+
+
+class ModelFileError(EdgeError):
+    """A model file is absent, is not the one promised, or lacks what a round needs."""
+
+
+class StoreError(EdgeError):
+    """The device's database is damaged, foreign, of a later version, or full."""
+
+
+class RoundError(EdgeError):
+    """A round cannot go on, and trying again would not help."""
+
+
+class LinkError(EdgeError):
+    """The cloud could not be spoken to."""
+
+
+class UnreachableError(LinkError):
+    """No connection within the time given."""
+
+
+class CertificateError(LinkError):
+    """A certificate or key is unreadable, or the other side's or ours is refused."""
+
+
+class LinkTimeoutError(LinkError):
+    """Connected, but no answer within the time given."""
+
+
+class RefusedError(LinkError):
+    """The cloud answered that it will not do what was asked.
+
+    Attributes:
+        code: A `protocol.messages.RefusalCode`'s value, or what a newer cloud says.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"the cloud refused ({code}): {detail}")
+        self.code = code

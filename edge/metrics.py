@@ -1,0 +1,33 @@
+"""The two numbers that a device judges by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def log_loss(logits: Array, labels: Array) -> float:
+    """Mean binary cross-entropy of logits [n] against labels 0 or 1 [n], n >= 1, in nats."""
+    z = np.asarray(logits, np.float64)
+    return float(np.mean(np.logaddexp(0.0, z) - labels * z))
+
+
+def auc(scores: Array, labels: Array) -> float | None:
+    """Chance that a positive scores above a negative, ties counting half; None where one class is missing.
+
+    Args:
+        scores: [n], finite.
+        labels: [n], above 0.5 for a positive.
+    """
+    positive = np.asarray(labels) > 0.5
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if positives == 0 or negatives == 0:
+        return None
+    _, rank, count = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(count) - (count - 1) / 2.0  # of each distinct score, from 1
+    return float((mean_rank[rank.ravel()[positive]].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -1,0 +1,51 @@
+"""Keep weights and the hold-out, which need no model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.classifier import Classification, keep_weights
+from edge.gate import split_holdout
+from protocol.recipe import Recipe
+from tests.edge.samples import samples
+
+
+def test_soft_weights_are_odds_up_to_the_clip() -> None:
+    """G / (1 - g): even odds weigh 1, certainty weighs the clip."""
+    theirs = np.array([0.5, 0.2, 0.75, 1.0], np.float32)
+    weights = keep_weights(np.array([0.5], np.float32), theirs, Recipe(keep_weight_clip=3.0))
+    assert weights == pytest.approx([1.0, 0.25, 3.0, 3.0])
+
+
+def test_the_hard_threshold_is_the_devices_own() -> None:
+    """A device whose own samples score low keeps samples that another would not."""
+    theirs = np.array([0.2, 0.4, 0.6], np.float32)
+    hard = Recipe(keep_rule="hard")
+    low, high = np.full(8, 0.3, np.float32), np.full(8, 0.5, np.float32)
+    assert keep_weights(low, theirs, hard).tolist() == [0, 1, 1]
+    assert keep_weights(high, theirs, hard).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("weights", "kept"), [([1, 1, 1, 0], 3), ([0, 0], 0), ([2, 2], 2), ([3, 0.01, 0.01], 1), ([], 0)]
+)
+def test_kept_is_the_effective_number(weights: list[float], kept: int) -> None:
+    """Equal weights count fully, negligible ones do not."""
+    array = np.array(weights, np.float32)
+    assert Classification(array, array, None).samples_kept == kept
+
+
+@settings(deadline=None)
+@given(count=st.integers(0, 60), share=st.floats(0.05, 0.95), seed=st.integers(0, 20))
+def test_the_hold_out_is_the_latest_of_each_label(count: int, share: float, seed: int) -> None:
+    """Nothing is lost or doubled, no label leaves the training part, and held-out samples are later of their label."""
+    local = samples(count, seed=seed).take(np.random.default_rng(seed).permutation(count))
+    training, holdout = split_holdout(local, share)
+    assert sorted([*training.time_s, *holdout.time_s]) == sorted(local.time_s)
+    assert set(training.label) == set(local.label)
+    for label in set(holdout.label):
+        assert training.time_s[training.label == label].max() < holdout.time_s[holdout.label == label].min()
+    assert (np.diff(training.time_s) > 0).all()
