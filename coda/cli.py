@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-import coda
 from coda.commands import broker, cloud, convert, demo, edge, evaluate, report
 from coda.errors import UsageError, known_roots
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-# Each package's root error. Looked up only where its module is loaded: an error of a package that was never imported cannot
-# have been raised, and importing it here would pull TensorFlow or paho into every command.
+# Each package's root error. Looked up only where its module is loaded: an error of a package that was never imported
+# cannot have been raised, and importing it here would pull TensorFlow or paho into every command.
 _ROOTS = {
     "coda.errors": "FrontDoorError",
     "cloud_broker.errors": "CloudError",
