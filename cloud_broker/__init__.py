@@ -1,0 +1,1 @@
+"""The cloud's side: broker, gateway, pool, matching, registry, tasks and global training."""

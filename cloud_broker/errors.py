@@ -1,0 +1,73 @@
+"""What can go wrong in the cloud, drawn as a tree.
+
+CloudError
+├── CertificateError         a certificate or key is unreadable, not PEM, mismatched, expired or of another fleet
+├── BrokerError              the private Mosquitto did not start, or died
+│   ├── BrokerNotFoundError  it is not installed
+│   └── PortTakenError       another program listens on its port
+├── ConnectionFailedError    a worker cannot reach the broker, or is not let in
+├── StorageError             a file or database of the cloud's state is unusable
+│   └── BlobCorruptError     a blob's bytes do not match its name (also a `protocol.errors.IntegrityError`)
+├── UnknownBlobError         no such blob, or it has expired
+├── UnknownModelError        a query for a model that is not the one served
+└── TrainingError            nothing to train on, or training diverged
+"""
+
+from __future__ import annotations
+
+from protocol.errors import IntegrityError
+
+
+class CloudError(Exception):
+    """Root of every error that the cloud raises."""
+
+
+class CertificateError(CloudError):
+    """A certificate or key cannot be used."""
+
+
+class BrokerError(CloudError):
+    """The private Mosquitto did not start, or died."""
+
+
+class BrokerNotFoundError(BrokerError):
+    """Mosquitto is not installed."""
+
+
+class PortTakenError(BrokerError):
+    """Another program listens on the broker's port.
+
+    Attributes:
+        port: The port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"port {port} on {host} is taken by another program: "
+            f"choose another port, or see who has it with `ss -ltnp 'sport = :{port}'`"
+        )
+        self.port = port
+
+
+class ConnectionFailedError(CloudError):
+    """A cloud worker cannot reach the broker, or the broker does not let it in."""
+
+
+class StorageError(CloudError):
+    """A file or database of the cloud's state is unusable."""
+
+
+class BlobCorruptError(StorageError, IntegrityError):
+    """A blob on disk does not match the SHA-256 that names it."""
+
+
+class UnknownBlobError(CloudError):
+    """No blob of that name is here, or it has expired."""
+
+
+class UnknownModelError(CloudError):
+    """The query's centroids were made by a model that is not the one served."""
+
+
+class TrainingError(CloudError):
+    """There is nothing to train on, or training diverged."""
