@@ -1,0 +1,82 @@
+"""Optimisers as pure functions over tensors, so that the same rule runs in TensorFlow and, converted, on a device.
+
+Every hyper-parameter is an input of the step, never a constant of the file: a device can be told another learning
+rate without another model. All rules see dense gradients.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from converters.errors import ConversionError
+
+Tensor = Any
+Hyper = Mapping[str, Tensor]
+
+
+class Optimizer(ABC):
+    """One update rule.
+
+    Attributes:
+        name: How it is chosen.
+        hyper: Its hyper-parameters and their defaults; each is a scalar input of ``train``.
+        slots: Its accumulators of a weight's shape and what each starts from.
+        scalars: Its accumulators of the whole model and what each starts from.
+    """
+
+    name: ClassVar[str]
+    hyper: ClassVar[Mapping[str, float]]
+    slots: ClassVar[Mapping[str, float]] = {}
+    scalars: ClassVar[Mapping[str, float]] = {}
+
+    def advance(self, scalars: Mapping[str, Tensor], hyper: Hyper) -> dict[str, Tensor]:
+        """The model-wide accumulators after one more step; called once a step, before `update`."""
+        del hyper
+        return dict(scalars)
+
+    @abstractmethod
+    def update(
+        self, weight: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], scalars: Mapping[str, Tensor], hyper: Hyper
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One step of one weight.
+
+        Args:
+            weight: Its value, of any shape.
+            gradient: Of the loss by it, same shape.
+            slots: This weight's accumulators, same shape.
+            scalars: The model-wide accumulators, already advanced.
+            hyper: A scalar for every name in ``hyper``.
+
+        Returns:
+            The new weight and its new slots.
+        """
+
+
+class Sgd(Optimizer):
+    """Plain stochastic gradient descent: w - learning_rate * g."""
+
+    name = "sgd"
+    hyper: ClassVar[Mapping[str, float]] = {"learning_rate": 0.05}
+
+    def update(
+        self, weight: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], scalars: Mapping[str, Tensor], hyper: Hyper
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Optimizer.update`."""
+        return weight - hyper["learning_rate"] * gradient, {}
+
+
+_OPTIMIZERS: dict[str, type[Optimizer]] = {rule.name: rule for rule in (Sgd,)}
+
+
+def optimizer_named(name: str) -> Optimizer:
+    """The optimiser of that name.
+
+    Raises:
+        ConversionError: If there is none.
+    """
+    try:
+        return _OPTIMIZERS[name]()
+    except KeyError:
+        raise ConversionError(f"optimizer {name!r} is not one of {', '.join(sorted(_OPTIMIZERS))}") from None

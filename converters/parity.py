@@ -1,0 +1,213 @@
+"""The parity gate: the same weights and batches in TensorFlow and in every installed runtime.
+
+Two files can look alike, load alike and train apart: initial weights that the conversion stripped, an operation that
+rounds or orders otherwise, a gradient that is wrong. So a file is only written once it did, for at least 50 steps, what
+TensorFlow does: the outputs before training, every loss and every weight.
+
+Errors are relative to the largest magnitude in the tensor, so that entries near zero do not decide:
+max |a - b| / max |b|. Weights are bounded so, and the change that training made to them as well, because a small wrong
+change hides in a large weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.batches import random_batches
+from converters.errors import ParityError
+from converters.model_call import ModelCall
+from converters.optimizers import Optimizer
+from converters.reference import Reference
+from converters.runtimes import Runtime, installed_runtimes
+from converters.weights import WeightSelection
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-4  # of outputs, losses and weights
+CHANGE_TOLERANCE = 1e-2  # of the change of a weight, which rounding of the weight itself already blurs
+PROXIMAL = 0.1  # large enough that a wrong pull would show
+_EVERY_ZERO = 1e-8  # a tensor that is smaller everywhere counts as zero
+_INFER_SAMPLES = 7  # differs from every usual batch size: the file must take any number
+
+
+@dataclass(frozen=True)
+class RuntimeParity:
+    """How far one runtime is from TensorFlow; all errors relative, 0 is equal.
+
+    Attributes:
+        runtime: Its name.
+        version: Its version.
+        output_error: Largest over ``infer`` and ``embed`` with the file's initial weights.
+        loss_error: Largest over all steps.
+        weight_errors: By weight, after the last step.
+        change_errors: By weight: of its value after the last step less its initial value.
+        failure: Why the file did not run, or None.
+    """
+
+    runtime: str
+    version: str
+    output_error: float
+    loss_error: float
+    weight_errors: Mapping[str, float]
+    change_errors: Mapping[str, float]
+    failure: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is within its bound; one that is not a number is not."""
+        return self.failure is None and not self.complaints
+
+    @property
+    def complaints(self) -> list[str]:
+        """What is out of bounds, in words, worst weight first."""
+        found = [] if self.failure is None else [self.failure]
+        named = {"outputs before training": self.output_error, "loss": self.loss_error}
+        named |= {f"weight {name}": error for name, error in self.weight_errors.items()}
+        found += [f"{what} differs by {e:.2g}, bound {TOLERANCE:g}" for what, e in _above(named, TOLERANCE)]
+        named = {f"change of {name}": error for name, error in self.change_errors.items()}
+        return found + [
+            f"{what} differs by {e:.2g}, bound {CHANGE_TOLERANCE:g}" for what, e in _above(named, CHANGE_TOLERANCE)
+        ]
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """The comparison of one file.
+
+    Attributes:
+        steps: Training steps compared.
+        losses: TensorFlow's loss of each step.
+        runtimes: One entry per installed runtime.
+    """
+
+    steps: int
+    losses: tuple[float, ...]
+    runtimes: tuple[RuntimeParity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a runtime, and each does what TensorFlow does."""
+        return bool(self.runtimes) and all(r.passed for r in self.runtimes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a JSON report."""
+        bounds = {"tolerance": TOLERANCE, "change_tolerance": CHANGE_TOLERANCE}
+        runtimes = [{**asdict(r), "passed": r.passed} for r in self.runtimes]
+        return {"passed": self.passed, "steps": self.steps, "losses": list(self.losses), **bounds, "runtimes": runtimes}
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What one side did: outputs before training, the loss of each step, weights before and after."""
+
+    outputs: dict[str, Array]
+    losses: list[float]
+    start: dict[str, Array]
+    end: dict[str, Array]
+
+
+def check_parity(
+    path: Path,
+    call: ModelCall,
+    weights: WeightSelection,
+    optimizer: Optimizer,
+    *,
+    batch_size: int,
+    bounds: Mapping[str, int],
+    steps: int = 50,
+    seed: int = 1,
+) -> ParityReport:
+    """Train the file and the model it came from side by side.
+
+    Args:
+        path: The file.
+        call: The Keras model.
+        weights: Which of its weights train.
+        optimizer: The rule in the file.
+        batch_size: Of the file's ``train``.
+        bounds: Exclusive upper bound of each integer input's ids.
+        steps: How many steps to compare.
+        seed: Of the random batches.
+
+    Raises:
+        ParityError: If a runtime differs from TensorFlow, fails to run the file, or none is installed.
+    """
+    hyper = {**optimizer.hyper, "proximal": PROXIMAL}
+    scalars = {name: np.array(value, np.float32) for name, value in hyper.items()}
+    batches = [b | scalars for b in islice(random_batches(call.inputs, bounds, batch_size, seed), steps)]
+    names = [spec.name for spec in call.inputs]
+    probe = next(random_batches(call.inputs, bounds, _INFER_SAMPLES, seed + 1))
+    probe = {name: probe[name] for name in names}
+    reference = _trace_reference(Reference(call, weights, optimizer), batches, probe)
+    results = tuple(_compare(runtime, path, batches, probe, reference) for runtime in installed_runtimes())
+    report = ParityReport(steps, tuple(reference.losses), results)
+    if not report.passed:
+        raise ParityError(_explain(report), report)
+    return report
+
+
+def relative_error(value: Array, reference: Array) -> float:
+    """Max |value - reference| / max |reference|; 0 if both are zero everywhere, infinite if either is not finite."""
+    if value.shape != reference.shape or not (np.isfinite(value).all() and np.isfinite(reference).all()):
+        return float("inf")
+    difference = float(np.max(np.abs(value - reference), initial=0.0))
+    scale = float(np.max(np.abs(reference), initial=0.0))
+    return 0.0 if max(difference, scale) < _EVERY_ZERO else difference / max(scale, _EVERY_ZERO)
+
+
+def _above(errors: Mapping[str, float], bound: float) -> list[tuple[str, float]]:
+    return sorted(((what, e) for what, e in errors.items() if not e <= bound), key=lambda pair: -pair[1])
+
+
+def _trace_reference(reference: Reference, batches: list[dict[str, Array]], probe: dict[str, Array]) -> _Trace:
+    start, outputs = reference.weights(), reference.infer(probe)
+    losses = [reference.train(batch) for batch in batches]
+    return _Trace(outputs, losses, start, reference.weights())
+
+
+def _trace_file(interpreter: Any, batches: list[dict[str, Array]], probe: dict[str, Array]) -> _Trace:
+    signatures = interpreter.get_signature_list()
+    outputs = dict(interpreter.get_signature_runner("infer")(**probe))
+    if "embed" in signatures:
+        outputs |= interpreter.get_signature_runner("embed")(**probe)
+    weights, train = interpreter.get_signature_runner("get_weights"), interpreter.get_signature_runner("train")
+    start = weights()
+    losses = [float(train(**batch)["loss"]) for batch in batches]
+    return _Trace(outputs, losses, start, weights())
+
+
+def _compare(
+    runtime: Runtime, path: Path, batches: list[dict[str, Array]], probe: dict[str, Array], reference: _Trace
+) -> RuntimeParity:
+    try:
+        trace = _trace_file(runtime.open(path), batches, probe)
+    except (RuntimeError, ValueError) as error:
+        nothing = float("inf")
+        return RuntimeParity(runtime.name, runtime.version, nothing, nothing, {}, {}, f"does not run: {error}")
+    outputs = [relative_error(trace.outputs[name], reference.outputs[name]) for name in trace.outputs]
+    losses = [relative_error(np.array(a), np.array(b)) for a, b in zip(trace.losses, reference.losses, strict=True)]
+    return RuntimeParity(
+        runtime.name,
+        runtime.version,
+        output_error=max(outputs),
+        loss_error=max(losses),
+        weight_errors={n: relative_error(trace.end[n], value) for n, value in reference.end.items()},
+        change_errors={
+            n: relative_error(trace.end[n] - trace.start[n], value - reference.start[n])
+            for n, value in reference.end.items()
+        },
+    )
+
+
+def _explain(report: ParityReport) -> str:
+    if not report.runtimes:
+        return "no TFLite runtime is installed to prove the file with; install ai-edge-litert or tflite-runtime"
+    lines = [f"{r.runtime} {r.version}: {complaint}" for r in report.runtimes for complaint in r.complaints[:3]]
+    return f"the converted file does not train as TensorFlow does over {report.steps} steps: " + "; ".join(lines)

@@ -1,0 +1,48 @@
+"""From a module's signatures to the bytes of a TFLite file of builtin ops."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+
+from converters.errors import ConversionError
+
+
+def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        ConversionError: If an operation has no builtin form.
+    """
+    with tempfile.TemporaryDirectory(prefix="coda-convert-") as folder:
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, folder, signatures=dict(signatures), options=options)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
+        converter.experimental_enable_resource_variables = True
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            content = bytes(converter.convert())
+        except Exception as error:  # the converter's own class is private, and it raises others too
+            raise ConversionError(f"TensorFlow Lite cannot convert the model: {error}") from error
+    foreign = sorted(op for op, builtin in operations(content).items() if not builtin)
+    if foreign:
+        raise ConversionError(f"the file would need operations that devices do not have: {', '.join(foreign)}")
+    return content
+
+
+def operations(content: bytes) -> dict[str, bool]:
+    """Every operation that a TFLite file uses, and whether it is builtin (not a Flex or custom one)."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    found: dict[str, bool] = {}
+    for code in model.operatorCodes:
+        builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
+        if builtin == schema.BuiltinOperator.CUSTOM:
+            found[code.customCode.decode()] = False
+        else:
+            found[names[builtin]] = True
+    return found

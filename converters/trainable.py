@@ -1,0 +1,175 @@
+"""A Keras model as a TensorFlow module whose signatures train it with builtin ops.
+
+    train(features [B, ...], label [B], weight [B], learning_rate, proximal, ...) -> loss
+    infer(features [n, ...]) -> logit [n]
+    evaluate(features [n, ...], label [n], weight [n]) -> loss, logit [n]
+    embed(features [n, ...]) -> user_vector [n, du], item_vector [n, di]       only where the model gives them
+    get_weights() -> every weight that training changes, by name
+    set_weights(those) -> done
+    reset_optimizer() -> done
+
+The loss is the weighted mean of binary cross-entropy, sum(weight * bce) / sum(weight); a batch whose weights are all
+zero changes nothing. After the optimiser's own step each weight w is pulled toward the value w0 that it has in the
+file: w -= learning_rate * proximal * (w - w0), the gradient of L2-SP (Li et al., 2018) kept out of the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from converters.gradients import builtin_gradients
+from converters.model_call import LOGIT, VECTORS, Assignment, ModelCall
+from converters.optimizers import Optimizer
+from converters.weights import WeightSelection
+
+Tensor = Any
+Signature = Any
+
+_TINY = 1e-12  # keeps the mean of a batch without weight finite
+
+
+class TrainableModule(tf.Module):  # type: ignore[misc]
+    """Owns plain variables with the model's weights, and the signatures over them.
+
+    Keras' own variables must not be captured: a converted file never initialises them.
+    """
+
+    def __init__(self, call: ModelCall, weights: WeightSelection, optimizer: Optimizer, batch_size: int) -> None:
+        super().__init__()
+        self._call = call
+        self._weights = weights
+        self._optimizer = optimizer
+        self._batch_size = batch_size
+        self._start = {name: np.array(v) for name, v in weights.portable.items()}
+        self._frozen = [(v, tf.constant(np.array(v))) for v in weights.frozen]
+        self.variables_by_name = {name: tf.Variable(value, name=name) for name, value in self._start.items()}
+        self.slots = {
+            name: {slot: tf.Variable(np.full_like(self._start[name], start)) for slot, start in optimizer.slots.items()}
+            for name in weights.trained
+        }
+        self.scalars = {name: tf.Variable(np.float32(start)) for name, start in optimizer.scalars.items()}
+
+    @property
+    def hyper_names(self) -> list[str]:
+        """The scalar inputs of ``train``."""
+        return [*self._optimizer.hyper, "proximal"]
+
+    def signatures(self) -> dict[str, Signature]:
+        """Concrete functions by signature name."""
+        any_batch = [spec.tensor_spec(None) for spec in self._call.inputs]
+        fixed_batch = [spec.tensor_spec(self._batch_size) for spec in self._call.inputs]
+        hyper = [_vector(name, ()) for name in self.hyper_names]
+        weights = [tf.TensorSpec(v.shape, v.dtype, name=name) for name, v in self.variables_by_name.items()]
+        signatures = {
+            "train": _concrete(self._train, [*fixed_batch, *_targets(self._batch_size), *hyper]),
+            "infer": _concrete(self._infer, any_batch),
+            "evaluate": _concrete(self._evaluate, [*any_batch, *_targets(None)]),
+            "get_weights": _concrete(self._get_weights, []),
+            "set_weights": _concrete(self._set_weights, weights),
+        }
+        if set(VECTORS) <= set(self._call.output_names):
+            signatures["embed"] = _concrete(self._embed, any_batch)
+        if self.slots or self.scalars:
+            signatures["reset_optimizer"] = _concrete(self._reset_optimizer, [])
+        return signatures
+
+    def _assignments(self, read: dict[str, Tensor]) -> list[Assignment]:
+        return [*self._frozen, *((v, read[name]) for name, v in self._weights.portable.items())]
+
+    def _read(self) -> dict[str, Tensor]:
+        return {name: variable.read_value() for name, variable in self.variables_by_name.items()}
+
+    def _forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._call(self._assignments(self._read()), batch, training=False).outputs
+
+    def _train(self, **inputs: Tensor) -> dict[str, Tensor]:
+        read = self._read()
+        with builtin_gradients(tf.compat.v1.get_default_graph()):
+            result = self._call(
+                self._assignments(read), inputs, training=True, watch=list(self._weights.state.values())
+            )
+        logit = result.outputs[LOGIT]
+        loss = mean_loss(logit, inputs["label"], inputs["weight"])
+        slope = mean_loss_slope(logit, inputs["label"], inputs["weight"])
+        trained = {name: read[name] for name in self._weights.trained}
+        gradients = tf.gradients(logit, list(trained.values()), grad_ys=slope)
+        updates = self._step(trained, dict(zip(trained, gradients, strict=True)), inputs)
+        updates += list(zip((self.variables_by_name[n] for n in self._weights.state), result.updates, strict=True))
+        with tf.control_dependencies([variable.assign(value) for variable, value in updates]):
+            return {"loss": tf.identity(loss)}
+
+    def _step(
+        self, weights: dict[str, Tensor], gradients: dict[str, Tensor | None], hyper: dict[str, Tensor]
+    ) -> list[tuple[Any, Tensor]]:
+        """New values of every variable that the optimiser changes."""
+        read = {name: variable.read_value() for name, variable in self.scalars.items()}
+        scalars = self._optimizer.advance(read, hyper)
+        updates = [(self.scalars[name], value) for name, value in scalars.items()]
+        pull = hyper["learning_rate"] * hyper["proximal"]
+        for name, weight in weights.items():
+            gradient = gradients[name]
+            if gradient is None:  # the logit does not depend on it
+                continue
+            slots = {slot: variable.read_value() for slot, variable in self.slots[name].items()}
+            stepped, slots = self._optimizer.update(weight, gradient, slots, scalars, hyper)
+            updates.append((self.variables_by_name[name], stepped - pull * (weight - self._start[name])))
+            updates += [(self.slots[name][slot], value) for slot, value in slots.items()]
+        return updates
+
+    def _infer(self, **batch: Tensor) -> dict[str, Tensor]:
+        return {LOGIT: self._forward(batch)[LOGIT]}
+
+    def _embed(self, **batch: Tensor) -> dict[str, Tensor]:
+        outputs = self._forward(batch)
+        return {name: outputs[name] for name in VECTORS}
+
+    def _evaluate(self, **inputs: Tensor) -> dict[str, Tensor]:
+        logit = self._forward(inputs)[LOGIT]
+        return {"loss": mean_loss(logit, inputs["label"], inputs["weight"]), LOGIT: logit}
+
+    def _get_weights(self) -> dict[str, Tensor]:
+        return {name: tf.identity(value) for name, value in self._read().items()}
+
+    def _set_weights(self, **values: Tensor) -> dict[str, Tensor]:
+        return _done(variable.assign(values[name]) for name, variable in self.variables_by_name.items())
+
+    def _reset_optimizer(self) -> dict[str, Tensor]:
+        resets = [
+            variable.assign(tf.fill(variable.shape, np.float32(self._optimizer.slots[slot])))
+            for slots in self.slots.values()
+            for slot, variable in slots.items()
+        ]
+        resets += [v.assign(np.float32(self._optimizer.scalars[name])) for name, v in self.scalars.items()]
+        return _done(resets)
+
+
+def mean_loss(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of binary cross-entropy; all three are [n], the result is a scalar."""
+    each = tf.maximum(logit, 0.0) - logit * label + tf.math.log(1.0 + tf.exp(-tf.abs(logit)))
+    return tf.reduce_sum(weight * each) / tf.maximum(tf.reduce_sum(weight), _TINY)
+
+
+def mean_loss_slope(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of `mean_loss` by each logit, [n]; in closed form it costs one subtraction a sample."""
+    return weight * (tf.sigmoid(logit) - label) / tf.maximum(tf.reduce_sum(weight), _TINY)
+
+
+def _vector(name: str, shape: tuple[int | None, ...]) -> Any:
+    return tf.TensorSpec(shape, tf.float32, name=name)
+
+
+def _targets(samples: int | None) -> list[Any]:
+    return [_vector("label", (samples,)), _vector("weight", (samples,))]
+
+
+def _concrete(function: Callable[..., dict[str, Tensor]], specs: Iterable[Any]) -> Signature:
+    return tf.function(function, autograph=False).get_concrete_function(**{spec.name: spec for spec in specs})
+
+
+def _done(assignments: Iterable[Any]) -> dict[str, Tensor]:
+    with tf.control_dependencies(list(assignments)):
+        return {"done": tf.constant(1, tf.int32)}

@@ -1,0 +1,89 @@
+"""Which weights of a Keras model train, and what they are called in the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from converters.errors import ConversionError
+
+
+@dataclass(frozen=True)
+class WeightSelection:
+    """The weights of a model, parted.
+
+    Attributes:
+        trained: Those that a step changes by their gradient, by name.
+        state: Those that a step changes otherwise (moving statistics of a layer that trains), by name.
+        frozen: All others.
+    """
+
+    trained: dict[str, Any]
+    state: dict[str, Any]
+    frozen: tuple[Any, ...]
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """What ``get_weights`` gives and ``set_weights`` takes: everything that training changes, by name."""
+        return {**self.trained, **self.state}
+
+
+def select_weights(model: Any, trainable: str) -> WeightSelection:
+    """Part the weights of ``model`` by the trainable set that `ConvertOptions.trainable` describes.
+
+    Raises:
+        ConversionError: If no weight is chosen.
+    """
+    chosen = [v for v in model.trainable_variables if _is_chosen(v, trainable, _embedding_paths(model))]
+    if not chosen:
+        paths = ", ".join(v.path for v in model.trainable_variables) or "none at all"
+        raise ConversionError(f"trainable {trainable!r} chooses no weight of model {model.name}; it has {paths}")
+    training_layers = {_layer_path(v) for v in chosen}
+    state = [v for v in model.non_trainable_variables if _is_state(v) and _layer_path(v) in training_layers]
+    names = _names([*chosen, *state])
+    picked = {id(v) for v in (*chosen, *state)}
+    return WeightSelection(
+        trained={names[id(v)]: v for v in chosen},
+        state={names[id(v)]: v for v in state},
+        frozen=tuple(v for v in model.variables if id(v) not in picked),
+    )
+
+
+def _is_chosen(variable: Any, trainable: str, embeddings: set[str]) -> bool:
+    if trainable == "all":
+        return True
+    if trainable in ("embeddings", "head"):
+        return (variable.path in embeddings) == (trainable == "embeddings")
+    return re.search(trainable, variable.path) is not None
+
+
+def _embedding_paths(model: Any) -> set[str]:
+    layers = model._flatten_layers(include_self=False)
+    return {v.path for layer in layers if isinstance(layer, keras.layers.Embedding) for v in layer.variables}
+
+
+def _is_state(variable: Any) -> bool:
+    return str(variable.dtype).startswith("float")  # seeds of random generators are integers
+
+
+def _layer_path(variable: Any) -> str:
+    return str(variable.path).rpartition("/")[0]
+
+
+def _names(variables: Iterable[Any]) -> dict[int, str]:
+    """A readable identifier for each variable, by its Python identity: its Keras path with ``_`` for ``/``."""
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for variable in variables:
+        base = name = re.sub(r"\W+", "_", variable.path).strip("_").lower()
+        suffix = 1
+        while name in taken:
+            suffix += 1
+            name = f"{base}_{suffix}"
+        taken.add(name)
+        names[id(variable)] = name
+    return names

@@ -1,0 +1,1 @@
+"""Keras models over one feature schema, each small enough to read."""
