@@ -48,9 +48,8 @@ def auc_figure(devices: Sequence[Mapping[str, Any]], means: Mapping[str, float |
     rows.append(_auc_row("mean", means, strong=True))
     values = [mark.at for row in rows for mark in row.marks if isinstance(mark, Dot)]
     margin = max((max(values) - min(values)) * 0.05, 0.002)
-    digits = 2 if max(values) - min(values) > 0.05 else 3
     low, high = max(0.0, min(values) - margin), min(1.0, max(values) + margin)
-    axis = Axis("test AUC", low, high, lambda v: f"{v:.{digits}f}")
+    axis = Axis("test AUC", low, high, lambda v: f"{v:.3f}")
     legend = [(css, shape, _ARM_NAMES[arm]) for arm, css, shape in _ARMS]
     return figure(lambda width: row_chart(rows, axis, width=width, describe="Test AUC by device"), legend)
 
