@@ -125,12 +125,10 @@ def _unpack_zstd(data: bytes | memoryview, expected_bytes: int) -> bytes:
     if not zstd_available():
         raise UnsupportedCodecError("column: packed with zstd; install the zstandard package or ask for zlib")
     try:
-        # The decompressor allocates what the frame's header states, so that is checked first. Unknown reads as -1.
+        # The decompressor allocates what the frame's header states, so that is checked first.
         stated_bytes = zstandard.frame_content_size(data)
         if stated_bytes > expected_bytes:
             raise OversizeError("column: zstd frame", stated_bytes, expected_bytes)
-        if stated_bytes < expected_bytes:
-            raise MalformedMessageError(f"column: zstd frame states {stated_bytes} bytes, not {expected_bytes}")
         return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise MalformedMessageError(f"column: not zstd ({error})") from error

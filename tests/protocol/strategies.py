@@ -1,0 +1,121 @@
+"""What the property tests draw: schemas, batches and one strategy for every message."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from protocol.messages import (
+    Accepted,
+    BlobRef,
+    Chunk,
+    Contribution,
+    Hello,
+    Match,
+    Message,
+    Presence,
+    Pull,
+    Query,
+    Refusal,
+    RefusalCode,
+    Report,
+    Task,
+)
+from protocol.samples import SampleBatch
+from protocol.schema import RESERVED_NAMES, Feature, FeatureKind, FeatureSchema
+from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES
+
+PROPERTY = settings(deadline=None, derandomize=True)
+
+_INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+_names = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in RESERVED_NAMES)
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> FeatureSchema:
+    """One to four features of any kind; features of one table share its vocabulary."""
+    tables = {"a": draw(st.sampled_from([2, 255, 256, 70_000])), "b": draw(st.integers(2, 1 << 31))}
+    features = []
+    for name in draw(st.lists(_names, min_size=1, max_size=4, unique=True)):
+        kind = draw(st.sampled_from(FeatureKind))
+        length = 1 if kind is FeatureKind.CATEGORICAL else draw(st.integers(1, 5))
+        if kind is FeatureKind.DENSE:
+            features.append(Feature(name, kind, length))
+        else:
+            table = draw(st.sampled_from(sorted(tables)))
+            features.append(Feature(name, kind, length, tables[table], table))
+    return FeatureSchema(tuple(features))
+
+
+@st.composite
+def batches(draw: st.DrawFn, max_samples: int = 12) -> SampleBatch:
+    """Samples of a drawn schema, none to ``max_samples`` of them."""
+    schema = draw(schemas())
+    n = draw(st.integers(0, max_samples))
+    columns = {feature.name: draw(_column(feature, n)) for feature in schema.features}
+    label = draw(hnp.arrays(np.float32, n, elements=st.sampled_from([0.0, 1.0])))
+    return SampleBatch(schema, columns, label, draw(hnp.arrays(np.int64, n)))
+
+
+def _column(feature: Feature, samples: int) -> st.SearchStrategy[NDArray[Any]]:
+    if feature.vocabulary is None:
+        finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+        return hnp.arrays(np.float32, feature.shape(samples), elements=finite)
+    return hnp.arrays(np.int32, feature.shape(samples), elements=st.integers(0, feature.vocabulary - 1))
+
+
+sha256s = st.binary(max_size=4).map(lambda data: hashlib.sha256(data).hexdigest())
+blob_refs = st.builds(BlobRef, sha256s, st.integers(1, MAX_BLOB_BYTES))
+plain_values = st.recursive(
+    st.none() | st.booleans() | _INT64 | st.floats(allow_nan=False) | st.text(max_size=8) | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+plain_maps = st.dictionaries(st.text(max_size=5), plain_values, max_size=4)
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> Query:
+    """A profile of one to four centroids."""
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 8)))
+    centroids = draw(hnp.arrays("<f2", shape, elements=st.floats(-1, 1, width=16)))
+    return Query(
+        query_id=draw(st.text(max_size=8)),
+        task_version=draw(_INT64),
+        model_sha256=draw(sha256s),
+        dimensions=shape[1],
+        centroids=centroids.tobytes(),
+        weights=(1 / shape[0],) * shape[0],
+        max_samples=draw(st.integers(1, 5000)),
+        max_bytes=draw(st.integers(1, 1 << 20)),
+        zstd=draw(st.booleans()),
+    )
+
+
+MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
+    Presence: st.builds(Presence, st.booleans()),
+    Hello: st.builds(
+        Hello, st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.lists(sha256s, max_size=3).map(tuple)
+    ),
+    Query: queries(),
+    Pull: st.builds(
+        Pull, sha256s, st.lists(st.integers(0, MAX_BLOB_BYTES // CHUNK_BYTES - 1), min_size=1, max_size=64).map(tuple)
+    ),
+    Contribution: st.builds(Contribution, st.binary(max_size=64)),
+    Report: st.builds(Report, st.text(max_size=8), _INT64, plain_maps),
+    Task: st.builds(Task, _INT64, plain_maps, plain_maps, blob_refs, blob_refs),
+    Match: st.builds(Match, st.text(max_size=8), st.integers(1, 5000), blob_refs)
+    | st.builds(Match, st.text(max_size=8), st.just(0), st.none()),
+    Chunk: st.builds(Chunk, sha256s, _INT64, _INT64, st.binary(max_size=64)),
+    Accepted: st.builds(Accepted, st.text(max_size=8)),
+    Refusal: st.builds(
+        Refusal, st.text(max_size=8), st.sampled_from([code.value for code in RefusalCode]), st.text(max_size=8)
+    ),
+}
+messages = st.one_of(*MESSAGE_STRATEGIES.values())

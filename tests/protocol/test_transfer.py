@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from protocol.errors import IntegrityError, MalformedMessageError
+from protocol.messages import BlobRef, Chunk
+from protocol.topics import CHUNK_BYTES, WINDOW_CHUNKS
+from protocol.transfer import (
+    MAX_DAMAGED_IN_A_ROW,
+    PULL_TIMEOUT_S,
+    Bitmap,
+    Download,
+    chunk_count,
+    chunk_of,
+    verify,
+)
+from tests.protocol.strategies import PROPERTY
+
+
+class Source:
+    """A blob of some chunks, the last one of 100 bytes, and the server's answers."""
+
+    def __init__(self, chunks: int) -> None:
+        pattern = b"".join(bytes([i]) * CHUNK_BYTES for i in range(chunks))
+        self.blob = pattern[: (chunks - 1) * CHUNK_BYTES + 100]
+        self.ref = BlobRef(hashlib.sha256(self.blob).hexdigest(), len(self.blob))
+        self.chunks = [chunk_of(self.blob, self.ref.sha256, index) for index in range(chunks)]
+
+    def damaged(self, index: int) -> Chunk:
+        """Its chunk with one bit flipped."""
+        chunk = self.chunks[index]
+        return replace(chunk, data=bytes([chunk.data[0] ^ 1]) + chunk.data[1:])
+
+
+SOURCES = {chunks: Source(chunks) for chunks in range(1, 7)}
+
+
+def _fetch(download: Download, source: Source, disk: bytearray) -> list[int]:
+    """Finish over a perfect link; what was asked for, in order."""
+    asked = []
+    while pulls := download.next_pulls(0.0):
+        for index in (index for pull in pulls for index in pull):
+            asked.append(index)
+            received = download.receive(source.chunks[index])
+            assert received is not None
+            disk[received.offset : received.offset + len(received.data)] = received.data
+    return asked
+
+
+@pytest.mark.parametrize("size", [1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_chunks_join_to_the_blob(size: int) -> None:
+    """Chunks cover a blob of any size exactly, and there is none beyond."""
+    blob = bytes(index % 251 for index in range(size))
+    sha = hashlib.sha256(blob).hexdigest()
+    chunks = [chunk_of(blob, sha, index) for index in range(chunk_count(size))]
+    assert b"".join(chunk.data for chunk in chunks) == blob
+    for index in (-1, len(chunks)):
+        with pytest.raises(MalformedMessageError, match="no chunk"):
+            chunk_of(blob, sha, index)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3, 4, 5])
+def test_resuming_fetches_exactly_what_is_missing(chunks: int) -> None:
+    """From every possible bitmap, the rest is asked for once each, in order, and the whole verifies."""
+    source = SOURCES[chunks]
+    for here in product([False, True], repeat=chunks):
+        have, disk = Bitmap(chunks), bytearray(len(source.blob))
+        for index in (index for index in range(chunks) if here[index]):
+            have.add(index)
+            disk[index * CHUNK_BYTES : index * CHUNK_BYTES + CHUNK_BYTES] = source.chunks[index].data
+        download = Download(source.ref, Bitmap.from_bytes(have.to_bytes(), chunks))
+        assert _fetch(download, source, disk) == [index for index in range(chunks) if not here[index]]
+        assert download.finished
+        verify(bytes(disk), source.ref)
+
+
+def test_window_bounds_what_is_outstanding() -> None:
+    """At most two chunks are under way; each that arrives makes room for one."""
+    source = SOURCES[5]
+    download = Download(source.ref)
+    assert download.next_pulls(0.0) == [(0, 1)]
+    assert download.next_pulls(1.0) == []
+    assert download.outstanding == (0, 1)
+    assert download.receive(source.chunks[1]) is not None
+    assert download.next_pulls(2.0) == [(2,)]
+    assert download.outstanding == (0, 2)
+
+
+def test_deadline_says_when_to_wake_up() -> None:
+    """The earliest pull's deadline counts; when it comes, that chunk is asked for again, and not before."""
+    source = SOURCES[3]
+    download = Download(source.ref)
+    assert download.next_deadline_s is None
+    download.next_pulls(10.0)
+    download.receive(source.chunks[0])
+    download.next_pulls(15.0)
+    assert download.next_deadline_s == 10.0 + PULL_TIMEOUT_S
+    assert download.next_pulls(9.9 + PULL_TIMEOUT_S) == []
+    assert download.next_pulls(10.0 + PULL_TIMEOUT_S) == [(1,)]
+    assert download.next_deadline_s == 15.0 + PULL_TIMEOUT_S
+
+
+def test_chunk_that_comes_after_its_deadline_is_not_asked_for_again() -> None:
+    """A slow link costs no second copy of what has already come."""
+    source = SOURCES[1]
+    download = Download(source.ref)
+    download.next_pulls(0.0)
+    assert download.receive(source.chunks[0]) is not None
+    assert download.next_pulls(PULL_TIMEOUT_S) == []
+    assert (download.finished, download.next_deadline_s) == (True, None)
+
+
+def test_damaged_chunk_is_asked_for_again_at_once() -> None:
+    """Neither a wrong checksum nor a wrong length is written, and neither waits for the timeout."""
+    source = SOURCES[2]
+    short = replace(source.chunks[0], data=source.chunks[0].data[:-1])
+    for bad in (source.damaged(0), replace(source.chunks[0], crc32=-1), short):
+        download = Download(source.ref)
+        download.next_pulls(0.0)
+        assert download.receive(bad) is None
+        assert download.next_pulls(0.0) == [(0,)]
+
+
+def test_what_is_not_this_blobs_is_ignored() -> None:
+    """Another blob's chunk, an index beyond the last, and a repetition change nothing."""
+    source = SOURCES[2]
+    download = Download(source.ref)
+    download.next_pulls(0.0)
+    download.receive(source.chunks[0])
+    before = (download.have.to_bytes(), download.outstanding)
+    for chunk in (
+        SOURCES[3].chunks[1],
+        replace(source.chunks[1], index=2),
+        replace(source.chunks[1], index=-1),
+        source.chunks[0],
+        source.damaged(0),
+    ):
+        assert download.receive(chunk) is None
+    assert (download.have.to_bytes(), download.outstanding) == before
+
+
+def test_sender_with_a_bad_copy_is_given_up() -> None:
+    """A blob that never arrives sound does not use up a device's data plan; one sound chunk starts the count anew."""
+    source = SOURCES[2]
+    download = Download(source.ref)
+    download.next_pulls(0.0)
+    for _ in range(MAX_DAMAGED_IN_A_ROW - 1):
+        assert download.receive(source.damaged(1)) is None
+    assert download.receive(source.chunks[0]) is not None
+    for _ in range(MAX_DAMAGED_IN_A_ROW - 1):
+        assert download.receive(source.damaged(1)) is None
+    with pytest.raises(IntegrityError, match="16 damaged chunks in a row"):
+        download.receive(source.damaged(1))
+
+
+@pytest.mark.parametrize("change", [lambda blob: blob[:-1], lambda blob: blob + b"\0", lambda blob: b"x" + blob[1:]])
+def test_verify_refuses_another_blob(change: Callable[[bytes], bytes]) -> None:
+    """Size and SHA-256 over the whole decide."""
+    source = SOURCES[2]
+    verify(source.blob, source.ref)
+    verify(memoryview(source.blob), source.ref)
+    with pytest.raises(IntegrityError, match=source.ref.sha256[:12]):
+        verify(change(source.blob), source.ref)
+
+
+@PROPERTY
+@given(st.integers(1, 40).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1)))))
+def test_bitmap_is_a_set_of_chunks(case: tuple[int, set[int]]) -> None:
+    """Membership, count and what is missing follow what was added, through its bytes."""
+    size, here = case
+    bitmap = Bitmap(size)
+    for index in here:
+        bitmap.add(index)
+    back = Bitmap.from_bytes(bitmap.to_bytes(), size)
+    assert back.count == len(here)
+    assert {index for index in range(-1, size + 9) if index in back} == here
+    assert list(back.missing()) == sorted(set(range(size)) - here)
+
+
+def test_bad_bitmap_is_refused() -> None:
+    """Bytes of another length, or with a chunk that the blob does not have, come from another blob."""
+    assert Bitmap.from_bytes(b"\x07", 3).count == 3
+    for data in (b"", b"\0\0", b"\x08"):
+        with pytest.raises(MalformedMessageError, match="3 chunks"):
+            Bitmap.from_bytes(data, 3)
+    for index in (-1, 3):
+        with pytest.raises(IndexError):
+            Bitmap(3).add(index)
+    with pytest.raises(MalformedMessageError, match="bitmap of 4 chunks"):
+        Download(SOURCES[3].ref, Bitmap(4))
+
+
+def test_every_short_history_ends_in_the_whole_blob() -> None:
+    """Whatever four things happen to the first pulls of a small blob, finishing fetches what is missing, no more."""
+    source = SOURCES[3]
+    for history in product(["lose", "deliver", "swap", "repeat", "damage", "wait", "restart"], repeat=4):
+        _play(source, history)
+
+
+def _play(source: Source, history: tuple[str, ...]) -> None:
+    download, disk, now_s = Download(source.ref), bytearray(len(source.blob)), 0.0
+    under_way: list[int] = []
+
+    def take(chunk: Chunk) -> None:
+        received = download.receive(chunk)
+        if received is not None:
+            disk[received.offset : received.offset + len(received.data)] = received.data
+
+    for event in history:
+        under_way += [index for pull in download.next_pulls(now_s) for index in pull]
+        if event == "wait":
+            now_s += PULL_TIMEOUT_S
+        elif event == "restart":
+            download = Download(source.ref, Bitmap.from_bytes(download.have.to_bytes(), 3))
+        elif under_way:
+            index = under_way[0] if event == "repeat" else under_way.pop(-1 if event == "swap" else 0)
+            if event == "damage":
+                take(source.damaged(index))
+            elif event != "lose":
+                take(source.chunks[index])
+    missing = list(download.have.missing())
+    download = Download(source.ref, download.have)
+    assert _fetch(download, source, disk) == missing, history
+    verify(bytes(disk), source.ref)
+
+
+class Link(RuleBasedStateMachine):
+    """A device that downloads over a link which loses, repeats, reorders and damages, and that may restart."""
+
+    @initialize(chunks=st.sampled_from(sorted(SOURCES)))
+    def start(self, chunks: int) -> None:
+        """Nothing is here yet."""
+        self.source = SOURCES[chunks]
+        self.download = Download(self.source.ref)
+        self.disk = bytearray(len(self.source.blob))
+        self.kept = self.download.have.to_bytes()  # the bitmap on disk
+        self.under_way: list[Chunk] = []
+        self.now_s = 0.0
+
+    @rule()
+    def pull(self) -> None:
+        """The server answers every pull at once; the answers are then under way."""
+        for index in (index for pull in self.download.next_pulls(self.now_s) for index in pull):
+            assert index not in self.download.have
+            self.under_way.append(self.source.chunks[index])
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), repeat=st.booleans())
+    def deliver(self, data: st.DataObject, repeat: bool) -> None:
+        """Any answer may come next, and may come again."""
+        at = data.draw(st.integers(0, len(self.under_way) - 1))
+        chunk = self.under_way[at] if repeat else self.under_way.pop(at)
+        received = self.download.receive(chunk)
+        if received is not None:
+            assert received.index == chunk.index
+            self.disk[received.offset : received.offset + len(received.data)] = received.data
+            self.kept = self.download.have.to_bytes()
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        """An answer may never come."""
+        self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), bit=st.integers(0, 799))
+    def damage(self, data: st.DataObject, bit: int) -> None:
+        """An answer may come with a bit flipped: it is never written."""
+        chunk = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        bits = bytearray(chunk.data)
+        bits[bit // 8] ^= 1 << bit % 8
+        try:
+            assert self.download.receive(replace(chunk, data=bytes(bits))) is None
+        except IntegrityError:
+            self.restart()
+
+    @rule(elapsed_s=st.sampled_from([0.1, PULL_TIMEOUT_S / 2, PULL_TIMEOUT_S]))
+    def wait(self, elapsed_s: float) -> None:
+        """Time passes."""
+        self.now_s += elapsed_s
+
+    @rule()
+    def restart(self) -> None:
+        """The process dies; the disk, the bitmap on it and the clock stay."""
+        chunks = chunk_count(self.source.ref.size_bytes)
+        self.download = Download(self.source.ref, Bitmap.from_bytes(self.kept, chunks))
+
+    @invariant()
+    def window_holds(self) -> None:
+        """Never more is asked for than the window, and nothing that is here; a deadline is known exactly then."""
+        outstanding = self.download.outstanding
+        assert len(outstanding) <= WINDOW_CHUNKS
+        assert not any(index in self.download.have for index in outstanding)
+        assert (self.download.next_deadline_s is None) == (not outstanding)
+
+    @invariant()
+    def what_is_here_is_sound(self) -> None:
+        """A chunk that the bitmap names is on disk as it left the server."""
+        for chunk in self.source.chunks:
+            if chunk.index in self.download.have:
+                at = chunk.index * CHUNK_BYTES
+                assert self.disk[at : at + len(chunk.data)] == chunk.data
+
+    def teardown(self) -> None:
+        """From wherever this got to, a link that works again brings the rest, and only that, without a restart."""
+        if not hasattr(self, "source"):
+            return
+        missing = set(self.download.have.missing())
+        self.now_s += PULL_TIMEOUT_S  # what was outstanding is asked for again
+        asked = []
+        while pulls := self.download.next_pulls(self.now_s):
+            for index in (index for pull in pulls for index in pull):
+                asked.append(index)
+                received = self.download.receive(self.source.chunks[index])
+                assert received is not None
+                self.disk[received.offset : received.offset + len(received.data)] = received.data
+        assert sorted(asked) == sorted(missing)
+        assert self.download.finished
+        verify(bytes(self.disk), self.source.ref)
+
+
+TestLink = Link.TestCase
+TestLink.settings = settings(PROPERTY, max_examples=150, stateful_step_count=25)
