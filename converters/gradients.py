@@ -37,27 +37,34 @@ def _gradient_of(*op_types: str) -> Callable[[Gradient], Gradient]:
     return register
 
 
-def _where(condition: Tensor, like: Tensor) -> Tensor:
-    """1.0 where the condition holds, else 0.0."""
-    return tf.cast(condition, like.dtype)
+def dense(gradient: Any) -> Tensor:
+    """A gradient as one tensor: that of a table, which comes as rows and their ids, is added up by row.
+
+    SCATTER_ND is four to seven times as fast in the runtimes as UNSORTED_SEGMENT_SUM, TensorFlow's own choice.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    indices = tf.reshape(gradient.indices, [-1, 1])
+    return tf.scatter_nd(indices, gradient.values, gradient.dense_shape)
 
 
 @_gradient_of("Relu")
 def _relu(op: Any, grad: Tensor) -> Tensor:
-    return grad * _where(op.outputs[0] > 0.0, grad)
+    # The output is never negative, so its sign is the 0 or 1 wanted; comparing and casting takes six times as long.
+    return grad * tf.sign(op.outputs[0])
 
 
 @_gradient_of("Relu6")
 def _relu6(op: Any, grad: Tensor) -> Tensor:
     y = op.outputs[0]
-    return grad * _where(y > 0.0, grad) * _where(y < 6.0, grad)
+    return grad * tf.sign(y * (6.0 - y))
 
 
 @_gradient_of("LeakyRelu")
 def _leaky_relu(op: Any, grad: Tensor) -> Tensor:
-    positive = _where(op.inputs[0] > 0.0, grad)
+    positive = tf.sign(tf.maximum(op.inputs[0], 0.0))
     alpha = op.get_attr("alpha")
-    return grad * (positive + alpha * (1.0 - positive))
+    return grad * (alpha + (1.0 - alpha) * positive)
 
 
 @_gradient_of("Elu")
@@ -96,13 +103,28 @@ def _bias_add(op: Any, grad: Tensor) -> Any:
 
 @_gradient_of("GatherV2")
 def _gather(op: Any, grad: Tensor) -> Any:
-    """Add each picked row's gradient to its row; a plain lookup along the first axis only."""
+    """Rows and their ids, so that all lookups in one table are added up at once; along the first axis only."""
     table, ids, axis = op.inputs
     if tf.get_static_value(axis) != 0 or op.get_attr("batch_dims") != 0:
         raise LookupError("a gather along another axis than the first")
-    rows, *width = table.shape.as_list()
-    flat = tf.reshape(grad, [-1, *width])
-    return tf.math.unsorted_segment_sum(flat, tf.reshape(tf.cast(ids, tf.int32), [-1]), rows), None, None
+    shape = table.shape.as_list()
+    rows, flat = tf.reshape(grad, [-1, *shape[1:]]), tf.reshape(tf.cast(ids, tf.int32), [-1])
+    return tf.IndexedSlices(rows, flat, tf.constant(shape, tf.int32)), None, None
+
+
+@_gradient_of("MatMul")
+def _matmul(op: Any, grad: Tensor) -> Any:
+    """As TensorFlow's, for untransposed factors.
+
+    The first factor's gradient is batched by hand: as FULLY_CONNECTED, which the converter would choose, it takes twice
+    as long in ai-edge-litert because the weights there are not constant.
+    """
+    a, b = op.inputs
+    if op.get_attr("transpose_a") or op.get_attr("transpose_b"):
+        raise LookupError("a matrix product with a transposed factor")
+    (n, k), m = a.shape.as_list(), b.shape.as_list()[1]
+    by_a = tf.matmul(tf.reshape(grad, [1, n, m]), tf.reshape(b, [1, k, m]), transpose_b=True)
+    return tf.reshape(by_a, [n, k]), tf.matmul(a, grad, transpose_a=True)
 
 
 @_gradient_of("StridedSlice")

@@ -31,6 +31,14 @@ class Optimizer(ABC):
     slots: ClassVar[Mapping[str, float]] = {}
     scalars: ClassVar[Mapping[str, float]] = {}
 
+    def gradient_scale(self, hyper: Hyper) -> Tensor:
+        """What the loss is multiplied by before it is differentiated.
+
+        A rule that is linear in the gradient takes its learning rate here, once per sample instead of once per weight.
+        """
+        del hyper
+        return 1.0
+
     def advance(self, scalars: Mapping[str, Tensor], hyper: Hyper) -> dict[str, Tensor]:
         """The model-wide accumulators after one more step; called once a step, before `update`."""
         del hyper
@@ -44,7 +52,7 @@ class Optimizer(ABC):
 
         Args:
             weight: Its value, of any shape.
-            gradient: Of the loss by it, same shape.
+            gradient: Of the loss by it, times `gradient_scale`; same shape.
             slots: This weight's accumulators, same shape.
             scalars: The model-wide accumulators, already advanced.
             hyper: A scalar for every name in ``hyper``.
@@ -60,11 +68,15 @@ class Sgd(Optimizer):
     name = "sgd"
     hyper: ClassVar[Mapping[str, float]] = {"learning_rate": 0.05}
 
+    def gradient_scale(self, hyper: Hyper) -> Tensor:
+        """See `Optimizer.gradient_scale`."""
+        return hyper["learning_rate"]
+
     def update(
         self, weight: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], scalars: Mapping[str, Tensor], hyper: Hyper
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Optimizer.update`."""
-        return weight - hyper["learning_rate"] * gradient, {}
+        return weight - gradient, {}
 
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {rule.name: rule for rule in (Sgd,)}

@@ -59,8 +59,9 @@ class Reference:
         with tf.GradientTape() as tape:
             result = self._call(self._assignments(), inputs, training=True, watch=watch)
             loss = mean_loss(result.outputs[LOGIT], inputs["label"], inputs["weight"])
+            scaled = loss * self._optimizer.gradient_scale(inputs)
         trained = {name: self._values[name] for name in self._selection.trained}
-        gradients = tape.gradient(loss, trained)
+        gradients = tape.gradient(scaled, trained)
         scalars = self._optimizer.advance({k: v.read_value() for k, v in self._scalars.items()}, inputs)
         for name, variable in self._scalars.items():
             variable.assign(scalars[name])

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from converters.gradients import builtin_gradients
+from converters.gradients import builtin_gradients, dense
 from converters.model_call import LOGIT, VECTORS, Assignment, ModelCall
 from converters.optimizers import Optimizer
 from converters.weights import WeightSelection
@@ -96,6 +96,7 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         loss = mean_loss(logit, inputs["label"], inputs["weight"])
         slope = mean_loss_slope(logit, inputs["label"], inputs["weight"])
         trained = {name: read[name] for name in self._weights.trained}
+        slope *= self._optimizer.gradient_scale(inputs)
         gradients = tf.gradients(logit, list(trained.values()), grad_ys=slope)
         updates = self._step(trained, dict(zip(trained, gradients, strict=True)), inputs)
         updates += list(zip((self.variables_by_name[n] for n in self._weights.state), result.updates, strict=True))
@@ -115,7 +116,7 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
             if gradient is None:  # the logit does not depend on it
                 continue
             slots = {slot: variable.read_value() for slot, variable in self.slots[name].items()}
-            stepped, slots = self._optimizer.update(weight, gradient, slots, scalars, hyper)
+            stepped, slots = self._optimizer.update(weight, dense(gradient), slots, scalars, hyper)
             updates.append((self.variables_by_name[name], stepped - pull * (weight - self._start[name])))
             updates += [(self.slots[name][slot], value) for slot, value in slots.items()]
         return updates
