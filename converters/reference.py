@@ -1,6 +1,6 @@
 """What TensorFlow makes of the same weights and batches: Keras' own call, TensorFlow's own gradients, by a tape.
 
-It shares nothing with the converted graph but the update rule, so a wrong registered gradient cannot hide.
+It shares nothing with the converted graph but the update rule, so a wrong registered gradient or loss cannot hide.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from converters.model_call import LOGIT, Assignment, ModelCall
 from converters.optimizers import Optimizer
-from converters.trainable import mean_loss
 from converters.weights import WeightSelection
 
 Array = NDArray[Any]
@@ -58,7 +57,7 @@ class Reference:
         watch = list(self._selection.state.values())
         with tf.GradientTape() as tape:
             result = self._call(self._assignments(), inputs, training=True, watch=watch)
-            loss = mean_loss(result.outputs[LOGIT], inputs["label"], inputs["weight"])
+            loss = _mean_loss(result.outputs[LOGIT], inputs["label"], inputs["weight"])
             scaled = loss * self._optimizer.gradient_scale(inputs)
         trained = {name: self._values[name] for name in self._selection.trained}
         gradients = tape.gradient(scaled, trained)
@@ -82,3 +81,8 @@ class Reference:
         variable.assign(stepped - pull)
         for slot, value in slots.items():
             self._slots[name][slot].assign(value)
+
+
+def _mean_loss(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    each = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logit)
+    return tf.math.divide_no_nan(tf.reduce_sum(weight * each), tf.reduce_sum(weight))

@@ -155,7 +155,10 @@ def mean_loss(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:
 
 
 def mean_loss_slope(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of `mean_loss` by each logit, [n]; in closed form it costs one subtraction a sample."""
+    """Gradient of `mean_loss` by each logit, [n].
+
+    In closed form it costs little, and is right at a logit of exactly 0, where that of max(x, 0) is not.
+    """
     return weight * (tf.sigmoid(logit) - label) / tf.maximum(tf.reduce_sum(weight), _TINY)
 
 
