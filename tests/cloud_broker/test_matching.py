@@ -1,0 +1,125 @@
+"""Matching: near samples by quota, never one's own, never twice, within the bounds asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, RandomMatcher, encode_within, quotas
+from cloud_broker.pool import SamplePool
+from protocol.batch_codec import decode_batch
+from protocol.errors import MalformedMessageError
+from protocol.messages import Query
+from tests.cloud_broker.samples import SCHEMA, user_samples
+
+
+def unit_vectors(samples: int, dimensions: int = 4, seed: int = 1) -> NDArray[np.float32]:
+    """Random directions."""
+    vectors = np.random.default_rng(seed).normal(size=(samples, dimensions)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def query_of(centroids: NDArray[np.float32], weights: tuple[float, ...], max_samples: int = 10) -> Query:
+    """A query with that profile."""
+    raw = centroids.astype("<f2").tobytes()
+    return Query("q", 1, "0" * 64, centroids.shape[1], raw, weights, max_samples, 1 << 20)
+
+
+def view_of(vectors: NDArray[np.float32], contributors: list[int] | None = None) -> PoolView:
+    """A pool in which every sample has its own content."""
+    owners = np.zeros(len(vectors), np.int32) if contributors is None else np.array(contributors, np.int32)
+    return PoolView(vectors, owners, np.arange(len(vectors), dtype=np.int64))
+
+
+BOTH = pytest.mark.parametrize("kind", [ProfileMatcher, RandomMatcher])
+
+
+def test_one_centroid_gets_its_nearest_samples() -> None:
+    """With one centroid the choice is the exact nearest, in order."""
+    vectors = unit_vectors(500)
+    centroid = unit_vectors(1, seed=2).astype(np.float16).astype(np.float32)
+    expected = np.argsort(-(vectors @ centroid[0]), kind="stable")[:10]
+    assert ProfileMatcher(view_of(vectors)).rank(query_of(centroid, (1.0,)), None).tolist() == expected.tolist()
+
+
+def test_centroids_are_served_by_their_weights_in_every_beginning() -> None:
+    """Three quarters of the samples come from the heavier centroid, in the first four as in all."""
+    axes = np.eye(4, dtype=np.float32)
+    vectors = np.repeat(axes, 50, axis=0)
+    rows = ProfileMatcher(view_of(vectors)).rank(query_of(axes[:2], (0.75, 0.25), max_samples=40), None)
+    assert [(rows[:n] < 50).sum() for n in (4, 20, 40)] == [3, 15, 30]
+
+
+@BOTH
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_what_every_matcher_promises(kind: type[Matcher], data: st.DataObject) -> None:
+    """Distinct rows, none of the asker's, no equal content, as many as there are up to the bound, always the same."""
+    samples, clusters = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 5))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    owners = rng.integers(0, 3, samples).astype(np.int32)
+    keys = rng.integers(0, data.draw(st.integers(1, 80)), samples)
+    view = PoolView(unit_vectors(samples), owners, keys)
+    weights = tuple(rng.dirichlet(np.ones(clusters)).tolist())
+    query = query_of(unit_vectors(clusters, seed=3), weights, max_samples=data.draw(st.integers(1, 80)))
+    asker = data.draw(st.sampled_from([None, 0, 1]))
+    rows = kind(view).rank(query, asker)
+    assert asker is None or asker not in owners[rows]
+    assert len(set(keys[rows].tolist())) == len(rows)
+    others = keys[owners != asker] if asker is not None else keys
+    assert len(rows) == min(query.max_samples, len(set(others.tolist())))
+    assert kind(view).rank(query, asker).tolist() == rows.tolist()
+
+
+@BOTH
+def test_an_empty_pool_gives_nothing(kind: type[Matcher]) -> None:
+    """No samples is an answer, not an error."""
+    empty = view_of(np.zeros((0, 4), np.float32))
+    assert kind(empty).rank(query_of(unit_vectors(2), (0.5, 0.5)), None).tolist() == []
+
+
+def test_a_profile_of_another_space_is_refused() -> None:
+    """Centroids of another width than the pool's vectors are malformed."""
+    with pytest.raises(MalformedMessageError, match="8 dimensions, the model's have 4"):
+        ProfileMatcher(view_of(unit_vectors(5))).rank(query_of(unit_vectors(1, 8), (1.0,)), None)
+
+
+def test_the_control_ignores_the_profile() -> None:
+    """Random rows are spread over the whole pool."""
+    axes = np.eye(4, dtype=np.float32)
+    rows = RandomMatcher(view_of(np.repeat(axes, 50, axis=0))).rank(query_of(axes[:1], (1.0,), max_samples=100), None)
+    assert all(10 < ((rows // 50) == part).sum() < 40 for part in range(4))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=16).filter(lambda w: sum(w) > 1e-3), st.integers(1, 10_000))
+def test_quotas_sum_to_the_total_and_stay_near_the_shares(weights: list[float], total: int) -> None:
+    """Whole numbers, none further than 1 from its share."""
+    shares = tuple(weight / sum(weights) for weight in weights)
+    found = quotas(shares, total)
+    assert sum(found) == total
+    assert all(abs(number - share * total) < 1 + 1e-6 for number, share in zip(found, shares, strict=True))
+
+
+@pytest.mark.parametrize("max_bytes", [1, 300, 600, 1000, 1 << 20])
+def test_encoded_samples_stay_within_the_bytes_asked_for(tmp_path: Path, max_bytes: int) -> None:
+    """As many of the first rows as fit; what is encoded decodes to those rows."""
+    pool = SamplePool(tmp_path, SCHEMA)
+    for user in range(10):
+        pool.add(f"user-{user}", user_samples(user), "m")
+    ranked = np.random.default_rng(1).permutation(len(pool))
+    rows, payload = encode_within(pool.take, ranked, max_bytes)
+    assert len(payload) <= max_bytes
+    assert set(rows.tolist()) == set(ranked[: len(rows)].tolist())
+    if max_bytes == 1:
+        assert (len(rows), payload) == (0, b"")
+        return
+    assert len(decode_batch(payload, SCHEMA)) == len(rows) > 0
+    if max_bytes == 1 << 20:
+        assert len(rows) == len(pool)
