@@ -58,7 +58,7 @@ def _assert_equal(got: SampleBatch, wanted: SampleBatch) -> None:
         assert array.tobytes() == wanted_array.tobytes()
 
 
-@settings(PROPERTY, max_examples=200)
+@settings(PROPERTY, max_examples=150)
 @given(batches(), st.booleans())
 def test_round_trip_is_exact(batch: SampleBatch, zstd: bool) -> None:
     """Any batch of any schema comes back bit by bit, packed for either reader."""
