@@ -42,6 +42,16 @@ def masked_mean(vectors: Tensor, weight: Tensor) -> Tensor:
     return total / keras.ops.maximum(keras.ops.sum(weight, axis=1, keepdims=True), 1e-6)
 
 
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax of [n, length] over the places whose mask is 1; zeros where none is."""
+    return keras.ops.softmax(scores + (mask - 1.0) * 1e9, axis=-1) * mask
+
+
+def dot(left: Tensor, right: Tensor) -> Tensor:
+    """Inner product along the last axis, kept as an axis of one; [n, 1]."""
+    return keras.ops.sum(left * right, axis=-1, keepdims=True)
+
+
 def unit(vectors: Tensor) -> Tensor:
     """L2-normalised along the last axis; a zero vector stays zero."""
     squares = keras.ops.sum(vectors * vectors, axis=-1, keepdims=True)
