@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.lowering import layers_of
 from converters.model_call import InputSpec, ModelCall
 from protocol.schema import FeatureSchema
 
@@ -19,8 +20,7 @@ _DEFAULT_ID_BOUND = 2  # of a model without any embedding: integers can only be 
 
 def id_bounds(model: Any, call: ModelCall, schema: FeatureSchema | None) -> dict[str, int]:
     """An exclusive upper bound of the ids of each integer input."""
-    layers = model._flatten_layers(include_self=False)
-    rows = [layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)]
+    rows = [layer.input_dim for layer in layers_of(model) if isinstance(layer, keras.layers.Embedding)]
     fallback = min(rows, default=_DEFAULT_ID_BOUND)
     known = {} if schema is None else {f.name: f.vocabulary for f in schema.features}
     return {spec.name: known.get(spec.name) or fallback for spec in call.inputs if spec.dtype.startswith("int")}

@@ -52,8 +52,8 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
     """
     options = options or ConvertOptions()
     optimizer = optimizer_named(options.optimizer)
-    call = ModelCall(model)
     weights = select_weights(model, options.trainable)
+    call = ModelCall(model, weights.resting)
     module = TrainableModule(call, weights, optimizer, options.batch_size)
     content = to_tflite(module, module.signatures())
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""What TensorFlow makes of the same weights and batches: Keras' own call, TensorFlow's own gradients, by a tape.
+"""What TensorFlow makes of the same weights and batches: Keras' own layers, TensorFlow's own gradients, by a tape.
 
-It shares nothing with the converted graph but the update rule, so a wrong registered gradient or loss cannot hide.
+It shares nothing with the converted graph but the optimiser's rule and dropout's masks, so a wrong registered gradient,
+layer or loss cannot hide.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from converters.model_call import LOGIT, Assignment, ModelCall
+from converters.model_call import LOGIT, Assignment, CallResult, ModelCall
+from converters.noise import START, Noise
 from converters.optimizers import Optimizer
 from converters.weights import WeightSelection
 
@@ -34,53 +36,56 @@ class Reference:
             for name in weights.trained
         }
         self._scalars = {name: tf.Variable(np.float32(start)) for name, start in optimizer.scalars.items()}
-        self._step = tf.function(self._one_step, autograph=False)
+        self._dropout_state = tf.Variable(START)
+        self._train_graph = tf.function(self._one_step, autograph=False)
+        self._infer_graph = tf.function(lambda inputs: self._forward(inputs).outputs, autograph=False)
 
     def train(self, batch: Mapping[str, Array]) -> float:
         """One step on a batch with every input of the ``train`` signature; gives the loss before it."""
-        return float(self._step({name: tf.constant(value) for name, value in batch.items()}))
+        return float(self._train_graph({name: tf.constant(value) for name, value in batch.items()}))
 
     def infer(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """The model's outputs for a batch of features."""
-        inputs = {name: tf.constant(value) for name, value in batch.items()}
-        outputs = self._call(self._assignments(), inputs, training=False).outputs
+        outputs = self._infer_graph({name: tf.constant(value) for name, value in batch.items()})
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     def weights(self) -> dict[str, Array]:
         """The weights now, as ``get_weights`` names them."""
         return {name: np.asarray(value) for name, value in self._values.items()}
 
-    def _assignments(self) -> list[Assignment]:
-        return [(variable, self._values[name]) for name, variable in self._selection.portable.items()]
+    def _forward(self, inputs: dict[str, Tensor], noise: Noise | None = None) -> CallResult:
+        assignments: list[Assignment] = [(v, self._values[name]) for name, v in self._selection.portable.items()]
+        watch = list(self._selection.state.values()) if noise is not None else []
+        return self._call(assignments, inputs, noise=noise, watch=watch, builtin=False)
 
     def _one_step(self, inputs: dict[str, Tensor]) -> Tensor:
-        watch = list(self._selection.state.values())
+        noise = Noise(self._dropout_state.read_value())
         with tf.GradientTape() as tape:
-            result = self._call(self._assignments(), inputs, training=True, watch=watch)
+            result = self._forward(inputs, noise)
             loss = _mean_loss(result.outputs[LOGIT], inputs["label"], inputs["weight"])
+            if result.penalty is not None:
+                loss += result.penalty
             scaled = loss * self._optimizer.gradient_scale(inputs)
         trained = {name: self._values[name] for name in self._selection.trained}
         gradients = tape.gradient(scaled, trained)
-        scalars = self._optimizer.advance({k: v.read_value() for k, v in self._scalars.items()}, inputs)
-        for name, variable in self._scalars.items():
-            variable.assign(scalars[name])
-        for name, variable in trained.items():
-            if gradients[name] is not None:
-                self._apply(name, variable, tf.convert_to_tensor(gradients[name]), scalars, inputs)
+        self._update({name: g for name, g in gradients.items() if g is not None}, inputs)
+        self._dropout_state.assign(noise.next_state())
         for name, value in zip(self._selection.state, result.updates, strict=True):
             self._values[name].assign(value)
         return loss
 
-    def _apply(
-        self, name: str, variable: Any, gradient: Tensor, scalars: dict[str, Tensor], inputs: dict[str, Tensor]
-    ) -> None:
-        weight = variable.read_value()
-        slots = {slot: v.read_value() for slot, v in self._slots[name].items()}
-        stepped, slots = self._optimizer.update(weight, gradient, slots, scalars, inputs)
-        pull = inputs["learning_rate"] * inputs["proximal"] * (weight - self._start[name])
-        variable.assign(stepped - pull)
-        for slot, value in slots.items():
-            self._slots[name][slot].assign(value)
+    def _update(self, gradients: dict[str, Tensor], inputs: dict[str, Tensor]) -> None:
+        scalars = self._optimizer.advance({k: v.read_value() for k, v in self._scalars.items()}, inputs)
+        for name, variable in self._scalars.items():
+            variable.assign(scalars[name])
+        for name, gradient in gradients.items():
+            weight = self._values[name].read_value()
+            slots = {slot: v.read_value() for slot, v in self._slots[name].items()}
+            stepped, slots = self._optimizer.update(weight, tf.convert_to_tensor(gradient), slots, scalars, inputs)
+            pull = inputs["learning_rate"] * inputs["proximal"] * (weight - self._start[name])
+            self._values[name].assign(stepped - pull)
+            for slot, value in slots.items():
+                self._slots[name][slot].assign(value)
 
 
 def _mean_loss(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:

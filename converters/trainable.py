@@ -8,9 +8,10 @@
     set_weights(those) -> done
     reset_optimizer() -> done
 
-The loss is the weighted mean of binary cross-entropy, sum(weight * bce) / sum(weight); a batch whose weights are all
-zero changes nothing. After the optimiser's own step each weight w is pulled toward the value w0 that it has in the
-file: w -= learning_rate * proximal * (w - w0), the gradient of L2-SP (Li et al., 2018) kept out of the optimiser.
+The loss is the weighted mean of binary cross-entropy, sum(weight * bce) / sum(weight), and what the model's
+regularisers add; a row of weight zero counts for nothing. After the optimiser's own step each weight w is pulled toward
+the value w0 that it has in the file: w -= learning_rate * proximal * (w - w0), the gradient of L2-SP (Li et al., 2018)
+kept out of the optimiser.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import numpy as np
 import tensorflow as tf
 
 from converters.gradients import builtin_gradients, dense
-from converters.model_call import LOGIT, VECTORS, Assignment, ModelCall
+from converters.loss import mean_loss, mean_loss_slope
+from converters.model_call import LOGIT, VECTORS, Assignment, CallResult, ModelCall
+from converters.noise import START, Noise
 from converters.optimizers import Optimizer
 from converters.weights import WeightSelection
 
 Tensor = Any
 Signature = Any
-
-_TINY = 1e-12  # keeps the mean of a batch without weight finite
 
 
 class TrainableModule(tf.Module):  # type: ignore[misc]
@@ -46,62 +47,68 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         self._batch_size = batch_size
         self._start = {name: np.array(v) for name, v in weights.portable.items()}
         self._frozen = [(v, tf.constant(np.array(v))) for v in weights.frozen]
-        self.variables_by_name = {name: tf.Variable(value, name=name) for name, value in self._start.items()}
+        self.values = {name: tf.Variable(value, name=name) for name, value in self._start.items()}
         self.slots = {
             name: {slot: tf.Variable(np.full_like(self._start[name], start)) for slot, start in optimizer.slots.items()}
             for name in weights.trained
         }
         self.scalars = {name: tf.Variable(np.float32(start)) for name, start in optimizer.scalars.items()}
-
-    @property
-    def hyper_names(self) -> list[str]:
-        """The scalar inputs of ``train``."""
-        return [*self._optimizer.hyper, "proximal"]
+        self.dropout_state = tf.Variable(START)
 
     def signatures(self) -> dict[str, Signature]:
         """Concrete functions by signature name."""
         any_batch = [spec.tensor_spec(None) for spec in self._call.inputs]
         fixed_batch = [spec.tensor_spec(self._batch_size) for spec in self._call.inputs]
-        hyper = [_vector(name, ()) for name in self.hyper_names]
-        weights = [tf.TensorSpec(v.shape, v.dtype, name=name) for name, v in self.variables_by_name.items()]
+        hyper = [_floats(name, ()) for name in (*self._optimizer.hyper, "proximal")]
+        weights = [tf.TensorSpec(v.shape, v.dtype, name=name) for name, v in self.values.items()]
         signatures = {
             "train": _concrete(self._train, [*fixed_batch, *_targets(self._batch_size), *hyper]),
             "infer": _concrete(self._infer, any_batch),
             "evaluate": _concrete(self._evaluate, [*any_batch, *_targets(None)]),
             "get_weights": _concrete(self._get_weights, []),
             "set_weights": _concrete(self._set_weights, weights),
+            "reset_optimizer": _concrete(self._reset_optimizer, []),
         }
         if set(VECTORS) <= set(self._call.output_names):
             signatures["embed"] = _concrete(self._embed, any_batch)
-        if self.slots or self.scalars:
-            signatures["reset_optimizer"] = _concrete(self._reset_optimizer, [])
         return signatures
+
+    def _read(self) -> dict[str, Tensor]:
+        return {name: variable.read_value() for name, variable in self.values.items()}
 
     def _assignments(self, read: dict[str, Tensor]) -> list[Assignment]:
         return [*self._frozen, *((v, read[name]) for name, v in self._weights.portable.items())]
 
-    def _read(self) -> dict[str, Tensor]:
-        return {name: variable.read_value() for name, variable in self.variables_by_name.items()}
-
     def _forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self._call(self._assignments(self._read()), batch, training=False).outputs
+        return self._call(self._assignments(self._read()), batch).outputs
 
     def _train(self, **inputs: Tensor) -> dict[str, Tensor]:
-        read = self._read()
+        read, noise = self._read(), Noise(self.dropout_state.read_value())
+        watch = list(self._weights.state.values())
         with builtin_gradients(tf.compat.v1.get_default_graph()):
-            result = self._call(
-                self._assignments(read), inputs, training=True, watch=list(self._weights.state.values())
-            )
-        logit = result.outputs[LOGIT]
-        loss = mean_loss(logit, inputs["label"], inputs["weight"])
-        slope = mean_loss_slope(logit, inputs["label"], inputs["weight"])
+            result = self._call(self._assignments(read), inputs, noise=noise, watch=watch)
         trained = {name: read[name] for name in self._weights.trained}
-        slope *= self._optimizer.gradient_scale(inputs)
-        gradients = tf.gradients(logit, list(trained.values()), grad_ys=slope)
-        updates = self._step(trained, dict(zip(trained, gradients, strict=True)), inputs)
-        updates += list(zip((self.variables_by_name[n] for n in self._weights.state), result.updates, strict=True))
+        loss, gradients = self._differentiate(result, trained, inputs)
+        updates = self._step(trained, gradients, inputs)
+        updates += zip((self.values[name] for name in self._weights.state), result.updates, strict=True)
+        if noise.used:
+            updates.append((self.dropout_state, noise.next_state()))
         with tf.control_dependencies([variable.assign(value) for variable, value in updates]):
             return {"loss": tf.identity(loss)}
+
+    def _differentiate(
+        self, result: CallResult, trained: dict[str, Tensor], inputs: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor | None]]:
+        """The loss, and its gradient by every weight, scaled as the optimiser wants it."""
+        logit, targets = result.outputs[LOGIT], (inputs["label"], inputs["weight"])
+        scale = self._optimizer.gradient_scale(inputs)
+        loss, terms = mean_loss(logit, *targets), [(logit, scale * mean_loss_slope(logit, *targets))]
+        if result.penalty is not None:
+            loss += result.penalty
+            terms.append((result.penalty, scale * tf.ones_like(result.penalty)))
+        ys, slopes = zip(*terms, strict=True)
+        gradients = tf.gradients(list(ys), list(trained.values()), grad_ys=list(slopes))
+        return loss, dict(zip(trained, gradients, strict=True))
 
     def _step(
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor | None], hyper: dict[str, Tensor]
@@ -117,7 +124,7 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
                 continue
             slots = {slot: variable.read_value() for slot, variable in self.slots[name].items()}
             stepped, slots = self._optimizer.update(weight, dense(gradient), slots, scalars, hyper)
-            updates.append((self.variables_by_name[name], stepped - pull * (weight - self._start[name])))
+            updates.append((self.values[name], stepped - pull * (weight - self._start[name])))
             updates += [(self.slots[name][slot], value) for slot, value in slots.items()]
         return updates
 
@@ -136,38 +143,22 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         return {name: tf.identity(value) for name, value in self._read().items()}
 
     def _set_weights(self, **values: Tensor) -> dict[str, Tensor]:
-        return _done(variable.assign(values[name]) for name, variable in self.variables_by_name.items())
+        return _done(variable.assign(values[name]) for name, variable in self.values.items())
 
     def _reset_optimizer(self) -> dict[str, Tensor]:
-        resets = [
-            variable.assign(tf.fill(variable.shape, np.float32(self._optimizer.slots[slot])))
-            for slots in self.slots.values()
-            for slot, variable in slots.items()
+        starts = [
+            (variable, self._optimizer.slots[slot]) for slots in self.slots.values() for slot, variable in slots.items()
         ]
-        resets += [v.assign(np.float32(self._optimizer.scalars[name])) for name, v in self.scalars.items()]
-        return _done(resets)
+        starts += [(variable, self._optimizer.scalars[name]) for name, variable in self.scalars.items()]
+        return _done(variable.assign(tf.fill(variable.shape, np.float32(start))) for variable, start in starts)
 
 
-def mean_loss(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of binary cross-entropy; all three are [n], the result is a scalar."""
-    each = tf.maximum(logit, 0.0) - logit * label + tf.math.log(1.0 + tf.exp(-tf.abs(logit)))
-    return tf.reduce_sum(weight * each) / tf.maximum(tf.reduce_sum(weight), _TINY)
-
-
-def mean_loss_slope(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of `mean_loss` by each logit, [n].
-
-    In closed form it costs little, and is right at a logit of exactly 0, where that of max(x, 0) is not.
-    """
-    return weight * (tf.sigmoid(logit) - label) / tf.maximum(tf.reduce_sum(weight), _TINY)
-
-
-def _vector(name: str, shape: tuple[int | None, ...]) -> Any:
+def _floats(name: str, shape: tuple[int | None, ...]) -> Any:
     return tf.TensorSpec(shape, tf.float32, name=name)
 
 
 def _targets(samples: int | None) -> list[Any]:
-    return [_vector("label", (samples,)), _vector("weight", (samples,))]
+    return [_floats("label", (samples,)), _floats("weight", (samples,))]
 
 
 def _concrete(function: Callable[..., dict[str, Tensor]], specs: Iterable[Any]) -> Signature:

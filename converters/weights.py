@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from converters.errors import ConversionError
+from converters.lowering import layers_of
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class WeightSelection:
         trained: Those that a step changes by their gradient, by name.
         state: Those that a step changes otherwise (moving statistics of a layer that trains), by name.
         frozen: All others.
+        resting: Layers with moving statistics of which nothing trains; they behave as in inference.
     """
 
     trained: dict[str, Any]
     state: dict[str, Any]
     frozen: tuple[Any, ...]
+    resting: tuple[Any, ...] = ()
 
     @property
     def portable(self) -> dict[str, Any]:
@@ -42,14 +45,18 @@ def select_weights(model: Any, trainable: str) -> WeightSelection:
     if not chosen:
         paths = ", ".join(v.path for v in model.trainable_variables) or "none at all"
         raise ConversionError(f"trainable {trainable!r} chooses no weight of model {model.name}; it has {paths}")
+    _refuse_what_cannot_train(chosen)
     training_layers = {_layer_path(v) for v in chosen}
-    state = [v for v in model.non_trainable_variables if _is_state(v) and _layer_path(v) in training_layers]
-    names = _names([*chosen, *state])
+    statistics = [v for v in model.non_trainable_variables if _is_state(v)]
+    state = [v for v in statistics if _layer_path(v) in training_layers]
+    still = {_layer_path(v) for v in statistics} - training_layers
+    names = _names([*chosen, *state], f"{model.name}/")
     picked = {id(v) for v in (*chosen, *state)}
     return WeightSelection(
         trained={names[id(v)]: v for v in chosen},
         state={names[id(v)]: v for v in state},
         frozen=tuple(v for v in model.variables if id(v) not in picked),
+        resting=tuple(layer for layer in layers_of(model) if layer.path in still),
     )
 
 
@@ -62,8 +69,16 @@ def _is_chosen(variable: Any, trainable: str, embeddings: set[str]) -> bool:
 
 
 def _embedding_paths(model: Any) -> set[str]:
-    layers = model._flatten_layers(include_self=False)
-    return {v.path for layer in layers if isinstance(layer, keras.layers.Embedding) for v in layer.variables}
+    tables = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.Embedding)]
+    return {v.path for layer in tables for v in layer.variables}
+
+
+def _refuse_what_cannot_train(chosen: Iterable[Any]) -> None:
+    for variable in chosen:
+        if variable.dtype != "float32":
+            raise ConversionError(f"weight {variable.path} is {variable.dtype}; weights that train must be float32")
+        if variable.constraint is not None:
+            raise ConversionError(f"weight {variable.path} has a constraint, which no step would keep; remove it")
 
 
 def _is_state(variable: Any) -> bool:
@@ -74,12 +89,12 @@ def _layer_path(variable: Any) -> str:
     return str(variable.path).rpartition("/")[0]
 
 
-def _names(variables: Iterable[Any]) -> dict[int, str]:
+def _names(variables: Iterable[Any], prefix: str) -> dict[int, str]:
     """A readable identifier for each variable, by its Python identity: its Keras path with ``_`` for ``/``."""
     names: dict[int, str] = {}
     taken: set[str] = set()
     for variable in variables:
-        base = name = re.sub(r"\W+", "_", variable.path).strip("_").lower()
+        base = name = re.sub(r"\W+", "_", variable.path.removeprefix(prefix)).strip("_").lower()
         suffix = 1
         while name in taken:
             suffix += 1

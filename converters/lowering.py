@@ -1,0 +1,96 @@
+"""Layers whose operations devices do not have, made to build others that say the same.
+
+A layer object is changed only while a graph is traced from its model, and put back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from converters.noise import Noise
+
+Tensor = Any
+Layer = Any
+
+
+def layers_of(model: Any) -> list[Layer]:
+    """Every layer of a model, nested ones included, the model itself not."""
+    return list(model._flatten_layers(include_self=False))
+
+
+@contextmanager
+def builtin_layers(model: Any) -> Iterator[None]:
+    """Embeddings look up without correcting negative ids (there are none); recurrent layers are unrolled."""
+    with ExitStack() as stack:
+        for layer in layers_of(model):
+            if type(layer) is keras.layers.Embedding and not layer.lora_enabled:
+                stack.enter_context(_replaced(layer, "call", _plain_lookup(layer)))
+            if isinstance(layer, keras.layers.RNN):
+                stack.enter_context(_replaced(layer, "unroll", True))
+                if hasattr(layer, "use_cudnn"):
+                    stack.enter_context(_replaced(layer, "use_cudnn", False))
+        yield
+
+
+@contextmanager
+def exact_dropout(model: Any, noise: Noise) -> Iterator[None]:
+    """Dropout layers draw their masks from ``noise``."""
+    with ExitStack() as stack:
+        for layer in layers_of(model):
+            if isinstance(layer, keras.layers.Dropout):
+                stack.enter_context(_replaced(layer, "call", _dropout(layer, noise)))
+        yield
+
+
+@contextmanager
+def resting(layers: Iterable[Layer]) -> Iterator[None]:
+    """These layers behave as in inference, whatever the call says."""
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(_replaced(layer, "call", _as_in_inference(layer.call)))
+        yield
+
+
+@contextmanager
+def _replaced(target: Any, name: str, value: Any) -> Iterator[None]:
+    """Shadow an attribute in the instance's dictionary, past Keras' own attribute tracking."""
+    before = {key: vars(target)[key] for key in (name,) if key in vars(target)}
+    vars(target)[name] = value
+    try:
+        yield
+    finally:
+        del vars(target)[name]
+        vars(target).update(before)
+
+
+def _plain_lookup(layer: Layer) -> Callable[..., Tensor]:
+    def call(inputs: Tensor) -> Tensor:
+        return tf.gather(keras.ops.convert_to_tensor(layer.embeddings), keras.ops.cast(inputs, "int32"))
+
+    return call
+
+
+def _dropout(layer: Layer, noise: Noise) -> Callable[..., Tensor]:
+    def call(inputs: Tensor, training: bool = False) -> Tensor:
+        if not training or layer.rate == 0:
+            return inputs
+        own = layer._get_noise_shape(inputs) if hasattr(layer, "_get_noise_shape") else layer.noise_shape
+        shape = inputs.shape.as_list()
+        if own is not None:
+            shape = [size if wanted is None else int(wanted) for size, wanted in zip(shape, own, strict=True)]
+        return inputs * noise.mask(shape, layer.rate) * (1.0 / (1.0 - layer.rate))
+
+    return call
+
+
+def _as_in_inference(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def call(*args: Tensor, training: bool | None = None, **kwargs: Any) -> Tensor:
+        del training
+        return original(*args, training=False, **kwargs)
+
+    return call
