@@ -15,6 +15,13 @@ EdgeError
 
 from __future__ import annotations
 
+from protocol.messages import RefusalCode
+
+_LASTING = frozenset(
+    code.value
+    for code in (RefusalCode.MALFORMED, RefusalCode.OVERSIZE, RefusalCode.UNKNOWN_BLOB, RefusalCode.UNKNOWN_MODEL)
+)
+
 
 class EdgeError(Exception):
     """Root of every error that a device raises."""
@@ -40,6 +47,10 @@ class RoundError(EdgeError):
     """A round cannot go on, and trying again would not help."""
 
 
+class StoppedError(EdgeError):
+    """Told to stop; everything done so far is kept."""
+
+
 class LinkError(EdgeError):
     """The cloud could not be spoken to."""
 
@@ -61,8 +72,11 @@ class RefusedError(LinkError):
 
     Attributes:
         code: A `protocol.messages.RefusalCode`'s value, or what a newer cloud says.
+        lasting: Whether the same request would be refused again; other refusals, such as an internal error of the cloud
+            or another schema version until one side is updated, may pass.
     """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"the cloud refused ({code}): {detail}")
         self.code = code
+        self.lasting = code in _LASTING

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class Model:
         self._embed = interpreter.get_signature_runner("embed") if self.embeds else None
         self._get_weights = interpreter.get_signature_runner("get_weights")
         self._set_weights = interpreter.get_signature_runner("set_weights")
+        self._reset = interpreter.get_signature_runner("reset_optimizer") if "reset_optimizer" in signatures else None
         self._inputs: dict[str, Any] = self._train.get_input_details()
         self._weights: dict[str, Any] = self._set_weights.get_input_details()
         for name in _TRAIN_ONLY:
@@ -122,8 +124,17 @@ class Model:
             one = runner(**{name: np.zeros((1, *column.shape[1:]), column.dtype) for name, column in columns.items()})
             return {name: output[:0] for name, output in one.items()}
         starts = range(0, samples, CHUNK_SAMPLES)
-        parts = [runner(**{name: c[start : start + CHUNK_SAMPLES] for name, c in columns.items()}) for start in starts]
+        with self.faults_named():
+            parts = [runner(**{name: c[at : at + CHUNK_SAMPLES] for name, c in columns.items()}) for at in starts]
         return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+    @contextmanager
+    def faults_named(self) -> Iterator[None]:
+        """Turn the runtime's own exceptions, such as that of an id outside its table, into `ModelFileError`."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            raise ModelFileError(f"model file {self._where}: the runtime stopped: {error}") from error
 
     def get_weights(self) -> Weights:
         """A copy of every trainable tensor by name."""
@@ -131,7 +142,7 @@ class Model:
         return weights
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
-        """Replace every trainable tensor.
+        """Replace every trainable tensor, and forget what an optimiser with a memory gathered.
 
         Raises:
             ModelFileError: If names, shapes or dtypes are not this model's.
@@ -142,6 +153,8 @@ class Model:
             wrong = sorted({*got.items()} ^ {*wanted.items()})
             raise ModelFileError(f"weights are not of model {self._where}: {wrong[:4]}")
         self._set_weights(**weights)
+        if self._reset is not None:
+            self._reset()
 
 
 def _dtype_and_shape(details: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:

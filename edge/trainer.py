@@ -73,9 +73,10 @@ class Trainer:
         names = [*self.model.feature_names, "label"]
         blocks = [columns[name].take(rows, axis=0) for name in names]
         train_step = self.model.train_step
-        for step, batch in enumerate(zip(*blocks, strict=True)):  # each a view of one batch
-            inputs.update(zip(names, batch, strict=True))
-            losses[step] = train_step(inputs)
+        with self.model.faults_named():
+            for step, batch in enumerate(zip(*blocks, strict=True)):  # each a view of one batch
+                inputs.update(zip(names, batch, strict=True))
+                losses[step] = train_step(inputs)
 
     def logits(self, features: Mapping[str, Array]) -> NDArray[np.float32]:
         """Logits, float32 [n], of features [n, ...]; other columns are ignored."""

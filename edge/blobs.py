@@ -1,0 +1,135 @@
+"""Blobs on disk, by SHA-256: whole ones, and those on their way with a bitmap of the chunks that are here.
+
+A chunk is on disk before its bit is, so after any cut the bitmap claims nothing that is not there; what it fails to
+claim is fetched again. A blob gets its name only after its digest was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from edge.errors import StoreError
+from protocol.errors import IntegrityError, MalformedMessageError
+from protocol.messages import BlobRef
+from protocol.transfer import Bitmap, Received, chunk_count
+
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
+
+class BlobStore:
+    """A folder of blobs; it is made if absent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where a whole blob lies, or would lie."""
+        return self._folder / sha256
+
+    def __contains__(self, ref: BlobRef) -> bool:
+        path = self.path(ref.sha256)
+        return path.is_file() and path.stat().st_size == ref.size_bytes
+
+    def whole(self) -> tuple[str, ...]:
+        """SHA-256 digests of the whole blobs."""
+        return tuple(sorted(path.name for path in self._folder.iterdir() if not path.suffix))
+
+    def partial(self, ref: BlobRef) -> Partial:
+        """Continue, or begin, to receive a blob; use it as a context manager.
+
+        Raises:
+            StoreError: If its file cannot be opened.
+        """
+        return Partial(ref, self._folder)
+
+    def discard(self, sha256: str) -> None:
+        """Delete a whole blob, so that it is fetched again."""
+        self.path(sha256).unlink(missing_ok=True)
+
+    def keep_only(self, digests: set[str]) -> None:
+        """Delete every other blob, whole or partial."""
+        for path in self._folder.iterdir():
+            if path.stem not in digests:
+                path.unlink(missing_ok=True)
+
+
+class Partial:
+    """A blob on its way here.
+
+    Attributes:
+        have: The chunks that are on disk; `protocol.transfer.Download` updates it.
+    """
+
+    def __init__(self, ref: BlobRef, folder: Path) -> None:
+        self._ref = ref
+        self._whole = folder / ref.sha256
+        self._data_path, self._have_path = folder / f"{ref.sha256}.part", folder / f"{ref.sha256}.have"
+        try:
+            fresh = not self._data_path.exists()
+            self._data = os.open(self._data_path, _OPEN_FLAGS, 0o600)
+            self._bitmap = os.open(self._have_path, _OPEN_FLAGS, 0o600)
+        except OSError as error:
+            raise StoreError(f"blob {ref.sha256[:12]}: {self._data_path}: {error.strerror}") from error
+        self.have = Bitmap(chunk_count(ref.size_bytes)) if fresh else self._read_bitmap()
+
+    def _read_bitmap(self) -> Bitmap:
+        size = chunk_count(self._ref.size_bytes)
+        try:
+            return Bitmap.from_bytes(self._have_path.read_bytes(), size)
+        except (OSError, MalformedMessageError):  # none, or cut short: begin again
+            return Bitmap(size)
+
+    def __enter__(self) -> Partial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._data)
+        os.close(self._bitmap)
+
+    def write(self, received: Received) -> None:
+        """Put a chunk on disk, then note that it is there.
+
+        Raises:
+            StoreError: If the disk is full or fails.
+        """
+        try:
+            os.pwrite(self._data, received.data, received.offset)
+            os.fdatasync(self._data)
+            os.pwrite(self._bitmap, self.have.to_bytes(), 0)
+        except OSError as error:
+            raise StoreError(f"blob {self._ref.sha256[:12]}: {self._data_path}: {error.strerror}") from error
+
+    def finish(self) -> Path:
+        """Check the whole and give it its name.
+
+        Raises:
+            IntegrityError: If it is not what was promised; it is forgotten, to be fetched again.
+            StoreError: If the disk fails.
+        """
+        digest = hashlib.sha256()
+        with self._data_path.open("rb") as data:
+            while piece := data.read(1 << 20):
+                digest.update(piece)
+            size_bytes = data.tell()
+        if (size_bytes, digest.hexdigest()) != (self._ref.size_bytes, self._ref.sha256):
+            self._forget()
+            raise IntegrityError(f"blob {self._ref.sha256[:12]}: arrived with SHA-256 {digest.hexdigest()[:12]}")
+        self._data_path.replace(self._whole)
+        self._have_path.unlink(missing_ok=True)
+        _sync_folder(self._whole.parent)
+        return self._whole
+
+    def _forget(self) -> None:
+        self._have_path.unlink(missing_ok=True)
+        self._data_path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,108 @@
+"""A device's configuration, read from TOML."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from edge.errors import ConfigError
+from edge.runtime import RUNTIMES
+from protocol.errors import MalformedMessageError
+from protocol.topics import check_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeConfig:
+    """Who a device is, where its broker is, and what it may do.
+
+    Attributes:
+        device: Its name in topics, the common name of its certificate.
+        fleet: The fleet it belongs to.
+        host: The broker's name or address, as its certificate states it.
+        port: The broker's port.
+        ca_file: Certificate of the fleet's authority, PEM.
+        cert_file: The device's certificate, PEM.
+        key_file: Its key, PEM, readable by its owner alone.
+        state_dir: Folder that the device keeps; see `edge.store`.
+        runtime: ``ai_edge_litert`` or ``tflite_runtime``; None takes the first that is installed.
+        threads: Threads of the model's kernels.
+        contribute: Whether the device gives its samples to the pool. Off unless its owner says so.
+        timeout_s: How long the cloud may take to answer, or to leave a task, before a round gives up for now.
+
+    Raises:
+        ConfigError: If a value is out of bounds.
+    """
+
+    device: str
+    fleet: str
+    host: str
+    port: int
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+    state_dir: Path
+    runtime: str | None = None
+    threads: int = 1
+    contribute: bool = False
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        try:
+            check_name(self.device, "device")
+            check_name(self.fleet, "fleet")
+        except MalformedMessageError as error:
+            raise ConfigError(f"configuration: {error}") from error
+        if not 1 <= self.port <= 65535:
+            raise ConfigError(f"configuration: port {self.port} is not in 1..65535")
+        if self.runtime is not None and self.runtime not in RUNTIMES:
+            raise ConfigError(f"configuration: runtime {self.runtime!r} is not one of {', '.join(RUNTIMES)}")
+        if not 1 <= self.threads <= 256:
+            raise ConfigError(f"configuration: threads {self.threads} is not in 1..256")
+        if not self.timeout_s > 0:
+            raise ConfigError(f"configuration: timeout_s {self.timeout_s} must be above 0")
+
+
+def load_config(path: Path) -> EdgeConfig:
+    """Read a configuration; paths in it are relative to its own folder.
+
+    Raises:
+        ConfigError: If the file cannot be read, is not TOML, or a value is missing, unknown, mistyped or out of bounds.
+    """
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path}: not TOML ({error})") from error
+    return EdgeConfig(**_checked(values, path))
+
+
+def _checked(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    known = {f.name: f for f in fields(EdgeConfig)}
+    unknown = sorted(set(values) - set(known))
+    missing = sorted({name for name, f in known.items() if f.default is MISSING} - set(values))
+    if unknown or missing:
+        raise ConfigError(f"configuration {path}: unknown values {unknown}, missing values {missing}")
+    hints = get_type_hints(EdgeConfig)
+    return {name: _convert(value, hints[name], path, name) for name, value in values.items()}
+
+
+def _convert(value: object, hint: Any, path: Path, name: str) -> object:
+    wanted: type = next((arm for arm in get_args(hint) if arm is not type(None)), hint)
+    if wanted is Path and isinstance(value, str) and value:
+        return path.parent / Path(value).expanduser()
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        form = "a path in quotes" if wanted is Path else wanted.__name__
+        raise ConfigError(f"configuration {path}: {name} must be {form}, got {value!r}")
+    return value

@@ -1,0 +1,206 @@
+"""What a round does in each phase. A phase leaves what it gives in the store and names the phase to do next."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.artefacts import Artefacts
+from edge.classifier import classify
+from edge.config import EdgeConfig
+from edge.errors import ModelFileError, StoppedError
+from edge.fetch import fetch_blob
+from edge.gate import Decision, gate, split_holdout
+from edge.model import Model
+from edge.personalise import too_few
+from edge.profile import build_profile
+from edge.round_store import StoredRound
+from edge.runtime import file_sha256, open_model
+from edge.session import Emit, Session
+from edge.store import Store
+from edge.trainer import Progress, Trainer
+from edge.tuning import tune
+from profiling.record import Outcome
+from protocol.batch_codec import decode_batch
+from protocol.errors import OversizeError
+from protocol.messages import BlobRef, Match, Message
+from protocol.recipe import Recipe
+from protocol.samples import SampleBatch, empty_batch
+from protocol.schema import FeatureSchema
+
+ACTIVATED = "activated"
+KEPT_H0 = "kept-h0"
+TOO_FEW = "served-h0-too-few-samples"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What phases work with."""
+
+    config: EdgeConfig
+    store: Store
+    session: Session
+    emit: Emit
+    stop: threading.Event
+
+
+class Phases:
+    """The phases of one round, from `sync` to `gate`.
+
+    Raises:
+        MalformedMessageError: If the task's features or recipe cannot be read.
+    """
+
+    def __init__(self, tools: Tools, stored: StoredRound) -> None:
+        self._tools = tools
+        self._store = tools.store
+        self._round_id = stored.round_id
+        self._task = stored.task
+        self._recipe = Recipe.from_dict(stored.task.recipe)
+        self._schema = FeatureSchema.from_dict(stored.task.features)
+        self._kept = Artefacts(tools.store.rounds, stored.round_id)
+        self._opened: Trainer | None = None
+
+    def sync(self) -> str:
+        """Bring the model files here, and see whether there are enough samples."""
+        for ref in (self._task.recommender, self._task.classifier):
+            self._fetch("sync", ref)
+        self._recommender()  # an unfit file shows now
+        local = self._store.samples.all(self._schema)
+        self._kept.save_local(local)
+        reason = too_few(local, self._recipe)
+        if not reason:
+            return "query"
+        if others := self._store.samples.count_of_other_schemas(self._schema):
+            reason += f" ({others} samples have other features than the task's)"
+        with self._store.transaction():
+            self._store.rounds.serve(self._task.recommender.sha256, self._round_id, None)
+            self._kept.save_outcome(Outcome(TOO_FEW, reason, len(local), 0, 0))
+        return "report"
+
+    def query(self) -> str:
+        """Ask for samples like the device's own; the profile holds nothing that the gate will judge by."""
+        training, _ = self._split()
+        profile = build_profile(self._recommender(), training, self._recipe)
+        query_id = f"{self._round_id}-1"  # the same after a restart, so that the answer is too
+        query = profile.query(query_id, self._task.version, self._task.recommender.sha256, self._recipe)
+
+        def is_answer(message: Message) -> bool:
+            return isinstance(message, Match) and message.query_id == query_id
+
+        with self._tools.session.ask(query, is_answer) as answer:
+            assert isinstance(answer, Match)
+            self._kept.save_match(answer)
+        return "fetch"
+
+    def fetch(self) -> str:
+        """Bring the matched samples here."""
+        match = self._kept.match()
+        if match.samples is not None:
+            if match.samples.size_bytes > self._recipe.match_bytes:
+                raise OversizeError("matched samples", match.samples.size_bytes, self._recipe.match_bytes)
+            self._fetch("fetch", match.samples)
+            self._matched()  # unreadable samples show now
+        return "classify"
+
+    def classify(self) -> str:
+        """Train the sample classifier and weigh the matched samples."""
+        training, _ = self._split()
+        progress = self._progress("classify")
+        classifier = Trainer(self._classifier())
+        found = classify(self._recommender(), classifier, training, self._matched(), self._recipe, on_progress=progress)
+        self._kept.save_classification(found)
+        return "tune"
+
+    def tune(self) -> str:
+        """Fine-tune from h0."""
+        training, _ = self._split()
+        weights = self._kept.classification().keep_weights
+        progress = self._progress("tune")
+        tuned = tune(self._recommender(), training, self._matched(), weights, self._recipe, on_progress=progress)
+        with self._store.transaction():
+            self._kept.save_personal(tuned.weights)
+            self._kept.save_losses(tuned.losses)
+        return "gate"
+
+    def gate(self) -> str:
+        """Decide on the hold-out which model is served from now on."""
+        _, holdout = self._split()
+        personal = self._kept.personal()
+        decision = gate(self._recommender(), personal, holdout, self._recipe)
+        with self._store.transaction():
+            weights = personal if decision.activate else None
+            self._store.rounds.serve(self._task.recommender.sha256, self._round_id, weights)
+            self._kept.save_outcome(self._outcome(decision))
+        return "report"
+
+    def _outcome(self, decision: Decision) -> Outcome:
+        found, losses = self._kept.classification(), self._kept.losses()
+        quarter = max(1, len(losses) // 4)
+        return Outcome(
+            decision=ACTIVATED if decision.activate else KEPT_H0,
+            reason=decision.reason,
+            samples_local=len(self._kept.local(self._schema)),
+            samples_matched=len(self._matched()),
+            samples_kept=found.samples_kept,
+            metrics={
+                "holdout_samples": float(decision.holdout_samples),
+                "holdout_log_loss_h0": decision.log_loss_h0,
+                "holdout_log_loss_personal": decision.log_loss_personal,
+                "holdout_auc_h0": decision.auc_h0,
+                "holdout_auc_personal": decision.auc_personal,
+                "classifier_heldout_auc": found.heldout_auc,
+                "tuning_loss_first_quarter": _finite_mean(losses[:quarter]),
+                "tuning_loss_last_quarter": _finite_mean(losses[-quarter:]),
+            },
+        )
+
+    def _split(self) -> tuple[SampleBatch, SampleBatch]:
+        return split_holdout(self._kept.local(self._schema), self._recipe.holdout_share)
+
+    def _matched(self) -> SampleBatch:
+        match = self._kept.match()
+        if match.samples is None:
+            return empty_batch(self._schema)
+        payload = self._store.blobs.path(match.samples.sha256).read_bytes()
+        return decode_batch(payload, self._schema, max_samples=self._recipe.match_samples)
+
+    def _recommender(self) -> Trainer:
+        if self._opened is None:
+            model = self._open(self._task.recommender)
+            model.check_features(self._schema)
+            self._opened = Trainer(model)
+        return self._opened
+
+    def _classifier(self) -> Model:
+        model = self._open(self._task.classifier)
+        if model.feature_names != ("content", "outcome"):
+            raise ModelFileError(f"the sample classifier takes {model.feature_names}, expected content and outcome")
+        return model
+
+    def _open(self, ref: BlobRef) -> Model:
+        path = self._fetch("sync", ref)
+        if file_sha256(path) != ref.sha256:  # spoilt on disk since it came
+            self._store.blobs.discard(ref.sha256)
+            path = self._fetch("sync", ref)
+        return open_model(path, ref.sha256, self._tools.config.threads, runtime=self._tools.config.runtime)
+
+    def _fetch(self, phase: str, ref: BlobRef) -> Path:
+        return fetch_blob(self._tools.session, self._store, ref, self._progress(phase))
+
+    def _progress(self, phase: str) -> Progress:
+        def on_progress(done: int, total: int) -> None:
+            if self._tools.stop.is_set():
+                raise StoppedError("told to stop")
+            self._tools.emit({"event": "progress", "phase": phase, "done": done, "total": total})
+
+        return on_progress
+
+
+def _finite_mean(losses: NDArray[np.float32]) -> float | None:
+    mean = float(losses.mean()) if len(losses) else float("nan")
+    return mean if np.isfinite(mean) else None

@@ -1,0 +1,154 @@
+"""Rounds on disk: where each stands, what its phases gave and cost, and which model is served."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge.arrays import pack_arrays, unpack_arrays
+from edge.database import Database
+from edge.model import Weights
+from profiling.record import PhaseRecord, RoundRecord
+from protocol.envelope import decode, encode
+from protocol.errors import SchemaMismatchError
+from protocol.messages import Task
+
+MAX_ROUNDS_KEPT = 100
+DONE = "done"
+ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True)
+class StoredRound:
+    """A round that has begun.
+
+    Attributes:
+        round_id: Its name, the same after any restart.
+        task: What was asked for, as it was when the round began.
+        state: The phase to do next.
+        attempts: How often that phase was begun.
+        started_unix_s: Wall clock at the round's begin.
+    """
+
+    round_id: str
+    task: Task
+    state: str
+    attempts: int
+    started_unix_s: float
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The model that is served.
+
+    Attributes:
+        model_sha256: h0's file.
+        round_id: The round that decided it.
+        weights: Personal weights over h0; None where h0 itself is served.
+    """
+
+    model_sha256: str
+    round_id: str
+    weights: Weights | None
+
+
+class RoundStore:
+    """At most one unfinished round, and the latest finished ones."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, task: Task, first_state: str) -> StoredRound:
+        """Start a round for a task."""
+        round_id, now_s = uuid.uuid4().hex, time.time()
+        with self._database.transaction() as rows:
+            rows.execute(
+                "INSERT INTO rounds (round_id, task_version, task, state, started_unix_s) VALUES (?, ?, ?, ?, ?)",
+                (round_id, task.version, encode(task, round_id), first_state, now_s),
+            )
+            rows.execute(
+                "DELETE FROM rounds WHERE round_id NOT IN "
+                "(SELECT round_id FROM rounds ORDER BY rowid DESC LIMIT ?)", (MAX_ROUNDS_KEPT,),
+            )  # fmt: skip
+        return StoredRound(round_id, task, first_state, 0, now_s)
+
+    def unfinished(self) -> StoredRound | None:
+        """The round to continue, if there is one; one that an older program began is closed instead."""
+        query = "SELECT round_id, task, state, attempts, started_unix_s FROM rounds WHERE state NOT IN (?, ?)"
+        for round_id, payload, state, attempts, started_unix_s in self._database.rows(query, DONE, ABANDONED):
+            try:
+                task = decode("down", Task.kind, payload).message
+            except SchemaMismatchError:
+                self.close(round_id, ABANDONED)
+                continue
+            assert isinstance(task, Task)
+            return StoredRound(round_id, task, state, attempts, started_unix_s)
+        return None
+
+    def count_attempt(self, round_id: str) -> int:
+        """Note that the present phase is begun (again); the number of times so far."""
+        with self._database.transaction() as rows:
+            rows.execute("UPDATE rounds SET attempts = attempts + 1 WHERE round_id = ?", (round_id,))
+            return int(rows.execute("SELECT attempts FROM rounds WHERE round_id = ?", (round_id,)).fetchone()[0])
+
+    def save(self, round_id: str, name: str, value: bytes) -> None:
+        """Keep something that a phase gave."""
+        with self._database.transaction() as rows:
+            rows.execute("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", (round_id, name, value))
+
+    def load(self, round_id: str, name: str) -> bytes | None:
+        """What a phase gave, if it was kept."""
+        found = self._database.rows("SELECT value FROM artefacts WHERE round_id = ? AND name = ?", round_id, name)
+        return bytes(found[0][0]) if found else None
+
+    def advance(self, round_id: str, state: str, phases: Iterable[PhaseRecord]) -> None:
+        """A phase ended in good order: keep what it cost and say which is next, itself if it is to be done again."""
+        with self._database.transaction() as rows:
+            rows.execute("UPDATE rounds SET state = ?, attempts = 0 WHERE round_id = ?", (state, round_id))
+            rows.executemany(
+                "INSERT INTO phases (round_id, record) VALUES (?, ?)",
+                [(round_id, json.dumps(phase.to_dict())) for phase in phases],
+            )
+
+    def phases(self, round_id: str) -> tuple[PhaseRecord, ...]:
+        """What the finished phases cost, in order, those before a restart included."""
+        found = self._database.rows("SELECT record FROM phases WHERE round_id = ? ORDER BY id", round_id)
+        return tuple(PhaseRecord.from_dict(json.loads(record)) for (record,) in found)
+
+    def close(self, round_id: str, state: str, record: RoundRecord | None = None) -> None:
+        """End a round and forget what its phases gave."""
+        text = None if record is None else json.dumps(record.to_dict())
+        with self._database.transaction() as rows:
+            rows.execute("UPDATE rounds SET state = ?, record = ? WHERE round_id = ?", (state, text, round_id))
+            for table in ("artefacts", "phases"):
+                rows.execute(f"DELETE FROM {table} WHERE round_id = ?", (round_id,))  # noqa: S608 - two fixed names
+
+    def records(self) -> list[RoundRecord]:
+        """Records of the finished rounds that are kept, oldest first."""
+        found = self._database.rows("SELECT record FROM rounds WHERE record IS NOT NULL ORDER BY rowid")
+        return [RoundRecord.from_dict(json.loads(record)) for (record,) in found]
+
+    def last_version(self) -> int | None:
+        """The highest task version that a round was ended for; None where there was none."""
+        query = "SELECT max(task_version) FROM rounds WHERE state IN (?, ?)"
+        version: int | None = self._database.rows(query, DONE, ABANDONED)[0][0]
+        return version
+
+    def serve(self, model_sha256: str, round_id: str, weights: Weights | None) -> None:
+        """Serve h0 with these weights, or h0 itself."""
+        payload = None if weights is None else pack_arrays(weights)
+        with self._database.transaction() as rows:
+            rows.execute(
+                "INSERT OR REPLACE INTO serving VALUES (1, ?, ?, ?, ?)", (model_sha256, round_id, time.time(), payload)
+            )
+
+    def serving(self) -> Serving | None:
+        """The model that is served; None before the first round."""
+        found = self._database.rows("SELECT model_sha256, round_id, weights FROM serving")
+        if not found:
+            return None
+        model_sha256, round_id, payload = found[0]
+        return Serving(model_sha256, round_id, None if payload is None else unpack_arrays(payload))

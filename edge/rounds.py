@@ -1,0 +1,178 @@
+r"""The round as a chain of states, each kept on disk before the next begins.
+
+    sync -> query -> fetch -> classify -> tune -> gate -> report -> closed
+      \________ too few samples, or given up __________/
+
+A device that is killed continues in the state where it stood: the phase that was cut is done again, those before it
+are not, and their costs stay in the record. The connection is made by the first phase that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge.artefacts import Artefacts
+from edge.errors import EdgeError, ModelFileError, RefusedError, RoundError
+from edge.phases import Phases, Tools
+from edge.report import hello, round_record
+from edge.round_store import ABANDONED, DONE, StoredRound
+from hardware.board import identify
+from hardware.discovery import find_sensors
+from hardware.sensor import EnergySensor
+from profiling.record import Outcome, PhaseRecord, RoundRecord
+from profiling.window import Profiler
+from protocol.errors import ProtocolError
+from protocol.messages import Report
+from protocol.schema import FeatureSchema
+
+FIRST = "sync"
+REPORT = "report"
+CLOSING = "closing"
+MAX_ATTEMPTS = 5  # of one phase, across restarts: one that kills the device each time must not do so for ever
+
+
+class RoundRunner:
+    """Runs one round, or continues the unfinished one.
+
+    Args:
+        tools: Configuration, store, session and so on.
+        root: Where the board's files are; another folder in tests.
+    """
+
+    def __init__(self, tools: Tools, root: Path = Path("/")) -> None:
+        self._tools = tools
+        self._rounds = tools.store.rounds
+        self._board = identify(root)
+        found = find_sensors(root)
+        counters = [sensor for sensor in found.sensors if isinstance(sensor, EnergySensor)]
+        self._profiler = Profiler(tools.session.link.network, counters, found.reasons)
+        self._kept_phases = 0
+        self._phases: Phases | None = None
+
+    def run(self) -> RoundRecord | None:
+        """Do what the task asks, once.
+
+        Returns:
+            The round's record, or None if the newest task was done before.
+
+        Raises:
+            LinkError: If the cloud cannot be reached or does not answer; the round continues with the next call.
+            StoppedError: If told to stop; the same.
+            StoreError: If the device's disk fails.
+        """
+        stored = self._rounds.unfinished() or self._begin()
+        if stored is None:
+            return None
+        state = stored.state
+        while state != CLOSING:
+            state = self._step(stored, state)
+        return self._close(stored)
+
+    def _begin(self) -> StoredRound | None:
+        """Hear the task. The connection is part of the sync phase, which the round's own sync then continues."""
+        with self._measured(FIRST, None):
+            self._greet()
+            task = self._tools.session.await_task(self._rounds.last_version())
+            if task is None:
+                return None
+            stored = self._rounds.begin(task, FIRST)
+        self._rounds.advance(stored.round_id, FIRST, self._new_phases())
+        return stored
+
+    def _greet(self) -> None:
+        session, config = self._tools.session, self._tools.config
+        session.connect()
+        session.say(hello(config.runtime, self._board, self._tools.store.blobs.whole()))
+
+    def _step(self, stored: StoredRound, state: str) -> str:
+        """Do one phase and keep what it cost; the phase to do next. What is raised here leaves the round unfinished."""
+        attempts = self._rounds.count_attempt(stored.round_id)
+        try:
+            with self._measured(state, stored.round_id):
+                following = self._do(stored, state, attempts)
+        except (EdgeError, ProtocolError) as error:
+            if state == REPORT or not _is_lasting(error):
+                self._rounds.advance(stored.round_id, state, self._new_phases())  # to be done again
+                raise
+            following = self._give_up(stored, state, error)
+        self._rounds.advance(stored.round_id, following, self._new_phases())
+        return following
+
+    def _do(self, stored: StoredRound, state: str, attempts: int) -> str:
+        if state == REPORT:
+            return self._report(stored)
+        if attempts > MAX_ATTEMPTS:
+            raise RoundError(f"the device's process ended {MAX_ATTEMPTS} times in this phase")
+        if self._phases is None:
+            self._phases = Phases(self._tools, stored)
+        following: str = getattr(self._phases, state)()
+        return following
+
+    def _give_up(self, stored: StoredRound, state: str, error: Exception) -> str:
+        reason = f"given up in {state}: {error}"
+        Artefacts(self._rounds, stored.round_id).save_outcome(Outcome(ABANDONED, reason, 0, 0, 0))
+        self._tools.emit({"event": "round-abandoned", "round_id": stored.round_id, "reason": reason})
+        return REPORT
+
+    def _report(self, stored: StoredRound) -> str:
+        """Queue the report, and contributed samples if the owner agreed; return once the cloud has them."""
+        kept = Artefacts(self._rounds, stored.round_id)
+        if not kept.reported:
+            with self._tools.store.transaction():
+                self._queue_contributions(stored)
+                message = Report(stored.round_id, stored.task.version, self._record(stored).to_dict())
+                self._tools.store.outbox.add(message)
+                kept.mark_reported()
+        self._tools.session.deliver_outbox()
+        return CLOSING
+
+    def _queue_contributions(self, stored: StoredRound) -> None:
+        if not self._tools.config.contribute:
+            return
+        samples = self._tools.store.samples
+        for row, contribution in samples.uncontributed(FeatureSchema.from_dict(stored.task.features)):
+            self._tools.store.outbox.add(contribution)
+            samples.mark_contributed(row)
+
+    def _close(self, stored: StoredRound) -> RoundRecord:
+        record = self._record(stored)
+        state = ABANDONED if record.outcome.decision == ABANDONED else DONE
+        self._rounds.close(stored.round_id, state, record)
+        serving = self._rounds.serving()
+        needed = {stored.task.recommender.sha256, stored.task.classifier.sha256}
+        self._tools.store.blobs.keep_only(needed | ({serving.model_sha256} if serving else set()))
+        self._tools.emit({"event": "round", "record": record.to_dict()})
+        return record
+
+    def _record(self, stored: StoredRound) -> RoundRecord:
+        return round_record(
+            stored,
+            Artefacts(self._rounds, stored.round_id).outcome(),
+            self._rounds.phases(stored.round_id),
+            device=self._tools.config.device,
+            board=self._board,
+            runtime=self._tools.config.runtime,
+            profiler=self._profiler,
+        )
+
+    @contextmanager
+    def _measured(self, phase: str, round_id: str | None) -> Iterator[None]:
+        event = {"event": "phase", "phase": phase, "round_id": round_id}
+        self._tools.emit({**event, "status": "begin"})
+        with self._profiler.phase(phase):
+            yield
+        self._tools.emit({**event, "status": "end", "elapsed_s": self._profiler.phases[-1].elapsed_s})
+
+    def _new_phases(self) -> tuple[PhaseRecord, ...]:
+        new = self._profiler.phases[self._kept_phases :]
+        self._kept_phases += len(new)
+        return new
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether trying the phase again would fail again."""
+    if isinstance(error, RefusedError):
+        return error.lasting
+    return isinstance(error, (RoundError, ModelFileError, ProtocolError))

@@ -1,0 +1,68 @@
+"""The device's own samples, in encoded batches, bounded in number."""
+
+from __future__ import annotations
+
+import json
+
+from edge.database import Database
+from protocol.batch_codec import decode_batch, encode_batch
+from protocol.messages import Contribution
+from protocol.samples import SampleBatch, concatenate, empty_batch
+from protocol.schema import FeatureSchema
+
+MAX_LOCAL_SAMPLES = 50_000  # beyond, the oldest batches are forgotten
+
+_FORGET_OLDEST = """
+DELETE FROM batches WHERE id < (SELECT max(id) FROM batches) AND id IN
+    (SELECT id FROM (SELECT id, sum(samples) OVER (ORDER BY id DESC) AS up_to_here FROM batches) WHERE up_to_here > ?)
+"""
+
+
+class SampleStore:
+    """Batches as they came, each with the digest of its schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, batch: SampleBatch) -> None:
+        """Keep a batch; the oldest give way where there would be more than `MAX_LOCAL_SAMPLES`.
+
+        Raises:
+            MalformedMessageError: If an id is outside its vocabulary, or a value is not finite.
+            OversizeError: If the batch alone is too large.
+            StoreError: If it cannot be written.
+        """
+        if len(batch) == 0:
+            return
+        payload, digest = encode_batch(batch), batch.schema.digest
+        features = json.dumps(batch.schema.to_dict(), sort_keys=True)
+        with self._database.transaction() as rows:
+            rows.execute("INSERT OR IGNORE INTO schemas VALUES (?, ?)", (digest, features))
+            rows.execute(
+                "INSERT INTO batches (schema_digest, samples, payload) VALUES (?, ?, ?)", (digest, len(batch), payload)
+            )
+            rows.execute(_FORGET_OLDEST, (MAX_LOCAL_SAMPLES,))
+
+    def all(self, schema: FeatureSchema) -> SampleBatch:
+        """Every sample of ``schema``, in the order they came.
+
+        Raises:
+            ProtocolError: If a stored batch is damaged.
+        """
+        found = self._database.rows("SELECT payload FROM batches WHERE schema_digest = ? ORDER BY id", schema.digest)
+        return concatenate([empty_batch(schema), *(decode_batch(payload, schema) for (payload,) in found)])
+
+    def count_of_other_schemas(self, schema: FeatureSchema) -> int:
+        """Samples that a task with ``schema`` cannot use; they stay for one that can."""
+        query = "SELECT coalesce(sum(samples), 0) FROM batches WHERE schema_digest <> ?"
+        return int(self._database.rows(query, schema.digest)[0][0])
+
+    def uncontributed(self, schema: FeatureSchema) -> list[tuple[int, Contribution]]:
+        """Batches of ``schema`` that the cloud was not given yet, with their row ids."""
+        query = "SELECT id, payload FROM batches WHERE schema_digest = ? AND NOT contributed ORDER BY id"
+        return [(row, Contribution(payload)) for row, payload in self._database.rows(query, schema.digest)]
+
+    def mark_contributed(self, row: int) -> None:
+        """Remember that a batch was queued for the cloud; call it in the transaction that queues it."""
+        with self._database.transaction() as rows:
+            rows.execute("UPDATE batches SET contributed = 1 WHERE id = ?", (row,))

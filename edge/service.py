@@ -1,0 +1,90 @@
+"""The device's service: one round and out, or rounds for as long as it runs."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edge.config import EdgeConfig
+from edge.errors import LinkError, StoppedError
+from edge.link import Link
+from edge.phases import Tools
+from edge.rounds import RoundRunner
+from edge.session import Emit, Session
+from edge.store import Store
+from profiling.record import RoundRecord
+
+RETRY_S = 30.0  # after the cloud could not be spoken to; jittered, so that a fleet does not return in step
+
+
+class EdgeService:
+    """Does what the cloud's tasks ask.
+
+    Args:
+        config: Who the device is, and where its state and its broker are.
+        on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
+            ``progress``, ``message-refused``, ``round-abandoned``, ``round`` (with the whole record), ``idle``,
+            ``offline``, ``stopped``.
+    """
+
+    def __init__(self, config: EdgeConfig, on_event: Emit | None = None) -> None:
+        self._config = config
+        self._emit: Emit = on_event or _ignore
+
+    def run_once(self, stop: threading.Event | None = None) -> RoundRecord | None:
+        """Do one round, or finish the one that was cut, and return once the cloud has its report.
+
+        Returns:
+            The record; None if the newest task was done before, or if told to stop.
+
+        Raises:
+            EdgeError: If the round could not be done; what was done is kept, and the next call goes on from there.
+        """
+        try:
+            with self._tools(stop or threading.Event()) as tools:
+                record = RoundRunner(tools).run()
+        except StoppedError:
+            self._emit({"event": "stopped"})
+            return None
+        if record is None:
+            self._emit({"event": "idle", "reason": "the newest task was done before"})
+        return record
+
+    def run_forever(self, stop: threading.Event | None = None) -> None:
+        """Do every new task until told to stop. A link that fails is tried again, for ever.
+
+        Raises:
+            EdgeError: If something other than the link fails; what was done is kept.
+        """
+        stop = stop or threading.Event()
+        try:
+            with self._tools(stop) as tools:
+                while True:
+                    self._next_round(tools)
+        except StoppedError:
+            self._emit({"event": "stopped"})
+
+    def _next_round(self, tools: Tools) -> None:
+        rounds = tools.store.rounds
+        try:
+            if rounds.unfinished() is None:
+                tools.session.connect()
+                tools.session.await_newer_task(rounds.last_version())
+            RoundRunner(tools).run()
+        except LinkError as error:
+            self._emit({"event": "offline", "reason": str(error)})
+            if tools.stop.wait(RETRY_S * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret
+                raise StoppedError("told to stop") from error
+
+    @contextmanager
+    def _tools(self, stop: threading.Event) -> Iterator[Tools]:
+        with Store(self._config.state_dir) as store, Link(self._config, stop) as link:
+            session = Session(link, store, self._emit, self._config.timeout_s)
+            yield Tools(self._config, store, session, self._emit, stop)
+
+
+def _ignore(_event: dict[str, Any]) -> None:
+    """Nobody listens."""

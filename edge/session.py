@@ -1,0 +1,178 @@
+"""What is said over the link: requests and their answers, letters from the outbox, blobs, and tasks.
+
+Used from one thread. A message of the cloud is acknowledged once what it says is on disk, or once it is clear that it
+says nothing of use: one of another schema version is refused, counted and left behind, and the round goes on.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from edge.errors import LinkTimeoutError, RefusedError
+from edge.link import Delivery, Link
+from edge.store import Store
+from protocol.envelope import decode, encode
+from protocol.errors import ProtocolError
+from protocol.messages import Accepted, Message, Refusal, Task
+
+_IDLE_S = 3600.0
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A message of the cloud, and how it arrived."""
+
+    message: Message
+    delivery: Delivery
+
+
+class Session:
+    """The device's side of the conversation.
+
+    Attributes:
+        task: The newest task heard of; None before the first.
+        refused: Messages that could not be read, such as those of another schema version.
+
+    Args:
+        link: The connection; opened on first use.
+        store: Its outbox is emptied as the cloud accepts what is in it.
+        emit: Told of refused messages.
+        timeout_s: How long the cloud may take to answer.
+    """
+
+    def __init__(self, link: Link, store: Store, emit: Emit, timeout_s: float) -> None:
+        self.link = link
+        self.task: Task | None = None
+        self.refused = 0
+        self._store = store
+        self._emit = emit
+        self._timeout_s = timeout_s
+
+    def say(self, message: Message) -> str:
+        """Send a message, and return the id by which the cloud answers it.
+
+        Raises:
+            OversizeError: If it is too large; nothing is sent.
+            LinkError: If there is no connection.
+        """
+        message_id = uuid.uuid4().hex
+        self.link.send(message.kind, encode(message, message_id), self._timeout_s)
+        return message_id
+
+    def hear(self, timeout_s: float) -> Incoming | None:
+        """The next message, which the caller `settle`s; None if none that can be read comes in time.
+
+        What a task or an acceptance says is noted already.
+        """
+        delivery = self.link.receive(timeout_s)
+        if delivery is None:
+            return None
+        try:
+            message = decode("down", delivery.kind, delivery.payload).message
+        except ProtocolError as error:
+            self.refused += 1
+            self._emit({"event": "message-refused", "kind": delivery.kind, "reason": str(error)})
+            self.link.acknowledge(delivery)
+            return None
+        if isinstance(message, Accepted):
+            self._store.outbox.remove(message.message_id)
+        if isinstance(message, Task) and (self.task is None or message.version >= self.task.version):
+            self.task = message
+        return Incoming(message, delivery)
+
+    def settle(self, incoming: Incoming) -> None:
+        """Acknowledge a message whose content is on disk or of no use."""
+        self.link.acknowledge(incoming.delivery)
+
+    @contextmanager
+    def ask(self, question: Message, is_answer: Callable[[Message], bool]) -> Iterator[Message]:
+        """Send a question and give its answer to the body; it is acknowledged if the body ends well.
+
+        Raises:
+            RefusedError: If the cloud refuses the question.
+            LinkTimeoutError: If no answer comes in time.
+            LinkError: If there is no connection.
+        """
+        message_id = self.say(question)
+        incoming = self._await(lambda message: _concerns(message, {message_id}) or is_answer(message), question.kind)
+        if isinstance(incoming.message, Refusal):
+            self.settle(incoming)
+            raise RefusedError(incoming.message.code, incoming.message.detail)
+        yield incoming.message
+        self.settle(incoming)
+
+    def _await(self, wanted: Callable[[Message], bool], what: str) -> Incoming:
+        deadline_s = time.monotonic() + self._timeout_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            incoming = self.hear(left_s)
+            if incoming is None:
+                continue
+            if wanted(incoming.message):
+                return incoming
+            self.settle(incoming)
+        raise LinkTimeoutError(f"no answer to {what} within {self._timeout_s:g} s; is the cloud's service running?")
+
+    def connect(self) -> None:
+        """See that there is a connection.
+
+        Raises:
+            LinkError: If there is none in time.
+        """
+        self.link.open(self._timeout_s)
+
+    def await_task(self, newer_than: int | None) -> Task | None:
+        """The cloud's task; None if the newest one is not newer than the one done last.
+
+        Raises:
+            LinkTimeoutError: If the cloud left no task in time.
+        """
+        if self.task is None:
+            self.settle(self._await(lambda message: isinstance(message, Task), "the task"))
+        assert self.task is not None
+        return self.task if newer_than is None or self.task.version > newer_than else None
+
+    def await_newer_task(self, newer_than: int | None) -> None:
+        """Wait, however long, until the cloud leaves a task that is newer than the one done last.
+
+        Raises:
+            StoppedError: If told to stop.
+        """
+        while self.task is None or (newer_than is not None and self.task.version <= newer_than):
+            incoming = self.hear(_IDLE_S)
+            if incoming is not None:
+                self.settle(incoming)
+
+    def deliver_outbox(self) -> None:
+        """Send everything that waits, and return once the cloud has it all.
+
+        Raises:
+            RefusedError: If the cloud refuses a letter; it is dropped if it would always be refused.
+            LinkTimeoutError: If the cloud does not confirm in time; what is not confirmed stays.
+            LinkError: If there is no connection.
+        """
+        letters = self._store.outbox.pending()
+        for letter in letters:
+            self.link.send(letter.kind, letter.payload, self._timeout_s)
+        waiting = {letter.message_id for letter in letters}
+        while waiting:
+            incoming = self._await(lambda message: _concerns(message, waiting), "what was reported")
+            message = incoming.message
+            assert isinstance(message, (Accepted, Refusal))
+            waiting.discard(message.message_id)
+            refusal = RefusedError(message.code, message.detail) if isinstance(message, Refusal) else None
+            if refusal is None or refusal.lasting:
+                self._store.outbox.remove(message.message_id)
+            self.settle(incoming)
+            if refusal is not None:
+                raise refusal
+
+
+def _concerns(message: Message, message_ids: set[str]) -> bool:
+    return isinstance(message, (Accepted, Refusal)) and message.message_id in message_ids

@@ -1,0 +1,73 @@
+"""Everything that a device remembers, in one folder that one process uses at a time.
+
+{state_dir}/device.db      samples, rounds, outbox, the served model's personal weights
+{state_dir}/blobs/         model files and matched samples, by SHA-256
+{state_dir}/lock           held while a process uses the folder
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from sqlite3 import Connection
+
+from edge.blobs import BlobStore
+from edge.database import Database
+from edge.errors import StoreError
+from edge.outbox import Outbox
+from edge.round_store import RoundStore
+from edge.sample_store import SampleStore
+
+
+class Store:
+    """A device's state; a context manager that lets go of it.
+
+    Attributes:
+        samples: The device's own samples.
+        rounds: Rounds, and the served model.
+        outbox: Messages on their way to the cloud.
+        blobs: Files on their way from the cloud.
+
+    Raises:
+        StoreError: If another process uses the folder, or the database is damaged, foreign or of a later version.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"device store {state_dir}: {error.strerror}; see that it can be written") from error
+        try:
+            self._take_lock(state_dir)
+            self._database = Database(state_dir / "device.db")
+            self.blobs = BlobStore(state_dir / "blobs")
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self.samples = SampleStore(self._database)
+        self.rounds = RoundStore(self._database)
+        self.outbox = Outbox(self._database)
+
+    def _take_lock(self, state_dir: Path) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"device store {state_dir}: another process uses it; stop that one first") from error
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Changes to samples, rounds and outbox that stand or fall together."""
+        return self._database.transaction()
+
+    def close(self) -> None:
+        """Close the database and let go of the folder."""
+        self._database.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,48 @@
+"""The device's side of TLS: its certificate shown, the broker's checked, and faults told apart."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from edge.errors import CertificateError
+
+
+def device_context(ca_file: Path, cert_file: Path, key_file: Path) -> ssl.SSLContext:
+    """TLS 1.2 or later with a certificate on both sides.
+
+    Raises:
+        CertificateError: If a file cannot be read, is not PEM, or the key is not the certificate's.
+    """
+    for path in (ca_file, cert_file, key_file):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise CertificateError(
+                f"{path}: {error.strerror}; enrol the device, or correct its configuration"
+            ) from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the broker's name and certificate
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(ca_file)
+    except ssl.SSLError as error:
+        raise CertificateError(f"{ca_file}: not a PEM certificate") from error
+    try:
+        context.load_cert_chain(cert_file, key_file, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise CertificateError(f"{cert_file} and {key_file}: not a PEM certificate and its unencrypted key") from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")  # without this, OpenSSL would ask on the terminal
+
+
+def refusal_of_certificate(fault: Exception | None) -> str | None:
+    """Whose certificate was refused, and why, if that is what broke the connection; else None."""
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return f"the broker's certificate is refused: {fault.verify_message}"
+    reason = str(getattr(fault, "reason", "") or "") if isinstance(fault, ssl.SSLError) else ""
+    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        return f"the broker refuses this device's certificate: {reason.lower().replace('_', ' ')}"
+    return None

@@ -1,0 +1,94 @@
+"""Counting a connection's bytes at three depths: message payloads, MQTT packets, and what TCP carries."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import sys
+import threading
+from typing import Any
+
+from profiling.network import NetworkBytes
+
+# struct tcp_info of linux/tcp.h, since 4.1: tcpi_bytes_acked and tcpi_bytes_received, both u64, stand at byte 120.
+_TCP_INFO_BYTES = 136
+_BYTES_AT = 120
+
+
+class Traffic:
+    """Bytes of all of a link's connections, one at a time.
+
+    Attributes:
+        fault: The last TLS fault met while reading: what the broker said when it broke the connection off.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._payload = self._mqtt = self._tcp = (0, 0)
+        self._counts_tcp = sys.platform.startswith("linux")
+        self._socket: socket.socket | None = None
+        self.fault: ssl.SSLError | None = None
+
+    def add_payload(self, *, up: int = 0, down: int = 0) -> None:
+        """Count a message's payload."""
+        with self._lock:
+            self._payload = _add(self._payload, (up, down))
+
+    def socket_class(self) -> type[ssl.SSLSocket]:
+        """A class for `ssl.SSLContext.sslsocket_class` whose sockets count what passes through TLS."""
+        traffic = self
+
+        class CountingSocket(ssl.SSLSocket):
+            def send(self, data: Any, flags: int = 0) -> int:
+                sent = super().send(data, flags)
+                traffic._add_mqtt(sent, 0)
+                return sent
+
+            def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+                try:
+                    data = super().recv(buflen, flags)
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    raise
+                except ssl.SSLError as error:
+                    traffic.fault = error  # TLS 1.3 refuses a certificate here, where the MQTT client hides why
+                    raise
+                traffic._add_mqtt(0, len(data))
+                return data
+
+        return CountingSocket
+
+    def opened(self, connection: socket.socket) -> None:
+        """Begin to count a connection's TCP bytes."""
+        with self._lock:
+            self._socket, self.fault = connection, None
+
+    def closing(self) -> None:
+        """Keep what the open connection carried; call it while its socket still is one."""
+        with self._lock:
+            self._tcp, self._socket = self._tcp_total(), None
+
+    def read(self) -> NetworkBytes:
+        """Bytes so far."""
+        with self._lock:
+            tcp = self._tcp_total() if self._counts_tcp else (None, None)
+            return NetworkBytes(*self._payload, *self._mqtt, *tcp)
+
+    def _add_mqtt(self, up: int, down: int) -> None:
+        with self._lock:
+            self._mqtt = _add(self._mqtt, (up, down))
+
+    def _tcp_total(self) -> tuple[int, int]:
+        if self._socket is None or not self._counts_tcp:
+            return self._tcp
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+            up, down = struct.unpack_from("=QQ", info, _BYTES_AT)
+        except (OSError, struct.error):  # closed under us, or a kernel that does not count
+            self._counts_tcp = False
+            return self._tcp
+        return _add(self._tcp, (up, down))
+
+
+def _add(total: tuple[int, int], more: tuple[int, int]) -> tuple[int, int]:
+    return total[0] + more[0], total[1] + more[1]

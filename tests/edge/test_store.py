@@ -1,0 +1,304 @@
+"""What a device remembers."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge import outbox as outbox_module
+from edge import sample_store
+from edge.arrays import pack_arrays, unpack_arrays
+from edge.database import APPLICATION_ID, MIGRATIONS, Database
+from edge.errors import StoreError
+from edge.outbox import Outbox
+from edge.round_store import ABANDONED, DONE
+from edge.store import Store
+from profiling.record import Outcome, PhaseRecord, RoundRecord
+from protocol.envelope import decode
+from protocol.errors import MalformedMessageError, OversizeError
+from protocol.messages import BlobRef, Contribution, Hello, Report, Task
+from protocol.recipe import Recipe
+from protocol.samples import concatenate
+from protocol.schema import Feature, FeatureKind, FeatureSchema
+from tests.edge.samples import SCHEMA, samples
+
+SHA = "a" * 64
+
+
+def _task(version: int = 1) -> Task:
+    return Task(version, SCHEMA.to_dict(), Recipe().to_dict(), BlobRef(SHA, 10), BlobRef("b" * 64, 10))
+
+
+def _record(round_id: str) -> RoundRecord:
+    outcome = Outcome("kept-h0", "no gain", 1, 2, 3)
+    return RoundRecord(round_id, "d1", 1, 0.0, {}, {}, (PhaseRecord("sync", 1.0, 0.5, 0.1),), outcome)
+
+
+class TestSamples:
+    """The device's own samples."""
+
+    def test_come_back_as_they_were(self, tmp_path: Path) -> None:
+        """Batches join in the order they came, also after the store was closed."""
+        first, second = samples(5), samples(7, seed=1)
+        with Store(tmp_path) as store:
+            store.samples.add(first)
+            store.samples.add(second)
+        with Store(tmp_path) as store:
+            kept = store.samples.all(SCHEMA)
+        for (name, got), (_, wanted) in zip(kept.columns(), concatenate([first, second]).columns(), strict=True):
+            assert (got == wanted).all(), name
+
+    def test_of_another_schema_stay_apart(self, tmp_path: Path) -> None:
+        """A task with other features sees none of them, and is told how many there are."""
+        other = FeatureSchema((Feature("item", FeatureKind.CATEGORICAL, 1, 60, "item"),))
+        with Store(tmp_path) as store:
+            store.samples.add(samples(5))
+            assert len(store.samples.all(other)) == 0
+            assert store.samples.count_of_other_schemas(other) == 5
+            assert store.samples.count_of_other_schemas(SCHEMA) == 0
+
+    def test_that_are_not_sound_are_refused(self, tmp_path: Path) -> None:
+        """An id outside its vocabulary never reaches the disk."""
+        bad = samples(3)
+        bad.features["item"][0] = 10**6
+        with Store(tmp_path) as store:
+            with pytest.raises(MalformedMessageError, match="item"):
+                store.samples.add(bad)
+            assert len(store.samples.all(SCHEMA)) == 0
+
+    def test_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The oldest batches give way; the newest stays, however large."""
+        monkeypatch.setattr(sample_store, "MAX_LOCAL_SAMPLES", 10)
+        with Store(tmp_path) as store:
+            for seed in range(4):
+                store.samples.add(samples(4, seed=seed))
+            assert len(store.samples.all(SCHEMA)) == 8
+            store.samples.add(samples(30))
+            assert len(store.samples.all(SCHEMA)) == 30
+
+    def test_are_contributed_once(self, tmp_path: Path) -> None:
+        """A batch that was queued is not queued again."""
+        with Store(tmp_path) as store:
+            store.samples.add(samples(4))
+            [(row, contribution)] = store.samples.uncontributed(SCHEMA)
+            assert isinstance(contribution, Contribution)
+            store.samples.mark_contributed(row)
+            assert store.samples.uncontributed(SCHEMA) == []
+
+
+class TestRounds:
+    """Rounds and the served model."""
+
+    def test_an_unfinished_round_is_found_again(self, tmp_path: Path) -> None:
+        """Its name, task, state, artefacts and costs survive."""
+        with Store(tmp_path) as store:
+            begun = store.rounds.begin(_task(), "sync")
+            store.rounds.save(begun.round_id, "match", b"abc")
+            store.rounds.advance(begun.round_id, "query", [PhaseRecord("sync", 1.0, 0.5, 0.1)])
+            assert store.rounds.count_attempt(begun.round_id) == 1
+        with Store(tmp_path) as store:
+            found = store.rounds.unfinished()
+            assert found is not None
+            assert (found.round_id, found.task, found.state) == (begun.round_id, _task(), "query")
+            assert store.rounds.count_attempt(begun.round_id) == 2
+            assert store.rounds.load(begun.round_id, "match") == b"abc"
+            assert [phase.name for phase in store.rounds.phases(begun.round_id)] == ["sync"]
+
+    def test_a_finished_round_leaves_its_record_alone(self, tmp_path: Path) -> None:
+        """Artefacts go, the record stays, and its task counts as done."""
+        with Store(tmp_path) as store:
+            assert store.rounds.last_version() is None
+            begun = store.rounds.begin(_task(3), "sync")
+            store.rounds.save(begun.round_id, "match", b"abc")
+            store.rounds.close(begun.round_id, DONE, _record(begun.round_id))
+            assert store.rounds.unfinished() is None
+            assert store.rounds.load(begun.round_id, "match") is None
+            assert store.rounds.records() == [_record(begun.round_id)]
+            assert store.rounds.last_version() == 3
+
+    def test_a_round_of_an_older_program_is_closed(self, tmp_path: Path) -> None:
+        """A stored task that this version cannot read does not stop the device."""
+        with Store(tmp_path) as store:
+            begun = store.rounds.begin(_task(), "tune")
+            with store.transaction() as rows:
+                payload = rows.execute("SELECT task FROM rounds").fetchone()[0].replace(b"\xa1v\x01", b"\xa1v\x63")
+                rows.execute("UPDATE rounds SET task = ?", (payload,))
+            assert store.rounds.unfinished() is None
+            with store.transaction() as rows:
+                state = rows.execute("SELECT state FROM rounds WHERE round_id = ?", (begun.round_id,)).fetchone()
+            assert state == (ABANDONED,)
+
+    def test_the_served_model_survives(self, tmp_path: Path) -> None:
+        """Personal weights come back bit by bit; h0 is served without any."""
+        weights = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((), np.float32)}
+        with Store(tmp_path) as store:
+            assert store.rounds.serving() is None
+            store.rounds.serve(SHA, "r1", weights)
+        with Store(tmp_path) as store:
+            serving = store.rounds.serving()
+            assert serving is not None
+            assert serving.weights is not None
+            assert (serving.model_sha256, serving.round_id) == (SHA, "r1")
+            assert (serving.weights["a"] == weights["a"]).all()
+            assert serving.weights["b"].shape == ()
+            store.rounds.serve(SHA, "r2", None)
+            again = store.rounds.serving()
+            assert again is not None
+            assert again.weights is None
+
+    def test_changes_stand_or_fall_together(self, tmp_path: Path) -> None:
+        """A transaction that raises leaves nothing, nested ones included."""
+
+        def fail(store: Store, round_id: str) -> None:
+            with store.transaction():
+                store.rounds.serve(SHA, "r1", None)
+                store.rounds.save(round_id, "outcome", b"x")
+                raise RuntimeError("power cut")
+
+        with Store(tmp_path) as store:
+            begun = store.rounds.begin(_task(), "gate")
+            with pytest.raises(RuntimeError, match="power cut"):
+                fail(store, begun.round_id)
+            assert store.rounds.serving() is None
+            assert store.rounds.load(begun.round_id, "outcome") is None
+
+
+class TestOutbox:
+    """Messages on their way to the cloud."""
+
+    def test_keeps_letters_until_they_are_accepted(self, tmp_path: Path) -> None:
+        """In order, as the bytes that travel, also across a restart; removing twice is no error."""
+        with Store(tmp_path) as store:
+            first = store.outbox.add(Report("r1", 1, {}))
+            second = store.outbox.add(Report("r2", 1, {}))
+        with Store(tmp_path) as store:
+            pending = store.outbox.pending()
+            assert [letter.message_id for letter in pending] == [first, second]
+            envelope = decode("up", "report", pending[0].payload)
+            assert envelope.message_id == first
+            assert envelope.message == Report("r1", 1, {})
+            store.outbox.remove(first)
+            store.outbox.remove(first)
+            assert first not in store.outbox
+            assert second in store.outbox
+
+    def test_is_bounded(self, tmp_path: Path) -> None:
+        """The oldest reports give way to newer messages, contributions never do."""
+        with Store(tmp_path / "s"), Database(tmp_path / "box.db") as database:
+            box = Outbox(database, limit_bytes=2000)
+            box.add(Contribution(b"c" * 900))
+            reports = [box.add(Report(f"r{n}", 1, {"x": "y" * 300})) for n in range(4)]
+            assert box.size_bytes <= 2000
+            assert reports[0] not in box
+            assert reports[-1] in box
+            with pytest.raises(StoreError, match="must reach its broker"):
+                box.add(Contribution(b"c" * 1500))
+            assert [letter.kind for letter in box.pending()].count("contribution") == 1
+
+    def test_refuses_what_the_tunnel_would_not_take(self, tmp_path: Path) -> None:
+        """An oversize message is refused here, by its size, before anything is queued."""
+        with Store(tmp_path) as store:
+            with pytest.raises(OversizeError):
+                store.outbox.add(Contribution(bytes(2 << 20)))
+            assert store.outbox.pending() == []
+
+    def test_limit_is_stated(self) -> None:
+        """The default bound leaves a small board's disk alone."""
+        assert outbox_module.MAX_OUTBOX_BYTES <= 64 << 20
+
+
+class TestDatabase:
+    """The file itself."""
+
+    def test_a_damaged_file_is_told(self, tmp_path: Path) -> None:
+        """The error names the file and the remedy, and the file is left alone."""
+        path = tmp_path / "device.db"
+        path.write_bytes(b"this is not a database" * 100)
+        with pytest.raises(StoreError, match=r"device\.db: damaged .*move it away"):
+            Store(tmp_path)
+        assert path.read_bytes().startswith(b"this is not")
+
+    def test_a_torn_file_is_told(self, tmp_path: Path) -> None:
+        """Pages of garbage in the middle are found when the store opens."""
+        with Store(tmp_path) as store:
+            for seed in range(20):
+                store.samples.add(samples(200, seed=seed))
+        path = tmp_path / "device.db"
+        content = bytearray(path.read_bytes())
+        content[4096:12288] = b"\xff" * 8192
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match="damaged"):
+            Store(tmp_path)
+
+    def test_a_foreign_database_is_refused(self, tmp_path: Path) -> None:
+        """Another program's SQLite file is not touched."""
+        with sqlite3.connect(tmp_path / "device.db") as other:
+            other.execute("CREATE TABLE notes (text)")
+        other.close()
+        with pytest.raises(StoreError, match="another program's"):
+            Store(tmp_path)
+
+    def test_a_later_layout_is_refused(self, tmp_path: Path) -> None:
+        """A file that a newer program wrote says so; nothing is downgraded."""
+        Store(tmp_path).close()
+        later = sqlite3.connect(tmp_path / "device.db", isolation_level=None)
+        later.execute("PRAGMA user_version=99")
+        later.close()
+        with pytest.raises(StoreError, match="layout 99 is newer"):
+            Store(tmp_path)
+
+    def test_an_older_layout_is_upgraded(self, tmp_path: Path) -> None:
+        """Only the steps that are missing are applied, and what was there stays."""
+        path = tmp_path / "device.db"
+        with Database(path) as database, database.transaction() as rows:
+            rows.execute("INSERT INTO schemas VALUES ('d', '{}')")
+        with Database(path, (*MIGRATIONS, "ALTER TABLE schemas ADD COLUMN note TEXT;")) as database:
+            assert database.rows("SELECT digest, note FROM schemas") == [("d", None)]
+            assert database.rows("PRAGMA user_version") == [(len(MIGRATIONS) + 1,)]
+            assert database.rows("PRAGMA application_id") == [(APPLICATION_ID,)]
+
+    def test_one_process_at_a_time(self, tmp_path: Path) -> None:
+        """A second process is told to wait for the first; the folder is free again afterwards."""
+        code = f"from edge.store import Store; from pathlib import Path; Store(Path({str(tmp_path)!r})).close()"
+        with Store(tmp_path):
+            second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            assert "another process uses it" in second.stderr
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_a_folder_that_cannot_be_made_is_told(self, tmp_path: Path) -> None:
+        """The path and the system's reason."""
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StoreError, match="file"):
+            Store(tmp_path / "file" / "state")
+
+    def test_commits_survive_a_killed_process(self, tmp_path: Path) -> None:
+        """What was committed before SIGKILL is there, what was not is not."""
+        code = (
+            "import os, signal; from pathlib import Path; from edge.store import Store\n"
+            f"store = Store(Path({str(tmp_path)!r}))\n"
+            "store.rounds.serve('a' * 64, 'kept', None)\n"
+            "with store.transaction():\n"
+            "    store.rounds.serve('a' * 64, 'lost', None)\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+        with Store(tmp_path) as store:
+            serving = store.rounds.serving()
+        assert serving is not None
+        assert serving.round_id == "kept"
+
+
+def test_arrays_are_never_unpickled() -> None:
+    """Bytes that hold Python objects are refused."""
+    evil = pack_arrays({"a": np.array([{"x": 1}], dtype=object)})
+    with pytest.raises(StoreError, match="damaged"):
+        unpack_arrays(evil)
+    with pytest.raises(StoreError, match="damaged"):
+        unpack_arrays(b"PK nothing")
+    assert json.dumps(Hello("1", "r", "b", ()).models) == "[]"
