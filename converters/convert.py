@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from converters.batches import id_bounds
+from converters.errors import ConversionError, NoGradientError
 from converters.model_call import ModelCall
 from converters.optimizers import optimizer_named
 from converters.options import ConvertOptions
 from converters.parity import ParityReport, check_parity
 from converters.tflite_file import to_tflite
 from converters.trainable import TrainableModule
+from converters.unsupported import explain_conversion, explain_tracing
 from converters.weights import select_weights
 
 __all__ = ["Conversion", "ConvertOptions", "convert"]
@@ -54,8 +56,7 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
     optimizer = optimizer_named(options.optimizer)
     weights = select_weights(model, options.trainable)
     call = ModelCall(model, weights.resting)
-    module = TrainableModule(call, weights, optimizer, options.batch_size)
-    content = to_tflite(module, module.signatures())
+    content = _content(model, TrainableModule(call, weights, optimizer, options.batch_size))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".coda-convert-") as folder:
         candidate = Path(folder) / out.name
@@ -72,3 +73,18 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
         )
         candidate.replace(out)
     return Conversion(out, hashlib.sha256(content).hexdigest(), len(content), parity)
+
+
+def _content(model: Any, module: TrainableModule) -> bytes:
+    try:
+        signatures = module.signatures()
+    except (ConversionError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+        if isinstance(error, ConversionError) and not isinstance(error, NoGradientError):
+            raise
+        raise explain_tracing(model, error) from error
+    try:
+        return to_tflite(module, signatures)
+    except ConversionError:
+        raise
+    except Exception as error:  # the converter's own class is private, and it raises others too
+        raise explain_conversion(model, error) from error

@@ -1,9 +1,11 @@
 """What can go wrong in a conversion, drawn as a tree.
 
 ConverterError
-├── ConversionError        the model cannot become a file that trains
-│   └── UnsupportedOpError   one of its operations has no form in builtin ops; names layer, op and a way out
-└── ParityError            the file ran, but did not do what TensorFlow does; carries the comparison
+├── LoadError                what was named is no Keras model, or no TFLite file
+├── ConversionError          the model cannot become a file that trains
+│   ├── NoGradientError        an operation has no gradient in builtin ops; becomes the next, which knows the layer
+│   └── UnsupportedOpError     an operation or its gradient has no builtin form; names layer, op and a way out
+└── ParityError              the file ran, but did not do what TensorFlow does; carries the comparison
 """
 
 from __future__ import annotations
@@ -18,15 +20,33 @@ class ConverterError(Exception):
     """Root of every error that the converters raise. Nothing was written when one is raised."""
 
 
+class LoadError(ConverterError):
+    """What was named is not there, is no Keras model, or is no TFLite file."""
+
+
 class ConversionError(ConverterError):
     """The model cannot become a file that trains: its inputs, outputs, weights or operations do not allow it."""
+
+
+class NoGradientError(ConversionError):
+    """An operation whose gradient cannot be written in builtin ops.
+
+    Attributes:
+        op: TensorFlow's name of the operation's type.
+        op_name: Its own name in the graph.
+    """
+
+    def __init__(self, op: str, op_name: str, reason: str) -> None:
+        super().__init__(f"{op} {op_name}: {reason}")
+        self.op = op
+        self.op_name = op_name
 
 
 class UnsupportedOpError(ConversionError):
     """An operation that the device's runtimes do not have.
 
     Attributes:
-        layer: Path of the layer it comes from, or ``unknown``.
+        layer: Name of the layer it comes from, or ``unknown``.
         op: TensorFlow's name of the operation.
         way_out: What to change in the model.
     """

@@ -25,11 +25,13 @@ def layers_of(model: Any) -> list[Layer]:
 
 @contextmanager
 def builtin_layers(model: Any) -> Iterator[None]:
-    """Embeddings look up without correcting negative ids (there are none); recurrent layers are unrolled."""
+    """Embeddings do not look for negative ids (there are none); recurrent layers are unrolled; softsign is spelled."""
     with ExitStack() as stack:
         for layer in layers_of(model):
             if type(layer) is keras.layers.Embedding and not layer.lora_enabled:
                 stack.enter_context(_replaced(layer, "call", _plain_lookup(layer)))
+            if getattr(layer, "activation", None) is keras.activations.softsign:
+                stack.enter_context(_replaced(layer, "activation", _softsign))
             if isinstance(layer, keras.layers.RNN):
                 stack.enter_context(_replaced(layer, "unroll", True))
                 if hasattr(layer, "use_cudnn"):
@@ -66,6 +68,10 @@ def _replaced(target: Any, name: str, value: Any) -> Iterator[None]:
     finally:
         del vars(target)[name]
         vars(target).update(before)
+
+
+def _softsign(x: Tensor) -> Tensor:
+    return x / (1.0 + tf.abs(x))
 
 
 def _plain_lookup(layer: Layer) -> Callable[..., Tensor]:

@@ -62,15 +62,16 @@ class RuntimeParity:
     @property
     def passed(self) -> bool:
         """Whether every error is within its bound; one that is not a number is not."""
-        return self.failure is None and not self.complaints
+        return not self.complaints
 
     @property
     def complaints(self) -> list[str]:
         """What is out of bounds, in words, worst weight first."""
-        found = [] if self.failure is None else [self.failure]
+        if self.failure is not None:
+            return [self.failure]
         named = {"outputs before training": self.output_error, "loss": self.loss_error}
         named |= {f"weight {name}": error for name, error in self.weight_errors.items()}
-        found += [f"{what} differs by {e:.2g}, bound {TOLERANCE:g}" for what, e in _above(named, TOLERANCE)]
+        found = [f"{what} differs by {e:.2g}, bound {TOLERANCE:g}" for what, e in _above(named, TOLERANCE)]
         named = {f"change of {name}": error for name, error in self.change_errors.items()}
         return found + [
             f"{what} differs by {e:.2g}, bound {CHANGE_TOLERANCE:g}" for what, e in _above(named, CHANGE_TOLERANCE)

@@ -16,7 +16,8 @@ def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
     """The file's bytes.
 
     Raises:
-        ConversionError: If an operation has no builtin form.
+        ConversionError: If the file would need operations that are not builtin.
+        Exception: Whatever the converter raises, most often a private class of it, if it cannot write the file.
     """
     with tempfile.TemporaryDirectory(prefix="coda-convert-") as folder:
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -24,10 +25,7 @@ def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         converter.experimental_enable_resource_variables = True
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            content = bytes(converter.convert())
-        except Exception as error:  # the converter's own class is private, and it raises others too
-            raise ConversionError(f"TensorFlow Lite cannot convert the model: {error}") from error
+        content = bytes(converter.convert())
     foreign = sorted(op for op, builtin in operations(content).items() if not builtin)
     if foreign:
         raise ConversionError(f"the file would need operations that devices do not have: {', '.join(foreign)}")

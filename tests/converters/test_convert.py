@@ -15,6 +15,7 @@ import pytest
 
 from converters.convert import Conversion, ConvertOptions, convert
 from converters.errors import ConversionError, ParityError
+from converters.gradients.registry import GRADIENTS
 from converters.runtimes import Runtime, installed_runtimes
 from converters.tflite_file import operations
 from converters.zoo.din import din
@@ -176,10 +177,7 @@ def test_a_file_that_trains_apart_is_not_written(
     din_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong gradient fails the gate, names the runtime and the weight, and leaves the folder as it was."""
-    from converters import gradients
-
-    monkeypatch.delitem(gradients._GRADIENTS, "Tanh", raising=False)
-    monkeypatch.setitem(gradients._GRADIENTS, "Tanh", gradients._GRADIENTS["Sigmoid"])
+    monkeypatch.setitem(GRADIENTS, "Tanh", GRADIENTS["Sigmoid"])
     model = din(SCHEMA, embedding_dim=4, attention_units=(4,), hidden_units=(4,), activation="tanh")
     with pytest.raises(ParityError, match="does not train as TensorFlow does") as caught:
         convert(model, tmp_path / "wrong.tflite", ConvertOptions(batch_size=8, schema=SCHEMA))
