@@ -1,14 +1,22 @@
-"""Looks for everything on this machine that can measure energy, and says why the rest cannot."""
+"""Looks for everything on this machine that can tell energy, and says why the rest cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardware.rapl import NAME as RAPL
-from hardware.rapl import find_rapl
-from hardware.sensor import EnergySensor
+from hardware import battery, hwmon, ina3221, modelled, pmic, rapl
+from hardware.sensor import Sensor, preference
+
+_FINDERS: tuple[tuple[str, Callable[[Path], Sensor | list[Sensor] | str]], ...] = (
+    (pmic.NAME, pmic.find_pmic),
+    (ina3221.NAME, ina3221.find_ina3221),
+    (rapl.NAME, rapl.find_rapl),
+    (battery.NAME, battery.find_battery),
+    (hwmon.NAME, hwmon.find_hwmon),
+    (modelled.NAME, modelled.find_model),
+)
 
 
 @dataclass(frozen=True)
@@ -16,11 +24,11 @@ class Found:
     """What was found.
 
     Attributes:
-        sensors: Usable sensors, the widest scope first.
+        sensors: Usable sensors: measured before modelled, then the widest scope first.
         reasons: Why a sensor that was looked for is absent, by its name.
     """
 
-    sensors: tuple[EnergySensor, ...]
+    sensors: tuple[Sensor, ...]
     reasons: Mapping[str, str]
 
     @property
@@ -31,12 +39,12 @@ class Found:
 
 def find_sensors(root: Path = Path("/")) -> Found:
     """Look for sensors under ``root``. Never raises: what cannot be used is in ``reasons``."""
-    sensors: list[EnergySensor] = []
+    sensors: list[Sensor] = []
     reasons: dict[str, str] = {}
-    for name, find in ((RAPL, find_rapl),):
+    for name, find in _FINDERS:
         found = find(root)
         if isinstance(found, str):
             reasons[name] = found
         else:
-            sensors.append(found)
-    return Found(tuple(sensors), reasons)
+            sensors += found if isinstance(found, list) else [found]
+    return Found(tuple(sorted(sensors, key=preference)), reasons)

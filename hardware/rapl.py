@@ -47,6 +47,9 @@ class Rapl(EnergySensor):
         "processor packages only: no memory, disk, network or supply losses",
     )
 
+    latency_s = 0.001  # the counters are brought up to date about once a millisecond
+    step_mj = 0.061
+
     def __init__(self, packages: Sequence[Path]) -> None:
         self._domains = [
             _Domain(path, read_number(path / "max_energy_range_uj", NAME), read_number(path / "energy_uj", NAME))

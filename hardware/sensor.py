@@ -51,10 +51,29 @@ class Source:
         return {**asdict(self), "kind": self.kind.value, "scope": self.scope.value}
 
 
-class EnergySensor(ABC):
-    """A counter of energy; only the difference of two readings means anything."""
+class Sensor(ABC):
+    """Something that tells energy or power.
+
+    Attributes:
+        source: Its identity.
+        latency_s: How old a reading may be when it is handed out; blurs the edges of a window by so much.
+    """
 
     source: Source
+    latency_s: float = 0.0
+
+    def close(self) -> None:  # noqa: B027 (most sensors hold nothing open)
+        """Give back what it holds open."""
+
+
+class EnergySensor(Sensor):
+    """A counter of energy; only the difference of two readings means anything.
+
+    Attributes:
+        step_mj: Smallest step of the counter.
+    """
+
+    step_mj: float = 0.0
 
     @abstractmethod
     def energy_mj(self) -> float:
@@ -63,3 +82,29 @@ class EnergySensor(ABC):
         Raises:
             SensorError: If the counter cannot be read or says nonsense.
         """
+
+
+class PowerSensor(Sensor):
+    """Tells the power of the moment; energy comes from sampling it.
+
+    Attributes:
+        most_hz: Readings a second that are new; asking more often repeats them. None where it is not known.
+    """
+
+    most_hz: float | None = None
+
+    @abstractmethod
+    def power_mw(self) -> float:
+        """Milliwatts now.
+
+        Raises:
+            SensorError: If it cannot be read or says nonsense.
+        """
+
+
+_SCOPES = list(Scope)
+
+
+def preference(sensor: Sensor) -> tuple[bool, int]:
+    """Sort key: measured before modelled, then the widest scope first."""
+    return sensor.source.kind is Kind.MODELLED, _SCOPES.index(sensor.source.scope)

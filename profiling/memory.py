@@ -40,3 +40,32 @@ class PeakMemory:
             self.reason = f"{self._status} has no VmHWM line"
             return None
         return int(found[1]) << 10
+
+
+class NestedPeaks:
+    """Peaks of phases that nest: a phase's own reset of the kernel's mark must not hide a peak from those around it."""
+
+    def __init__(self, memory: PeakMemory) -> None:
+        self._memory = memory
+        self._open: list[int | None] = []
+
+    def begin(self) -> None:
+        """Open a phase within those that are open."""
+        self._fold()
+        self._memory.reset()
+        self._open.append(0)
+
+    def end(self) -> int | None:
+        """Close the innermost phase and return its peak in bytes, or None where it could not be measured."""
+        self._fold()
+        return self._open.pop()
+
+    @property
+    def reason(self) -> str | None:
+        """Why peaks cannot be measured, or None while they can."""
+        return self._memory.reason
+
+    def _fold(self) -> None:
+        """Carry the peak since the last reset into every phase that is open: each of them contains it."""
+        peak = self._memory.peak_bytes() if self._open else None
+        self._open = [None if known is None or peak is None else max(known, peak) for known in self._open]

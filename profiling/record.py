@@ -7,13 +7,15 @@ then stands in ``unmeasured`` under the quantity's name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from profiling.energy_record import EnergyRecord, EnergySource, Overhead
 from profiling.errors import RecordError
 from profiling.fields import build
 
 SCHEMA_VERSION = 1
+_COVERS = 0.98
 PHASES = ("sync", "query", "fetch", "classify", "tune", "gate", "report")
 """A round's phases in order."""
 
@@ -35,8 +37,10 @@ class PhaseRecord:
         tcp_up_bytes: Bytes TCP sent, TLS included, headers not.
         tcp_down_bytes: Bytes TCP received.
         energy_mj: Energy over the phase, by the round's ``energy_source``.
+        energy_u95_mj: Half-width of its 95% interval.
         level: 0 for a phase of the round, 1 for a phase nested in one of those, and so on.
         started_unix_s: Wall clock at its begin; for display only, since that clock may step.
+        counters: Further counters by name; `profiling.counters.MEANINGS` says what each counts.
     """
 
     name: str
@@ -51,8 +55,10 @@ class PhaseRecord:
     tcp_up_bytes: int | None = None
     tcp_down_bytes: int | None = None
     energy_mj: float | None = None
+    energy_u95_mj: float | None = None
     level: int = 0
     started_unix_s: float | None = None
+    counters: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -74,7 +80,7 @@ class PhaseRecord:
         return build(cls, values, "phase")
 
 
-_AMOUNTS = tuple(f.name for f in fields(PhaseRecord) if f.name != "name")
+_AMOUNTS = tuple(f.name for f in fields(PhaseRecord) if f.name not in ("name", "counters"))
 _SUMMED = tuple(name for name in _AMOUNTS if name not in ("peak_rss_bytes", "level", "started_unix_s"))
 
 
@@ -107,17 +113,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class EnergySource:
-    """The sensor behind every ``energy_mj`` of a record, as `hardware.sensor.Source` describes it."""
-
-    name: str
-    kind: str
-    scope: str
-    relative_u95: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class RoundRecord:
     """One round on one device.
 
@@ -133,6 +128,11 @@ class RoundRecord:
         outcome: What the round came to.
         energy_source: The sensor behind ``energy_mj``; None where there is none.
         unmeasured: Reason by quantity for everything that could not be measured.
+        energies: The whole round by each sensor that was there, the one behind the phases first. Values of different
+            kinds or scopes are not to be added or ranked.
+        flags: Why the round's numbers must not be compared with others', such as ``throttled`` or ``clock-stepped``.
+        conditions: The machine's state, such as ``governor``, ``temperature_c_max``, ``frequency_mhz_mean``.
+        overhead: What measuring itself cost.
         emulated: What was emulated, such as ``board`` or ``instruction set``; times and energies are then no board's.
         schema_version: Version of this layout.
     """
@@ -147,18 +147,32 @@ class RoundRecord:
     outcome: Outcome
     energy_source: EnergySource | None = None
     unmeasured: Mapping[str, str] = field(default_factory=dict)
+    energies: tuple[EnergyRecord, ...] = ()
+    flags: tuple[str, ...] = ()
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    overhead: Overhead | None = None
     emulated: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
     def totals(self) -> PhaseRecord:
-        """The round as one phase; time between phases is not in it."""
-        return total("round", (phase for phase in self.phases if phase.level == 0))
+        """The round as one phase; time between phases is not in it.
+
+        Phases too short to have an energy each may have one together; the first of ``energies`` then tells it, if it
+        covers them all (it does not when the device was started anew within the round).
+        """
+        whole = total("round", (phase for phase in self.phases if phase.level == 0))
+        if whole.energy_mj is not None or not self.energies:
+            return whole
+        together = self.energies[0]
+        if together.gross_mj is None or together.window_s < _COVERS * whole.elapsed_s:
+            return whole
+        return replace(whole, energy_mj=together.gross_mj, energy_u95_mj=together.u95_mj)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for messages and files; ``totals`` is among them for readers without this code."""
         values = asdict(self)
-        values["phases"], values["emulated"] = list(values["phases"]), list(self.emulated)
+        values |= {name: list(values[name]) for name in ("phases", "energies", "flags", "emulated")}
         return {**values, "totals": self.totals.to_dict()}
 
     @classmethod
@@ -187,6 +201,8 @@ def total(name: str, phases: Iterable[PhaseRecord]) -> PhaseRecord:
 
     sums = {field_name: sum(column(field_name) or [0.0]) for field_name in ("elapsed_s", "cpu_user_s", "cpu_system_s")}
     optional = {f: sum(values) for f in _SUMMED if f not in sums and (values := column(f)) is not None}
+    counters = [row.counters for row in rows]
+    shared = set.intersection(*map(set, counters)) if counters else set()
     peaks, starts = column("peak_rss_bytes"), column("started_unix_s")
     return PhaseRecord(
         name=name,
@@ -194,6 +210,7 @@ def total(name: str, phases: Iterable[PhaseRecord]) -> PhaseRecord:
         **optional,
         peak_rss_bytes=max(peaks) if peaks else None,
         started_unix_s=min(starts) if starts else None,
+        counters={key: sum(values[key] for values in counters) for key in sorted(shared)},
     )
 
 

@@ -9,14 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hardware.errors import SensorError
-from hardware.sensor import EnergySensor
-from profiling.memory import PeakMemory
+from hardware.sensor import Sensor
+from profiling.counters import Values, difference
+from profiling.energy_record import EnergyRecord, EnergySource, Overhead
+from profiling.idle import Idle
+from profiling.ledger import EnergyLedger
+from profiling.machine import Machine
+from profiling.memory import NestedPeaks, PeakMemory
 from profiling.network import NetworkBytes, ReadNetwork
-from profiling.record import EnergySource, PhaseRecord
+from profiling.record import PhaseRecord, total
+from profiling.sampler import DEFAULT_HZ, Gauge, Probe, Sampler
+from profiling.tracks import Mark
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Edge:
     """Readings at one instant."""
 
@@ -24,53 +30,52 @@ class _Edge:
     user_s: float
     system_s: float
     network: NetworkBytes | None
-    energy_mj: float | None
-
-
-@dataclass
-class _Open:
-    """A phase that has begun and not ended."""
-
-    begin: _Edge
-    unix_s: float
-    peak_rss_bytes: int | None = 0
+    marks: list[Mark]
+    counters: Values
 
 
 class Profiler:
-    """Measures phases of one process, one after another or nested; used from one thread.
+    """Measures the phases of one round of one process, one after another or nested; used from one thread.
 
     Every reading is of the whole process, so work that other threads do meanwhile counts. No fault of a sensor or a
-    counter reaches the work being measured: the quantity becomes None and ``unmeasured`` says why.
+    counter reaches the work being measured: the quantity becomes None and ``unmeasured`` says why. While a phase is
+    open, a thread samples powers and gauges; it ends by itself.
 
     Args:
         network: Reads the connection's cumulative bytes; None where there is no connection.
-        sensors: Energy counters, the widest scope first; the first one is used.
+        sensors: Energy counters and power sensors; the first one tells the phases' energies, all tell the round's.
         reasons: Why other sensors are absent, by name; see `hardware.discovery.find_sensors`.
+        idle: Idle baselines by the sensors' names; see `profiling.idle.measure_idle`.
+        machine: Counters, gauges and throttling; None to leave them out.
         memory: Reads the process's peak.
+        hz: Samples a second.
         clock: Monotonic seconds.
     """
 
     def __init__(
         self,
         network: ReadNetwork | None = None,
-        sensors: Sequence[EnergySensor] = (),
+        sensors: Sequence[Sensor] = (),
         reasons: Mapping[str, str] | None = None,
         *,
+        idle: Mapping[str, Idle] | None = None,
+        machine: Machine | None = None,
         memory: PeakMemory | None = None,
+        hz: float = DEFAULT_HZ,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._network = network
-        self._sensor = sensors[0] if sensors else None
-        self._memory = memory or PeakMemory()
+        self._ledger = EnergyLedger(sensors, reasons or {}, idle or {})
+        self._machine = machine
+        self._peaks = NestedPeaks(memory or PeakMemory())
         self._clock = clock
-        self._open: list[_Open] = []
+        self._sampler = Sampler([*self._ledger.probes, *_gauges(machine, network)], hz, clock)
+        self._level = 0
         self._phases: list[PhaseRecord | None] = []
+        self._own_cpu_s = 0.0
         self._unmeasured: dict[str, str] = {}
         if network is None:
             self._unmeasured["network"] = "no connection was given to the profiler"
-        if self._sensor is None:
-            why = "; ".join(f"{name}: {reason}" for name, reason in (reasons or {}).items())
-            self._unmeasured["energy"] = why or "no energy sensor was given to the profiler"
 
     @property
     def phases(self) -> tuple[PhaseRecord, ...]:
@@ -80,72 +85,96 @@ class Profiler:
     @property
     def unmeasured(self) -> dict[str, str]:
         """Why a quantity is None, by its name."""
-        return dict(self._unmeasured)
+        own = {"energy": self._ledger.unmeasured, "peak_rss": self._peaks.reason}
+        machine = self._machine.reasons if self._machine is not None else {}
+        return {**machine, **self._unmeasured, **{name: why for name, why in own.items() if why is not None}}
 
     @property
     def energy_source(self) -> EnergySource | None:
         """The sensor behind the phases' energies."""
-        return None if self._sensor is None else EnergySource(**self._sensor.source.to_dict())
+        return self._ledger.source
+
+    @property
+    def energies(self) -> tuple[EnergyRecord, ...]:
+        """The phases of level 0 together, by each sensor."""
+        return self._ledger.records()
+
+    @property
+    def overhead(self) -> Overhead:
+        """What this profiler has cost so far."""
+        whole = total("round", (phase for phase in self.phases if phase.level == 0))
+        cpu_s, all_cpu_s = self._own_cpu_s + self._sampler.cpu_s, whole.cpu_user_s + whole.cpu_system_s
+        net_mj = next((record.net_mj for record in self.energies), None)
+        energy_mj = None if net_mj is None or all_cpu_s <= 0 else max(net_mj, 0.0) * min(cpu_s / all_cpu_s, 1.0)
+        return Overhead(cpu_s, cpu_s / whole.elapsed_s if whole.elapsed_s > 0 else 0.0, energy_mj)
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """What was sampled over time, for a recording."""
+        return self._sampler.probes
+
+    def round_fields(self) -> dict[str, Any]:
+        """Everything that this profiler knows of a `profiling.record.RoundRecord` beside its phases."""
+        machine = self._machine
+        return {
+            "energy_source": self.energy_source,
+            "energies": self.energies,
+            "flags": machine.flags if machine is not None else (),
+            "conditions": machine.conditions() if machine is not None else {},
+            "overhead": self.overhead,
+            "unmeasured": self.unmeasured,
+        }
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Measure the body; a body that raises is measured too, since its cost was paid."""
         place = len(self._phases)
         self._phases.append(None)
-        opened = self._begin()
+        unix_s, begin = self._begin()
         try:
             yield
         finally:
-            self._phases[place] = self._end(name, opened)
+            self._phases[place] = self._end(name, unix_s, begin)
 
-    def _begin(self) -> _Open:
-        self._fold_peak()
-        self._memory.reset()
+    def _begin(self) -> tuple[float, _Edge]:
+        own_s = time.thread_time()
+        self._peaks.begin()
+        self._sampler.hold()
+        self._sampler.edge()
+        self._level += 1
+        self._own_cpu_s += time.thread_time() - own_s
         # The edge is read last, so that the profiler's own work falls outside the window.
-        opened = _Open(begin=_Edge(0, 0, 0, None, None), unix_s=time.time())
-        self._open.append(opened)
-        opened.begin = self._read()
-        return opened
+        return time.time(), self._read()
 
-    def _end(self, name: str, opened: _Open) -> PhaseRecord:
+    def _end(self, name: str, unix_s: float, begin: _Edge) -> PhaseRecord:
         end = self._read()
-        self._fold_peak()
-        self._open.remove(opened)
-        begin = opened.begin
-        return PhaseRecord(
+        own_s = time.thread_time()
+        self._sampler.edge()
+        self._sampler.release()
+        self._level -= 1
+        if self._machine is not None:
+            self._machine.look()
+        record = PhaseRecord(
             name=name,
             elapsed_s=end.monotonic_s - begin.monotonic_s,
             cpu_user_s=max(0.0, end.user_s - begin.user_s),
             cpu_system_s=max(0.0, end.system_s - begin.system_s),
-            peak_rss_bytes=opened.peak_rss_bytes,
-            energy_mj=None if end.energy_mj is None or begin.energy_mj is None else end.energy_mj - begin.energy_mj,
-            level=len(self._open),
-            started_unix_s=opened.unix_s,
+            peak_rss_bytes=self._peaks.end(),
+            level=self._level,
+            started_unix_s=unix_s,
+            counters=difference(begin.counters, end.counters),
             **self._traffic(begin.network, end.network),
+            **self._ledger.close(name, self._level, begin.marks, end.marks),  # type: ignore[arg-type]
         )
+        self._own_cpu_s += time.thread_time() - own_s
+        return record
 
     def _read(self) -> _Edge:
+        counters = self._machine.counters.read() if self._machine is not None else {}
         usage = resource.getrusage(resource.RUSAGE_SELF)
         network = self._network() if self._network else None
-        return _Edge(self._clock(), usage.ru_utime, usage.ru_stime, network, self._read_energy())
-
-    def _read_energy(self) -> float | None:
-        if self._sensor is None:
-            return None
-        try:
-            return self._sensor.energy_mj()
-        except SensorError as error:
-            self._unmeasured["energy"] = f"{error} (in part of the round)"
-            return None
-
-    def _fold_peak(self) -> None:
-        """Carry the peak since the last reset into every phase that is open: each of them contains it."""
-        peak_bytes = self._memory.peak_bytes() if self._open else None
-        for phase in self._open:
-            known = phase.peak_rss_bytes is not None and peak_bytes is not None
-            phase.peak_rss_bytes = max(phase.peak_rss_bytes or 0, peak_bytes or 0) if known else None
-        if self._memory.reason is not None:
-            self._unmeasured["peak_rss"] = self._memory.reason
+        now_s = self._clock()
+        return _Edge(now_s, usage.ru_utime, usage.ru_stime, network, self._ledger.mark(now_s), counters)
 
     def _traffic(self, begin: NetworkBytes | None, end: NetworkBytes | None) -> dict[str, Any]:
         if begin is None or end is None:
@@ -158,3 +187,12 @@ class Profiler:
         if used.tcp_up is None or used.tcp_down is None:
             self._unmeasured.setdefault("tcp", "the connection does not count TCP's bytes")
         return values
+
+
+def _gauges(machine: Machine | None, network: ReadNetwork | None) -> list[Gauge]:
+    if machine is None:
+        return []
+    gauges = list(machine.gauges)
+    if network is not None:
+        gauges.append(Gauge("mqtt_bytes", lambda: float(network().mqtt_up + network().mqtt_down)))
+    return gauges

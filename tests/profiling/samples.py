@@ -7,7 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from profiling.record import PHASES, EnergySource, Outcome, PhaseRecord, RoundRecord
+from profiling.energy_record import EnergySource
+from profiling.record import PHASES, Outcome, PhaseRecord, RoundRecord
 
 _SECONDS = dict(zip(PHASES, (0.05, 0.09, 0.6, 0.35, 1.1, 0.1, 0.04), strict=True))
 _DOWN = {"sync": 900, "query": 400, "fetch": 210_000, "report": 120}

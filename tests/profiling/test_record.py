@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import profiling
+from profiling.counters import MEANINGS
+from profiling.energy_record import EnergyRecord, EnergySource, Overhead
 from profiling.errors import RecordError
-from profiling.record import EnergySource, Outcome, PhaseRecord, RoundRecord, total
+from profiling.record import Outcome, PhaseRecord, RoundRecord, total
 from tests.profiling.samples import record
 
 SCHEMA = json.loads((Path(profiling.__file__).parent / "round_record.schema.json").read_text())
@@ -36,7 +38,9 @@ phase_records = st.builds(
     tcp_up_bytes=counts,
     tcp_down_bytes=counts,
     energy_mj=st.none() | amounts,
+    energy_u95_mj=st.none() | amounts,
     level=st.integers(0, 5),
+    counters=st.dictionaries(st.sampled_from(sorted(MEANINGS)), amounts, max_size=4),
     started_unix_s=st.none() | amounts,
 )
 
@@ -58,6 +62,8 @@ def test_schema_documents_every_field() -> None:
         (PhaseRecord, SCHEMA["$defs"]["phase"]),
         (Outcome, SCHEMA["$defs"]["outcome"]),
         (EnergySource, SCHEMA["$defs"]["energy_source"]),
+        (EnergyRecord, SCHEMA["$defs"]["energy"]),
+        (Overhead, SCHEMA["$defs"]["overhead"]),
         (RoundRecord, SCHEMA),
     ]
     for cls, part in pairs:

@@ -143,9 +143,11 @@ def test_energy_by_difference(tmp_path: Path) -> None:
     (counter,) = rapl(tmp_path)
     sensor = find_rapl(tmp_path)
     assert isinstance(sensor, Rapl)
-    profiler = Profiler(sensors=[sensor])
+    clock = Clock()
+    profiler = Profiler(sensors=[sensor], clock=clock)
     with profiler.phase("tune"):
         counter.write_text("251000")
+        clock.now_s += 1
     assert profiler.phases[0].energy_mj == pytest.approx(250)
     assert profiler.energy_source is not None
     assert (profiler.energy_source.name, profiler.energy_source.scope) == ("rapl", "cpu-package")

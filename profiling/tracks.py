@@ -1,0 +1,124 @@
+"""One sensor followed through a round, whether it counts energy or tells power."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hardware.errors import SensorError
+from hardware.sensor import EnergySensor, PowerSensor, Sensor, Source
+from profiling.energy import Energy, count, integrate
+from profiling.sampler import Probe
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One edge of a window as a track sees it.
+
+    Attributes:
+        at_s: Monotonic seconds.
+        counted_mj: A counter's reading; None for a power, or where it could not be read.
+    """
+
+    at_s: float
+    counted_mj: float | None = None
+
+
+class Track(ABC):
+    """A sensor's readings over a round.
+
+    Attributes:
+        source: The sensor's identity.
+        probe: What the sampler has to sample for it, or None.
+        faults: Readings that failed.
+        fault: What the last of them said.
+    """
+
+    def __init__(self, sensor: Sensor) -> None:
+        self.source: Source = sensor.source
+        self.probe: Probe | None = None
+        self.faults = 0
+        self.fault: str | None = None
+
+    @abstractmethod
+    def mark(self, at_s: float) -> Mark:
+        """The edge of a window at ``at_s``, which is now."""
+
+    @abstractmethod
+    def energy(self, spans: Sequence[tuple[Mark, Mark]]) -> Energy:
+        """Energy over windows that do not overlap."""
+
+
+class CounterTrack(Track):
+    """Follows an energy counter by its readings at the edges."""
+
+    def __init__(self, sensor: EnergySensor) -> None:
+        super().__init__(sensor)
+        self._sensor = sensor
+
+    def mark(self, at_s: float) -> Mark:
+        """The edge with the counter's reading."""
+        try:
+            return Mark(at_s, self._sensor.energy_mj())
+        except SensorError as error:
+            self.faults += 1
+            self.fault = str(error)
+            return Mark(at_s)
+
+    def energy(self, spans: Sequence[tuple[Mark, Mark]]) -> Energy:
+        """Sum of the counter's differences; without a number where an edge could not be read."""
+        window_s = sum(end.at_s - begin.at_s for begin, end in spans)
+        parts = []
+        for begin, end in spans:
+            if begin.counted_mj is None or end.counted_mj is None:
+                return Energy(None, None, None, window_s, reason=self.fault or "the counter could not be read")
+            parts.append(end.counted_mj - begin.counted_mj)
+        if any(part < 0 for part in parts):
+            return Energy(None, None, None, window_s, reason="the counter fell within a window")
+        sensor = self._sensor
+        return count(
+            sum(parts),
+            window_s,
+            relative_u95=self.source.relative_u95,
+            latency_s=sensor.latency_s,
+            step_mj=sensor.step_mj,
+        )
+
+
+class _PowerProbe(Probe):
+    def __init__(self, sensor: PowerSensor) -> None:
+        super().__init__(f"power_mw:{sensor.source.name}", sensor.most_hz)
+        self._sensor = sensor
+
+    def read(self) -> float:
+        return self._sensor.power_mw()
+
+
+class PowerTrack(Track):
+    """Follows a power by sampling it."""
+
+    def __init__(self, sensor: PowerSensor) -> None:
+        super().__init__(sensor)
+        self._latency_s = sensor.latency_s
+        self.probe: Probe = _PowerProbe(sensor)
+
+    def mark(self, at_s: float) -> Mark:
+        """The edge; the samples around it tell the power there."""
+        return Mark(at_s)
+
+    def energy(self, spans: Sequence[tuple[Mark, Mark]]) -> Energy:
+        """Integral over the windows; see `profiling.energy.integrate`."""
+        self.faults, self.fault = self.probe.faults, self.probe.fault
+        times_s, powers_mw = self.probe.series.copy()
+        windows = [(begin.at_s, end.at_s) for begin, end in spans]
+        return integrate(times_s, powers_mw, windows, relative_u95=self.source.relative_u95, latency_s=self._latency_s)
+
+
+def follow(sensor: Sensor) -> Track:
+    """The track that fits the sensor."""
+    if isinstance(sensor, EnergySensor):
+        return CounterTrack(sensor)
+    if isinstance(sensor, PowerSensor):
+        return PowerTrack(sensor)
+    raise TypeError(f"{type(sensor).__name__} counts no energy and tells no power")
