@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
 
 from converters.errors import ConversionError
+from converters.inspect import foreign_ops, parse
 
 
 def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
@@ -26,21 +26,7 @@ def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
         converter.experimental_enable_resource_variables = True
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         content = bytes(converter.convert())
-    foreign = sorted(op for op, builtin in operations(content).items() if not builtin)
+    foreign = foreign_ops(parse(content, "the converted model"))
     if foreign:
         raise ConversionError(f"the file would need operations that devices do not have: {', '.join(foreign)}")
     return content
-
-
-def operations(content: bytes) -> dict[str, bool]:
-    """Every operation that a TFLite file uses, and whether it is builtin (not a Flex or custom one)."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    found: dict[str, bool] = {}
-    for code in model.operatorCodes:
-        builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if builtin == schema.BuiltinOperator.CUSTOM:
-            found[code.customCode.decode()] = False
-        else:
-            found[names[builtin]] = True
-    return found

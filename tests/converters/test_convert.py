@@ -16,8 +16,8 @@ import pytest
 from converters.convert import Conversion, ConvertOptions, convert
 from converters.errors import ConversionError, ParityError
 from converters.gradients.registry import GRADIENTS
+from converters.inspect import inspect_file
 from converters.runtimes import Runtime, installed_runtimes
-from converters.tflite_file import operations
 from converters.zoo.din import din
 from tests.converters.conftest import SCHEMA
 
@@ -48,9 +48,9 @@ def test_parity_holds_in_every_installed_runtime(file: str, request: pytest.Fixt
 def test_a_file_has_builtin_ops_only(file: str, request: pytest.FixtureRequest) -> None:
     """No Flex and no custom operation, so the runtimes from pip can run it."""
     conversion: Conversion = request.getfixturevalue(file)
-    found = operations(conversion.path.read_bytes())
-    assert found
-    assert all(found.values())
+    info = inspect_file(conversion.path)
+    assert info.foreign_ops == ()
+    assert all(signature.ops for signature in info.signatures)
 
 
 @both_files

@@ -1,0 +1,42 @@
+"""DeepFM (Guo et al., 2017): a factorisation machine and a deep network over the same embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from converters.zoo.fields import as_logit, field_vectors, linear_score
+from converters.zoo.layers import inputs_of, mlp
+from protocol.schema import FeatureSchema
+
+Tensor = Any
+
+
+def deepfm(
+    schema: FeatureSchema,
+    *,
+    embedding_dim: int = 9,
+    hidden_units: tuple[int, ...] = (200, 80),
+    activation: str = "relu",
+) -> keras.Model:
+    """A model from a dict of the schema's features to ``logit`` [n].
+
+    Args:
+        schema: Any features.
+        embedding_dim: Columns of every table; as all defaults here, those of MPDA (Yan et al., 2022).
+        hidden_units: Of the deep part, over all features' vectors.
+        activation: Of the hidden layers.
+    """
+    inputs = inputs_of(schema)
+    vectors = field_vectors(schema, inputs, embedding_dim)
+    hidden = mlp(keras.layers.Concatenate(name="joined")(vectors), hidden_units, "hidden", activation)
+    deep = keras.layers.Dense(1, name="score")(hidden)
+    return keras.Model(inputs, as_logit(linear_score(schema, inputs) + _pairs(vectors) + deep), name="deepfm")
+
+
+def _pairs(vectors: list[Tensor]) -> Tensor:
+    """Sum of the inner products of all pairs of [n, d], as half of (square of the sum - sum of the squares); [n, 1]."""
+    total = sum(vectors)
+    squares = sum(vector * vector for vector in vectors)
+    return 0.5 * keras.ops.sum(total * total - squares, axis=-1, keepdims=True)
