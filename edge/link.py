@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -36,7 +36,9 @@ KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 7 * 24 * 3600  # how long the broker keeps our subscription and queue while we are away
 MAX_INBOX = 64  # messages; a device is told little that it did not ask for
 FIRST_DELAY_S, LAST_DELAY_S = 0.5, 60.0
+_LOOP_S = 5.0  # how often paho looks whether a ping is due; anything to send or receive wakes it at once
 _WAIT_SLICE_S = 0.2  # how soon a wait notices that it is to stop
+_LAST_WAIT_S = 10.0  # for a connection attempt in progress, when closing
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,6 @@ class Link:
         self._config = config
         self._stop = stop or threading.Event()
         self._closing = threading.Event()
-        self._lost = threading.Event()
         self._changed = threading.Condition()  # guards everything below, and paho's client while it is usable
         self._usable = False
         self._connections = 0
@@ -94,6 +95,8 @@ class Link:
         client.tls_set_context(context)
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
+        # Having this, paho leaves all writing to the thread that loops, and does not write from the one that publishes.
+        client.on_socket_register_write = _leave_it_to_the_loop
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
@@ -159,9 +162,9 @@ class Link:
             if self._usable:
                 self._publish(Presence.kind, encode(Presence(False), uuid.uuid4().hex), qos=0, retain=True)
                 self._usable = False
-                self._client.disconnect()
+            self._client.disconnect()
         if self._keeper.is_alive():
-            self._keeper.join()
+            self._keeper.join(_LAST_WAIT_S)
 
     def __enter__(self) -> Link:
         return self
@@ -197,7 +200,7 @@ class Link:
     def _where(self) -> str:
         return f"broker {self._config.host}:{self._config.port}"
 
-    # The keeper's thread.
+    # All below runs on the keeper's thread.
 
     def _keep_connected(self) -> None:
         delay_s = FIRST_DELAY_S
@@ -208,7 +211,6 @@ class Link:
             self._closing.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
 
     def _connect_once(self) -> None:
-        self._lost.clear()
         will_topic = topics.up(self._config.fleet, self._config.device, Presence.kind)
         self._client.will_set(will_topic, encode(Presence(False), uuid.uuid4().hex), qos=1, retain=True)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -219,18 +221,14 @@ class Link:
         except (OSError, ValueError) as error:
             self._note_fault(error)
             return
-        self._client.loop_start()
-        while not self._lost.wait(_WAIT_SLICE_S) and not self._closing.is_set():
+        while self._client.loop(_LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
             pass
-        self._client.loop_stop()
 
     def _note_fault(self, fault: Exception) -> None:
         refusal = refusal_of_certificate(fault)
         with self._changed:
             self._fault = fault if refusal is None else CertificateError(f"{self._where}: {refusal}")
             self._changed.notify_all()
-
-    # paho's thread, which runs while a connection stands.
 
     def _on_socket_open(self, _client: mqtt.Client, _userdata: Any, connection: Any) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -242,6 +240,9 @@ class Link:
     def _on_connect(self, client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._note_fault(ConnectionRefusedError(f"it refuses this device: {reason}"))
+            client.disconnect()
+            return
+        if self._closing.is_set():
             client.disconnect()
             return
         with self._changed:
@@ -263,7 +264,6 @@ class Link:
             if not self._usable and self._fault is None:
                 self._note_fault(self._traffic.fault or ConnectionError(f"it closed the connection ({reason})"))
             self._usable = False
-        self._lost.set()
 
     def _on_message(self, client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -277,3 +277,7 @@ class Link:
             self._inbox.append(Delivery(kind, bytes(message.payload), message.mid, self._connections))
             self._traffic.add_payload(down=len(message.payload))
             self._changed.notify_all()
+
+
+def _leave_it_to_the_loop(_client: mqtt.Client, _userdata: Any, _socket: Any) -> None:
+    """The loop sees by itself that there is something to write."""

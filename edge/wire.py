@@ -40,6 +40,13 @@ class Traffic:
         traffic = self
 
         class CountingSocket(ssl.SSLSocket):
+            def do_handshake(self, block: bool = False) -> None:
+                try:
+                    super().do_handshake(block)
+                except BaseException:
+                    self.close()  # the MQTT client would leave it open
+                    raise
+
             def send(self, data: Any, flags: int = 0) -> int:
                 sent = super().send(data, flags)
                 traffic._add_mqtt(sent, 0)
