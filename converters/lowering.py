@@ -30,6 +30,8 @@ def builtin_layers(model: Any) -> Iterator[None]:
         for layer in layers_of(model):
             if type(layer) is keras.layers.Embedding and not layer.lora_enabled:
                 stack.enter_context(_replaced(layer, "call", _plain_lookup(layer)))
+            if hasattr(layer, "builtin_call"):
+                stack.enter_context(_replaced(layer, "call", layer.builtin_call))
             if getattr(layer, "activation", None) is keras.activations.softsign:
                 stack.enter_context(_replaced(layer, "activation", _softsign))
             if isinstance(layer, keras.layers.RNN):

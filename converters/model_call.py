@@ -72,9 +72,9 @@ class ModelCall:
             )
         self._model = model
         self._resting = tuple(resting_layers)
-        self._struct = _input_structure(model)
+        self._struct = _structure(model, "inputs")
         self.inputs = tuple(_input_spec(tensor, model) for tensor in keras.tree.flatten(self._struct))
-        self.output_names = tuple(_named(model.output, model.name))
+        self.output_names = tuple(_named(_structure(model, "outputs"), model.name))
 
     def __call__(
         self,
@@ -105,16 +105,17 @@ class ModelCall:
             raw = self._model(packed, training=noise is not None)
             penalties = list(self._model.losses)
         outputs = _named(raw, self._model.name)
-        outputs[LOGIT] = _as_logit(outputs[LOGIT], self._model.name, declared=isinstance(raw, Mapping))
+        outputs[LOGIT] = as_logit(outputs[LOGIT], self._model.name, declared=isinstance(raw, Mapping))
         penalty = tf.add_n(penalties) if penalties else None
         return CallResult(outputs, penalty, [scope.get_current_value(variable) for variable in watch])
 
 
-def _input_structure(model: Any) -> Any:
-    """The structure of inputs, as the model takes them: a dict, a list or one tensor."""
-    if hasattr(model, "_inputs_struct"):
-        return model._inputs_struct
-    return model.inputs[0] if len(model.inputs) == 1 else model.inputs
+def _structure(model: Any, which: str) -> Any:
+    """Its ``inputs`` or ``outputs`` as the model takes and gives them: a dict, a list or one tensor."""
+    if hasattr(model, f"_{which}_struct"):
+        return getattr(model, f"_{which}_struct")
+    tensors = getattr(model, which)
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _input_spec(tensor: Any, model: Any) -> InputSpec:
@@ -138,8 +139,14 @@ def _named(raw: Any, model: str) -> dict[str, Tensor]:
     raise ConversionError(f"model {model}: must return one tensor, or a dict with {LOGIT!r}")
 
 
-def _as_logit(output: Tensor, model: str, *, declared: bool) -> Tensor:
-    """The logit [n] behind an output: itself, or what went into the sigmoid or two-class softmax that made it."""
+def as_logit(output: Tensor, model: str, *, declared: bool) -> Tensor:
+    """The logit [n] behind a symbolic output: itself, or what went into the sigmoid or two-class softmax that made it.
+
+    One that the model itself ``declared`` to be the logit is taken at its word.
+
+    Raises:
+        ConversionError: If it is neither; ``model`` names whose output it is.
+    """
     shape, source = output.shape.as_list(), output.op
     while source.type in _KEEPS_VALUES:
         source = source.inputs[0].op
