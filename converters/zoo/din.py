@@ -77,7 +77,8 @@ def _attend(query: Tensor, keys: Tensor, mask: Tensor, units: tuple[int, ...], a
     on_product = keras.layers.Dense(first, use_bias=False, name=f"{name}_attention_product")(keys * expanded)
     hidden = keras.layers.Activation(activation, name=f"{name}_attention_1")(on_query + on_key + on_product)
     hidden = mlp(hidden, tuple(rest), f"{name}_attention_hidden", activation)
-    score = keras.ops.squeeze(keras.layers.Dense(1, name=f"{name}_attention_score")(hidden), -1)
+    # Softmax does not see a constant, so a bias would only gather rounding errors.
+    score = keras.ops.squeeze(keras.layers.Dense(1, use_bias=False, name=f"{name}_attention_score")(hidden), -1)
     weight = masked_softmax(score, mask)
     return keras.ops.sum(keys * keras.ops.expand_dims(weight, -1), axis=1)
 
