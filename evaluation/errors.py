@@ -5,7 +5,8 @@ EvaluationError
 │   ├── DataUnavailableError     no copy on this machine, and none could be downloaded
 │   ├── DataIntegrityError       the file is not the published one: truncated or altered
 │   └── DataFormatError          a file or line that cannot be read: names the file and the line
-└── SplitError                   too few users or samples for the protocol asked for
+├── SplitError                   too few users or samples for the protocol asked for
+    └── WorkerError                  a worker process died
 """
 
 from __future__ import annotations
@@ -46,3 +47,7 @@ class DataFormatError(DataError):
 
 class SplitError(EvaluationError):
     """The data is too small for the protocol asked for."""
+
+
+class WorkerError(EvaluationError):
+    """A worker process died before its work was done."""

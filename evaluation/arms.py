@@ -1,0 +1,169 @@
+"""The ways to serve one device that are compared, over the edge's own code and at equal gradient steps.
+
+    cloud      h0 as it is
+    local      h0 fine-tuned on all local samples
+    random     on local samples and random ones of the pool
+    matched    on local samples and matched ones, unfiltered
+    coda       the device's round: classifier, keep weights, fine-tuning, gate; h0 where the gate says so
+
+Nothing here imports TensorFlow, so a worker process stays as small as a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.personalise import personalise, too_few
+from edge.trainer import Trainer
+from edge.tuning import tune
+from evaluation.metrics import auc, log_loss, ndcg
+from protocol.recipe import Recipe
+from protocol.samples import SampleBatch, empty_batch
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is for one device.
+
+    Attributes:
+        local: Its own samples.
+        matched: What the cloud's matcher found for it.
+        random: As many samples, drawn from the pool at random.
+        test: What every arm is judged by.
+    """
+
+    local: SampleBatch
+    matched: SampleBatch
+    random: SampleBatch
+    test: SampleBatch
+
+
+@dataclass(frozen=True)
+class Score:
+    """One arm on one device; a value is None where it is not defined."""
+
+    auc: float | None
+    log_loss: float | None
+    ndcg_at_10: float | None
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """All arms on one device.
+
+    Attributes:
+        user: Its number in the dataset.
+        samples_local: Local samples.
+        samples_test: Test samples.
+        samples_matched: Matched samples.
+        samples_kept: Effective number of matched samples that the classifier kept.
+        bytes_matched: Encoded size of the matched samples.
+        activated: Whether the gate chose the personal model.
+        gate: The gate's words.
+        classifier_auc: How well the classifier tells local from matched samples, out of fold.
+        scores: By arm.
+    """
+
+    user: int
+    samples_local: int
+    samples_test: int
+    samples_matched: int
+    samples_kept: int
+    bytes_matched: int
+    activated: bool
+    gate: str
+    classifier_auc: float | None
+    scores: Mapping[str, Score]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a line of ``devices.jsonl``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DeviceRow:
+        """Inverse of `to_dict`."""
+        scores = {arm: Score(**score) for arm, score in values["scores"].items()}
+        return cls(**{**values, "scores": scores})
+
+
+class Bench:
+    """One device's models, on which every arm is tried in turn."""
+
+    def __init__(self, recommender: Trainer, classifier: Trainer, recipe: Recipe) -> None:
+        self.recommender = recommender
+        self.classifier = classifier
+        self.recipe = recipe
+
+    def run(self, user: int, material: Material, arms: Sequence[str], bytes_matched: int = 0) -> DeviceRow:
+        """Try ``arms`` on one device.
+
+        Args:
+            user: Its number.
+            material: Its samples.
+            arms: Keys of `ARMS`; ``coda`` is run in any case.
+            bytes_matched: For the record.
+        """
+        others = [arm for arm in arms if arm != "coda"]
+        logits = {arm: ARMS[arm](self, material) for arm in others}
+        outcome = personalise(self.recommender, self.classifier, material.local, material.matched, self.recipe)
+        if outcome.weights is None:
+            self.recommender.reset()
+        else:
+            self.recommender.restore(outcome.weights)
+        logits["coda"] = self.recommender.logits(material.test.features)
+        found = outcome.classification
+        return DeviceRow(
+            user=user,
+            samples_local=len(material.local),
+            samples_test=len(material.test),
+            samples_matched=len(material.matched),
+            samples_kept=outcome.samples_kept,
+            bytes_matched=bytes_matched,
+            activated=outcome.decision.activate,
+            gate=outcome.decision.reason,
+            classifier_auc=None if found is None else found.heldout_auc,
+            scores={arm: _score(material.test, values) for arm, values in logits.items()},
+        )
+
+
+def _cloud(bench: Bench, material: Material) -> Logits:
+    bench.recommender.reset()
+    return bench.recommender.logits(material.test.features)
+
+
+def _local(bench: Bench, material: Material) -> Logits:
+    return _tuned(bench, material, empty_batch(material.local.schema))
+
+
+def _random(bench: Bench, material: Material) -> Logits:
+    return _tuned(bench, material, material.random)
+
+
+def _matched(bench: Bench, material: Material) -> Logits:
+    return _tuned(bench, material, material.matched)
+
+
+def _tuned(bench: Bench, material: Material, others: SampleBatch) -> Logits:
+    if too_few(material.local, bench.recipe):
+        return _cloud(bench, material)
+    tune(bench.recommender, material.local, others, np.ones(len(others), np.float32), bench.recipe)
+    return bench.recommender.logits(material.test.features)
+
+
+ARMS: Mapping[str, Callable[[Bench, Material], Logits]] = {
+    "cloud": _cloud,
+    "local": _local,
+    "random": _random,
+    "matched": _matched,
+}
+
+
+def _score(test: SampleBatch, logits: Logits) -> Score:
+    return Score(auc(test.label, logits), log_loss(test.label, logits), ndcg(test.label, logits))

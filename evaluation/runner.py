@@ -1,0 +1,118 @@
+"""All arms on all devices of a dataset, in worker processes, over the code that runs in production."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from evaluation.arms import DeviceRow
+from evaluation.errors import WorkerError
+from evaluation.interactions import Interactions
+from evaluation.results import ArmsResult, Setting
+from evaluation.samples import Labels
+from evaluation.split import Device, Part, Protocol, split_interactions
+from evaluation.worker import Job, run_job, start_worker
+from evaluation.world import Progress, World, build_world
+from protocol.recipe import Recipe
+
+DEFAULT_ARMS = ("cloud", "local", "random", "matched", "coda")
+
+
+def evaluate_arms(
+    data: Interactions,
+    labels: Labels = Labels.IMPLICIT,
+    protocol: Protocol = Protocol.NEW,
+    *,
+    recipe: Recipe | None = None,
+    local_events: int | None = 20,
+    arms: Sequence[str] = DEFAULT_ARMS,
+    seed: int = 1,
+    fold: int = 0,
+    part: Part = "test",
+    max_devices: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> ArmsResult:
+    """Build a world from the data and try every arm on every device.
+
+    Args:
+        data: The ratings.
+        labels: What the labels shall mean.
+        protocol: What the cloud knows of the devices' users.
+        recipe: Of every arm; None takes the defaults.
+        local_events: Local events of a device, see `split_interactions`.
+        arms: Which; ``cloud`` and ``coda`` always run.
+        seed: Of the split and of h0.
+        fold: Which third of the users are devices.
+        part: ``validation`` while anything is still being chosen.
+        max_devices: At most so many devices, the first by user; None takes all.
+        workers: Processes; None takes one per CPU that this process may use.
+        progress: Told what goes on.
+
+    Raises:
+        EvaluationError: If the data is too small, or a worker died.
+    """
+    recipe = recipe or Recipe(seed=seed)
+    split = split_interactions(data, labels, protocol, local_events=local_events, seed=seed, fold=fold, part=part)
+    devices = split.devices[:max_devices]
+    with tempfile.TemporaryDirectory(prefix="coda-evaluate-") as folder:
+        world = build_world(split, Path(folder), labels=labels, seed=seed, progress=progress)
+        rows = run_devices(world, devices, recipe, arms, workers=workers, progress=progress)
+    setting = Setting(
+        dataset=data.name,
+        synthetic=data.synthetic,
+        labels=labels.value,
+        protocol=protocol.value,
+        local_events=local_events,
+        seed=seed,
+        fold=fold,
+        part=part,
+        recipe=recipe.to_dict(),
+    )
+    return ArmsResult(setting, tuple(rows))
+
+
+def run_devices(
+    world: World,
+    devices: Sequence[Device],
+    recipe: Recipe,
+    arms: Sequence[str] = DEFAULT_ARMS,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[DeviceRow]:
+    """Try ``arms`` on ``devices``; rows in the devices' order, the same whatever the number of workers.
+
+    Raises:
+        WorkerError: If a worker process died.
+    """
+    count = workers or len(os.sched_getaffinity(0))
+    wanted = tuple(dict.fromkeys(["cloud", *arms, "coda"]))
+    # Forking a process in which TensorFlow runs threads is not safe, so workers start afresh.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, start_worker, (world.folder, recipe, wanted)) as pool:
+        rows: list[DeviceRow] = []
+        try:
+            for row in pool.map(run_job, _jobs(world, devices, recipe)):
+                rows.append(row)
+                if progress is not None:
+                    progress("devices", len(rows), len(devices))
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                f"a worker process died after {len(rows)} of {len(devices)} devices; it may have run out of memory: "
+                "try fewer workers"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return rows
+
+
+def _jobs(world: World, devices: Sequence[Device], recipe: Recipe) -> Iterator[Job]:
+    for device in devices:
+        found = world.find(device, recipe)
+        yield Job(device, found.matched, found.random, found.bytes_matched)

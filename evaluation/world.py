@@ -1,0 +1,144 @@
+"""The cloud's side of an evaluation: h0 trained and converted, the pool indexed, each device's matched samples found.
+
+Everything a worker process needs lies in one folder: the two model files and the pool's columns, which workers map
+instead of copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_broker.matching import PoolView, ProfileMatcher, encode_within
+from cloud_broker.pool_columns import content_keys
+from cloud_broker.vectors import Embedder
+from converters.convert import ConvertOptions, convert
+from converters.zoo.classifier import sample_classifier
+from edge.profile import build_profile
+from edge.runtime import open_model
+from edge.trainer import Trainer
+from evaluation.h0 import train_h0
+from evaluation.pool_files import CLASSIFIER_FILE, POOL_FOLDER, RECOMMENDER_FILE, write_pool
+from evaluation.samples import Labels
+from evaluation.split import Device, Split
+from protocol.recipe import Recipe
+
+_ROWS_A_STEP = 16_384
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pool rows for one device.
+
+    Attributes:
+        matched: Rows that the matcher found, int64.
+        random: As many rows, drawn at random, int64.
+        bytes_matched: Encoded size of the matched samples.
+    """
+
+    matched: NDArray[np.int64]
+    random: NDArray[np.int64]
+    bytes_matched: int
+
+
+class World:
+    """A cloud that knows its pool.
+
+    Attributes:
+        folder: Where its files are.
+        split: The pool and the devices.
+        model_sha256: Digest of h0's file.
+    """
+
+    def __init__(self, folder: Path, split: Split, model_sha256: str, progress: Progress | None = None) -> None:
+        """Index the pool by the vectors of the model in ``folder``."""
+        self.folder = folder
+        self.split = split
+        self.model_sha256 = model_sha256
+        self._device_side = Trainer(open_model(folder / RECOMMENDER_FILE, expect_sha256=model_sha256))
+        vectors = _embed(folder / RECOMMENDER_FILE, split, progress or _silent)
+        self._matcher = ProfileMatcher(PoolView(vectors, split.pool_owner, content_keys(split.pool)))
+
+    def find(self, device: Device, recipe: Recipe) -> Found:
+        """What the cloud answers to the device's query, in bytes and samples no more than the recipe allows."""
+        none = np.zeros(0, np.int64)
+        if len(device.local) == 0:
+            return Found(none, none, 0)
+        profile = build_profile(self._device_side, device.local, recipe)
+        query = profile.query(f"user-{device.user}", 1, self.model_sha256, recipe)
+        ranked = self._matcher.rank(query, device.user)
+        matched, payload = encode_within(self.split.pool.take, ranked, recipe.match_bytes)
+        return Found(matched, self._random_rows(device, len(matched), recipe), len(payload))
+
+    def _random_rows(self, device: Device, count: int, recipe: Recipe) -> NDArray[np.int64]:
+        rng = np.random.default_rng([recipe.seed, device.user])
+        foreign = np.flatnonzero(self.split.pool_owner != device.user)
+        return np.sort(rng.choice(foreign, min(count, len(foreign)), replace=False)).astype(np.int64)
+
+
+def build_world(
+    split: Split,
+    folder: Path,
+    *,
+    labels: Labels,
+    seed: int = 1,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> World:
+    """Train h0 on the pool, convert it and its classifier through the parity gate, and index the pool.
+
+    Args:
+        split: The pool and the devices.
+        folder: Where the files shall be.
+        labels: What the labels mean.
+        seed: Of h0's training.
+        batch_size: Samples in a device's training step.
+        progress: Told what goes on.
+
+    Raises:
+        TrainingError: If the pool is too small, or training diverges.
+        ConverterError: If a file does not do what TensorFlow does.
+    """
+    progress = progress or _silent
+    folder.mkdir(parents=True, exist_ok=True)
+    model = train_h0(split, labels, seed=seed, on_event=_epochs_told(progress))
+    sha256 = _convert_both(model, split, folder, batch_size, progress)
+    write_pool(split.pool, folder / POOL_FOLDER)
+    return World(folder, split, sha256, progress)
+
+
+def _convert_both(model: keras.Model, split: Split, folder: Path, batch_size: int, progress: Progress) -> str:
+    progress("convert", 0, 2)
+    options = ConvertOptions(batch_size=batch_size, schema=split.schema)
+    recommender = convert(model, folder / RECOMMENDER_FILE, options)
+    progress("convert", 1, 2)
+    classifier = sample_classifier(int(model.output["item_vector"].shape[-1]))
+    convert(classifier, folder / CLASSIFIER_FILE, ConvertOptions(batch_size=batch_size))
+    progress("convert", 2, 2)
+    return recommender.sha256
+
+
+def _embed(file: Path, split: Split, progress: Progress) -> NDArray[np.float32]:
+    embedder, pieces = Embedder(file), []
+    for begin in range(0, len(split.pool), _ROWS_A_STEP):
+        progress("index", begin, len(split.pool))
+        pieces.append(embedder.vectors(split.pool.take(slice(begin, begin + _ROWS_A_STEP))))
+    progress("index", len(split.pool), len(split.pool))
+    return np.concatenate(pieces)
+
+
+def _epochs_told(progress: Progress) -> Callable[[dict[str, Any]], None]:
+    return lambda event: progress("train h0", event["epoch"], event["epochs"])
+
+
+def _silent(*_: Any) -> None:
+    pass
