@@ -22,6 +22,10 @@ class CloudError(Exception):
     """Root of every error that the cloud raises."""
 
 
+class ConfigError(CloudError):
+    """A configuration is unreadable, or a value in it does not fit."""
+
+
 class CertificateError(CloudError):
     """A certificate or key cannot be used."""
 

@@ -1,0 +1,122 @@
+"""The cloud service's configuration, read from TOML."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from cloud_broker.errors import ConfigError
+from cloud_broker.identity import Identity
+from cloud_broker.options import ModelOptions
+from protocol.errors import MalformedMessageError
+from protocol.recipe import Recipe
+from protocol.topics import check_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudConfig:
+    """Which fleet a cloud worker serves, through which broker, and what it gives the devices.
+
+    Attributes:
+        fleet: The fleet.
+        host: The broker's name or address, as its certificate states it.
+        port: The broker's port.
+        ca_file: Certificate of the fleet's authority, PEM.
+        cert_file: The worker's certificate, PEM.
+        key_file: Its key, PEM, readable by its owner alone.
+        state_dir: Folder that the cloud keeps: the pool (``pool/``), blobs and databases.
+        worker: The worker's name, the common name of its certificate.
+        devices: Devices that get the task before they say hello; any other gets it when it does.
+        threads: Messages acted on at a time.
+        recipe: What devices are asked to do; a table ``[recipe]`` in the file.
+        models: How models are trained and converted; a table ``[models]`` in the file.
+
+    Raises:
+        ConfigError: If a value is out of bounds.
+    """
+
+    fleet: str
+    host: str
+    port: int
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+    state_dir: Path
+    worker: str = "cloud"
+    devices: tuple[str, ...] = ()
+    threads: int = 2
+    recipe: Recipe = field(default_factory=Recipe)
+    models: ModelOptions = field(default_factory=ModelOptions)
+
+    def __post_init__(self) -> None:
+        try:
+            for what, name in (("fleet", self.fleet), ("worker", self.worker), *(("device", d) for d in self.devices)):
+                check_name(name, what)
+        except MalformedMessageError as error:
+            raise ConfigError(f"configuration: {error}") from error
+        if not 1 <= self.port <= 65535:
+            raise ConfigError(f"configuration: port {self.port} is not in 1..65535")
+        if not 1 <= self.threads <= 64:
+            raise ConfigError(f"configuration: threads {self.threads} is not in 1..64")
+
+    @property
+    def identity(self) -> Identity:
+        """The worker's certificate, key and authority."""
+        return Identity(self.worker, self.ca_file, self.cert_file, self.key_file)
+
+
+def load_config(path: Path) -> CloudConfig:
+    """Read a configuration; paths in it are relative to its own folder.
+
+    Raises:
+        ConfigError: If the file cannot be read, is not TOML, or a value is missing, unknown, mistyped or out of bounds.
+    """
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path}: not TOML ({error})") from error
+    try:
+        return CloudConfig(**_checked(CloudConfig, values, path.parent))
+    except (TypeError, MalformedMessageError) as error:
+        raise ConfigError(f"configuration {path}: {error}") from error
+
+
+def _checked(cls: type, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """``values`` as arguments of the dataclass ``cls``; TypeError says what does not fit."""
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - {f.name for f in fields(cls)})
+    if unknown:
+        raise TypeError(f"unknown values {unknown}")
+    return {name: _converted(value, hints[name], name, folder) for name, value in values.items()}
+
+
+def _converted(value: Any, wanted: Any, name: str, folder: Path) -> Any:
+    if wanted is Recipe and isinstance(value, dict):
+        return Recipe.from_dict(value)
+    if wanted is ModelOptions and isinstance(value, dict):
+        return ModelOptions(**_checked(ModelOptions, value, folder))
+    if wanted is Path and isinstance(value, str) and value:
+        return folder / Path(value).expanduser()
+    if wanted == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise TypeError(f"{name} must be {_form(wanted)}, got {value!r}")
+    return value
+
+
+def _form(wanted: Any) -> str:
+    forms = {Path: "a path in quotes", tuple[str, ...]: "a list of texts", Recipe: "a table", ModelOptions: "a table"}
+    return forms.get(wanted) or wanted.__name__

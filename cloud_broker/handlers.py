@@ -1,0 +1,210 @@
+"""What the cloud does about each message of a device: bytes in, answers out; no network.
+
+A message's effect is on disk when its handler returns. What comes twice has its effect once and is answered alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cloud_broker.errors import BlobCorruptError, UnknownBlobError, UnknownModelError
+from cloud_broker.index import SampleIndex
+from cloud_broker.ledger import Ledger
+from cloud_broker.matching import encode_within
+from cloud_broker.registry import Registry
+from cloud_broker.tasks import TaskBook
+from protocol import envelope, topics
+from protocol.batch_codec import decode_batch
+from protocol.errors import MalformedMessageError, OversizeError, ProtocolError, SchemaMismatchError
+from protocol.messages import (
+    Accepted,
+    Contribution,
+    Hello,
+    Match,
+    Message,
+    Presence,
+    Pull,
+    Query,
+    Refusal,
+    RefusalCode,
+    Report,
+    Task,
+)  # fmt: skip
+from protocol.packing import unpack
+from protocol.topics import MAX_BLOB_BYTES
+
+MATCH_LIFETIME_S = 24 * 3600.0
+_UNKNOWN_ID = "unknown"
+
+logger = logging.getLogger(__name__)
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message for one device; ``retain`` asks the broker to keep it for whenever the device comes."""
+
+    device: str
+    message: Message
+    message_id: str
+    retain: bool = False
+
+
+def task_for(device: str, task: Task) -> Outgoing:
+    """A task, as it is sent."""
+    return Outgoing(device, task, f"task-{task.version}", retain=True)
+
+
+class Handlers:
+    """Acts on messages; safe to use from several threads."""
+
+    def __init__(
+        self, registry: Registry, index: SampleIndex, tasks: TaskBook, ledger: Ledger, on_event: OnEvent | None = None
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            registry: Blobs that devices pull.
+            index: The pool, and who matches what in it.
+            tasks: Tasks.
+            ledger: Devices, reports, answers.
+            on_event: Told ``hello``, ``matched``, ``contributed``, ``reported`` and ``refused``.
+        """
+        self._registry = registry
+        self._index = index
+        self._tasks = tasks
+        self._ledger = ledger
+        self._tell = on_event or (lambda _event: None)
+        self._handlers: dict[type[Message], Callable[[str, Any, str], list[Message]]] = {
+            Presence: self._on_presence,
+            Hello: self._on_hello,
+            Query: self._on_query,
+            Pull: self._on_pull,
+            Contribution: self._on_contribution,
+            Report: self._on_report,
+        }
+
+    def respond(self, topic: str, payload: bytes) -> list[Outgoing]:
+        """Act on what arrived and say what to answer; whatever arrives, it does not raise."""
+        address = _address(topic)
+        if address is None:
+            logger.warning("ignored a message on %r: no device speaks there", topic)
+            return []
+        message_id = _UNKNOWN_ID
+        try:
+            received = envelope.decode("up", address.kind, payload)
+            message_id = received.message_id
+            answers = self._handlers[type(received.message)](address.device, received.message, message_id)
+        except Exception as error:
+            if message_id == _UNKNOWN_ID:
+                message_id = _claimed_id(payload)
+            answers = [self._refuse(address, message_id, error)]
+        return [_outgoing(address.device, answer, message_id, number) for number, answer in enumerate(answers)]
+
+    def _refuse(self, address: topics.Topic, message_id: str, error: Exception) -> Refusal:
+        code = _code_of(error)
+        # Only the contract's own errors and ours are written for a peer's eyes; others may hold paths.
+        internal = code is RefusalCode.INTERNAL
+        detail = "the cloud failed to act on it; try again later" if internal else str(error)[:500]
+        logger.log(
+            logging.ERROR if internal else logging.WARNING,
+            "refused %s of %s (%s): %s", address.kind, address.device, message_id, error,
+            exc_info=error if internal else None,
+        )  # fmt: skip
+        self._tell({"event": "refused", "device": address.device, "kind": address.kind, "code": code.value})
+        return Refusal(message_id, code.value, detail)
+
+    def _on_presence(self, device: str, presence: Presence, _message_id: str) -> list[Message]:
+        self._ledger.note_presence(device, online=presence.online)
+        return []
+
+    def _on_hello(self, device: str, hello: Hello, _message_id: str) -> list[Message]:
+        self._ledger.note_hello(device, hello)
+        self._tell({"event": "hello", "device": device, "board": hello.board, "runtime": hello.runtime})
+        task = self._tasks.assign(device)
+        return [] if task is None else [task]
+
+    def _on_query(self, device: str, query: Query, _message_id: str) -> list[Message]:
+        _check_id(query.query_id, "query_id")
+        known = self._ledger.answer(device, query.query_id)
+        if known is not None and self._still_there(known):
+            return [known]
+        ranked = self._index.rank(query, device)
+        bound = min(query.max_bytes, MAX_BLOB_BYTES)
+        rows, payload = encode_within(self._index.pool.take, ranked, bound, zstd=query.zstd)
+        blob = self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S) if payload else None
+        match = Match(query.query_id, len(rows), blob)
+        self._ledger.note_answer(device, match)
+        self._tell({"event": "matched", "device": device, "samples": len(rows), "size_bytes": len(payload)})
+        return [match]
+
+    def _on_pull(self, _device: str, pull: Pull, _message_id: str) -> list[Message]:
+        return [self._registry.blobs.chunk(pull.blob, index) for index in pull.chunks]
+
+    def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:
+        pool = self._index.pool
+        added = pool.add(device, decode_batch(contribution.samples, pool.schema), message_id)
+        if added:
+            self._index.refresh()
+        self._tell({"event": "contributed", "device": device, "samples": added})
+        return [Accepted(message_id)]
+
+    def _on_report(self, device: str, report: Report, message_id: str) -> list[Message]:
+        _check_id(report.round_id, "round_id")
+        if self._ledger.add_report(device, report, message_id):
+            self._tell({"event": "reported", "device": device, "round_id": report.round_id})
+        return [Accepted(message_id)]
+
+    def _still_there(self, match: Match) -> bool:
+        try:
+            return match.samples is None or self._registry.blobs.ref(match.samples.sha256) == match.samples
+        except UnknownBlobError:
+            return False
+
+
+def _address(topic: str) -> topics.Topic | None:
+    try:
+        address = topics.parse(topic)
+    except MalformedMessageError:
+        return None
+    return address if address.direction == "up" else None
+
+
+def _outgoing(device: str, answer: Message, message_id: str, number: int) -> Outgoing:
+    if isinstance(answer, Task):
+        return task_for(device, answer)
+    # Derived, not drawn: a message that comes twice is answered by messages of the same ids.
+    digest = hashlib.sha256(f"{device}/{message_id}/{number}".encode()).hexdigest()
+    return Outgoing(device, answer, digest[:32])
+
+
+def _code_of(error: Exception) -> RefusalCode:
+    codes: dict[type[Exception], RefusalCode] = {
+        BlobCorruptError: RefusalCode.INTERNAL,
+        SchemaMismatchError: RefusalCode.SCHEMA,
+        OversizeError: RefusalCode.OVERSIZE,
+        UnknownBlobError: RefusalCode.UNKNOWN_BLOB,
+        UnknownModelError: RefusalCode.UNKNOWN_MODEL,
+        ProtocolError: RefusalCode.MALFORMED,
+    }
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), RefusalCode.INTERNAL)
+
+
+def _check_id(text: str, what: str) -> None:
+    if not 1 <= len(text) <= envelope.MAX_MESSAGE_ID_LENGTH:
+        raise MalformedMessageError(f"{what}: 1 to {envelope.MAX_MESSAGE_ID_LENGTH} characters are required")
+
+
+def _claimed_id(payload: bytes) -> str:
+    """The id that a message we cannot read gives itself, so that its sender knows which one was refused."""
+    try:
+        claimed = unpack(payload[: topics.MAX_MESSAGE_BYTES], "message").get("id")
+    except ProtocolError:
+        return _UNKNOWN_ID
+    fits = isinstance(claimed, str) and 1 <= len(claimed) <= envelope.MAX_MESSAGE_ID_LENGTH
+    return str(claimed) if fits else _UNKNOWN_ID

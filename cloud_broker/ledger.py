@@ -1,0 +1,118 @@
+"""What the cloud knows of its devices: presence and what they hold, their reports, the answers to their queries."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cloud_broker.database import Database
+from protocol.errors import MalformedMessageError
+from protocol.messages import BlobRef, Hello, Match, Report
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS device (
+    name TEXT PRIMARY KEY, seen_s REAL NOT NULL, online INTEGER, hello TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS report (
+    device TEXT NOT NULL, message_id TEXT NOT NULL, received_s REAL NOT NULL, round_id TEXT NOT NULL,
+    task_version INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (device, message_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answer (
+    device TEXT NOT NULL, query_id TEXT NOT NULL, made_s REAL NOT NULL, samples INTEGER NOT NULL,
+    sha256 TEXT, size_bytes INTEGER, PRIMARY KEY (device, query_id)
+) WITHOUT ROWID;
+"""
+
+
+class Ledger:
+    """One SQLite file; safe to use from several threads."""
+
+    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open the ledger under ``directory``, or create it.
+
+        Raises:
+            StorageError: If what is there cannot be used.
+        """
+        self._database = Database(directory / "ledger.sqlite", _TABLES)
+        self._clock = clock
+
+    def note_presence(self, device: str, *, online: bool) -> None:
+        """Remember that a device came or went."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT INTO device (name, seen_s, online) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET seen_s = excluded.seen_s, online = excluded.online",
+                (device, self._clock(), online),
+            )
+
+    def note_hello(self, device: str, hello: Hello) -> None:
+        """Remember what a device is and holds."""
+        text = json.dumps(
+            {"software": hello.software, "runtime": hello.runtime, "board": hello.board, "models": hello.models}
+        )
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT INTO device (name, seen_s, hello) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET seen_s = excluded.seen_s, hello = excluded.hello",
+                (device, self._clock(), text),
+            )
+
+    def devices(self) -> dict[str, dict[str, Any]]:
+        """Of each device: ``seen_s``, ``online`` (None if it never said) and what its last hello said."""
+        rows = self._database.rows("SELECT name, seen_s, online, hello FROM device ORDER BY name")
+        return {
+            name: {"seen_s": seen_s, "online": None if online is None else bool(online), **json.loads(hello or "{}")}
+            for name, seen_s, online, hello in rows
+        }
+
+    def add_report(self, device: str, report: Report, message_id: str) -> bool:
+        """Store a round's record; False if this message was stored before.
+
+        Raises:
+            MalformedMessageError: If the record holds what JSON cannot, such as bytes or a number that is not finite.
+        """
+        try:
+            record = json.dumps(report.record, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise MalformedMessageError(f"report: the record is not JSON ({error})") from error
+        with self._database.transaction() as database:
+            done = database.execute(
+                "INSERT OR IGNORE INTO report VALUES (?, ?, ?, ?, ?, ?)",
+                (device, message_id, self._clock(), report.round_id, report.task_version, record),
+            )
+            return done.rowcount == 1
+
+    def reports(self, device: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+        """Device and record of every report, or of one device's, in the order they came."""
+        query = "SELECT device, record FROM report WHERE ? IS NULL OR device = ? ORDER BY received_s, device"
+        return [(name, json.loads(record)) for name, record in self._database.rows(query, device, device)]
+
+    def answer(self, device: str, query_id: str) -> Match | None:
+        """What a device's query was answered with; None if it was not asked, or too long ago."""
+        query = "SELECT samples, sha256, size_bytes FROM answer WHERE device = ? AND query_id = ?"
+        rows = self._database.rows(query, device, query_id)
+        if not rows:
+            return None
+        samples, sha256, size_bytes = rows[0]
+        return Match(query_id, samples, BlobRef(sha256, size_bytes) if sha256 else None)
+
+    def note_answer(self, device: str, match: Match) -> None:
+        """Remember the answer to a query."""
+        blob = (None, None) if match.samples is None else (match.samples.sha256, match.samples.size_bytes)
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?)",
+                (device, match.query_id, self._clock(), match.count, *blob),
+            )
+
+    def forget_answers(self, older_than_s: float) -> None:
+        """Forget answers made more than ``older_than_s`` seconds ago."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM answer WHERE made_s < ?", [self._clock() - older_than_s])
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,0 +1,45 @@
+"""How the cloud makes its models; apart from the code that does it, so that a configuration loads no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloud_broker.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How the models are made.
+
+    Attributes:
+        embedding_dim: Columns of h0's tables.
+        epochs: At most so many passes over the pool.
+        learning_rate: Of h0's training.
+        weight_decay: Of h0's training.
+        user_intercepts: Whether each contributor has an intercept while h0 trains; see `training.train_global`.
+        validation_share: Share that h0 does not train on and is judged by: of the contributors, or where these are few,
+            of each one's samples, the latest.
+        device_batch_size: Samples in a device's training step; fixed in the files.
+        seed: Of everything random.
+
+    Raises:
+        ConfigError: If a value is out of bounds.
+    """
+
+    embedding_dim: int = 24
+    epochs: int = 12
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.2
+    user_intercepts: bool = False
+    validation_share: float = 0.05
+    device_batch_size: int = 64
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "epochs", "device_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"models: {name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+            raise ConfigError("models: learning_rate must be positive, weight_decay not negative")
+        if not 0 < self.validation_share < 1:
+            raise ConfigError(f"models: validation_share must lie between 0 and 1, got {self.validation_share}")

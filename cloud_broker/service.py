@@ -1,0 +1,150 @@
+"""The cloud as one process: opens its state, trains if nothing is published, leaves the tasks, and serves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloud_broker.config import CloudConfig
+from cloud_broker.gateway import Gateway
+from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers, task_for
+from cloud_broker.index import SampleIndex
+from cloud_broker.ledger import Ledger
+from cloud_broker.pool import SamplePool
+from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.tasks import TaskBook
+
+_HOUSEKEEPING_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the cloud keeps on disk."""
+
+    pool: SamplePool
+    registry: Registry
+    ledger: Ledger
+    tasks: TaskBook
+
+
+@contextmanager
+def _open_state(directory: Path) -> Iterator[_State]:
+    with ExitStack() as parts:
+        pool = parts.enter_context(closing(SamplePool(directory / "pool")))
+        registry = parts.enter_context(closing(Registry(directory)))
+        ledger = parts.enter_context(closing(Ledger(directory)))
+        yield _State(pool, registry, ledger, parts.enter_context(closing(TaskBook(directory))))
+
+
+class _StoppedError(Exception):
+    """Told to stop while training; never leaves this module."""
+
+
+class CloudService:
+    """One cloud worker."""
+
+    def __init__(self, config: CloudConfig, on_event: OnEvent | None = None) -> None:
+        """Prepare a service.
+
+        Args:
+            config: What to serve, and through which broker.
+            on_event: Told, in order: ``training`` after every epoch, ``converted`` for each model and ``published`` (if
+                nothing was published before), ``embedding``, ``serving``; then what `Handlers` tells; ``stopped`` last.
+                Called from several threads, one at a time.
+        """
+        self._config = config
+        self._on_event = on_event
+        self._telling = threading.Lock()
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until ``stop`` is set.
+
+        Raises:
+            CertificateError: If the worker's certificate cannot be used; told before anything is trained.
+            StorageError: If the state cannot be used, or there is no pool to serve.
+            TrainingError: If the pool is too small to train on.
+            ConverterError: If a trained model cannot be converted.
+            ConnectionFailedError: If the broker is not there or does not let us in.
+        """
+        self._config.identity.check()
+        with _open_state(self._config.state_dir) as state:
+            try:
+                model = self._published_model(state, stop)
+                index = self._index(state, model, stop)
+            except _StoppedError:
+                logger.info("stopped before serving")
+            else:
+                self._serve(state, model, index, stop)
+        self._tell({"event": "stopped"})
+
+    def _published_model(self, state: _State, stop: threading.Event) -> PublishedModel:
+        latest = state.registry.latest()
+        if latest is not None and latest.schema == state.pool.schema:
+            return latest
+        # Training needs TensorFlow, serving does not.
+        from cloud_broker.publish import publish_models  # noqa: PLC0415
+
+        model = publish_models(state.pool, state.registry, self._config.models, self._tell_unless(stop))
+        self._tell({"event": "published", **_summary(model)})
+        return model
+
+    def _index(self, state: _State, model: PublishedModel, stop: threading.Event) -> SampleIndex:
+        tell = self._tell_unless(stop)
+        return SampleIndex(
+            state.pool,
+            state.registry.blobs.path(model.recommender.sha256),
+            model.recommender.sha256,
+            on_progress=lambda done, total: tell({"event": "embedding", "done": done, "total": total}),
+        )
+
+    def _serve(self, state: _State, model: PublishedModel, index: SampleIndex, stop: threading.Event) -> None:
+        config, tasks = self._config, state.tasks
+        tasks.make_current(model.schema, config.recipe, model.recommender, model.classifier)
+        for device in {*config.devices, *tasks.assigned()}:
+            tasks.assign(device)
+        handlers = Handlers(state.registry, index, tasks, state.ledger, self._tell)
+        gateway = Gateway(
+            config.identity, config.fleet, config.host, config.port, handlers.respond, threads=config.threads
+        )
+        with gateway:
+            # Also what was published before: a broker that lost its disk has forgotten it.
+            for device, task in tasks.assigned().items():
+                gateway.send(task_for(device, task))
+            self._tell({"event": "serving", "pool": len(index), **_summary(model)})
+            while not stop.wait(_HOUSEKEEPING_S):
+                state.registry.blobs.expire()
+                state.ledger.forget_answers(MATCH_LIFETIME_S)
+
+    def _tell_unless(self, stop: threading.Event) -> OnEvent:
+        """Tells, and ends a long piece of work at its next event once ``stop`` is set."""
+
+        def tell(event: dict[str, Any]) -> None:
+            self._tell(event)
+            if stop.is_set():
+                raise _StoppedError
+
+        return tell
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if self._on_event is not None:
+            with self._telling:
+                self._on_event(event)
+
+
+def _summary(model: PublishedModel) -> dict[str, Any]:
+    return {
+        "model_version": model.version,
+        "recommender_sha256": model.recommender.sha256,
+        "recommender_bytes": model.recommender.size_bytes,
+        "classifier_sha256": model.classifier.sha256,
+        "classifier_bytes": model.classifier.size_bytes,
+    }

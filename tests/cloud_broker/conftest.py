@@ -1,0 +1,61 @@
+"""A cloud that has trained and published once, copied for each test that changes it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloud_broker.index import SampleIndex
+from cloud_broker.options import ModelOptions
+from cloud_broker.pool import Given, SamplePool
+from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.vectors import Embedder
+from protocol.messages import Query
+from protocol.samples import SampleBatch
+from tests.cloud_broker.samples import SCHEMA, user_samples
+
+CONTRIBUTORS = 30
+
+
+@pytest.fixture(scope="session")
+def published_state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A state folder with a pool and published models, and the events of publishing; not to be changed."""
+    from cloud_broker.publish import publish_models
+
+    folder = tmp_path_factory.mktemp("published")
+    pool = SamplePool(folder / "pool", SCHEMA)
+    pool.add_many(Given(f"user-{user}", user_samples(user, 60), "import") for user in range(CONTRIBUTORS))
+    registry = Registry(folder)
+    events: list[dict[str, Any]] = []
+    publish_models(pool, registry, ModelOptions(epochs=4), events.append)
+    registry.close()
+    pool.close()
+    return folder, events
+
+
+@pytest.fixture
+def state_dir(published_state: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(published_state[0], tmp_path / "state"))
+
+
+def model_and_index(state_dir: Path) -> tuple[Registry, PublishedModel, SampleIndex]:
+    """What a cloud opens from its folder."""
+    registry = Registry(state_dir)
+    model = registry.latest()
+    assert model is not None
+    path = registry.blobs.path(model.recommender.sha256)
+    return registry, model, SampleIndex(SamplePool(state_dir / "pool"), path, model.recommender.sha256)
+
+
+def query_for(
+    registry: Registry, model: PublishedModel, batch: SampleBatch, query_id: str = "q1", max_samples: int = 50
+) -> Query:
+    """A device's query: one centroid, the mean of its samples' vectors."""
+    vectors = Embedder(registry.blobs.path(model.recommender.sha256)).vectors(batch)
+    raw = vectors.mean(axis=0).astype(np.float16).astype("<f2").tobytes()
+    return Query(query_id, 1, model.recommender.sha256, vectors.shape[1], raw, (1.0,), max_samples, 1 << 18)

@@ -1,0 +1,201 @@
+"""The worker's connection to a real Mosquitto: nothing that was acted on is lost, nothing ends the worker."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cloud_broker.broker import free_port
+from cloud_broker.certificates import FleetAuthority
+from cloud_broker.errors import CertificateError, ConnectionFailedError
+from cloud_broker.gateway import Gateway
+from cloud_broker.handlers import Outgoing
+from cloud_broker.identity import Identity
+from protocol import envelope, topics
+from protocol.messages import Accepted, Chunk, Presence
+from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
+
+pytestmark = pytest.mark.broker
+
+Heard = queue.Queue[tuple[str, bytes]]
+
+
+def answer_accepted(topic: str, payload: bytes) -> list[Outgoing]:
+    """Accept any message."""
+    address = topics.parse(topic)
+    return [Outgoing(address.device, Accepted(envelope.decode("up", address.kind, payload).message_id), "answer")]
+
+
+def gateway_of(fleet: FleetBroker, respond: Callable[[str, bytes], list[Outgoing]], name: str = "cloud") -> Gateway:
+    """A worker's gateway, not started."""
+    return Gateway(fleet.cloud(name), FLEET, fleet.host, fleet.port, respond)
+
+
+@pytest.fixture
+def fleet(own_broker: FleetBroker) -> FleetBroker:
+    """A broker with no other worker's session on it."""
+    return own_broker
+
+
+def test_many_messages_are_answered_in_each_devices_order(fleet: FleetBroker) -> None:
+    """500 messages of two devices are all answered, each device's in order."""
+    with (
+        gateway_of(fleet, answer_accepted),
+        Peer(fleet, fleet.device("dev-a")) as a,
+        Peer(fleet, fleet.device("dev-b")) as b,
+    ):
+        for device in (a, b):
+            device.listen()
+        for number in range(250):
+            for device in (a, b):
+                device.post(Presence(True), f"{device.name}-{number}", device=device.name)
+        for device in (a, b):
+            heard = [device.hear().message for _ in range(250)]
+            assert heard == [Accepted(f"{device.name}-{number}") for number in range(250)]
+
+
+def test_what_was_said_while_no_worker_ran_is_acted_on(fleet: FleetBroker) -> None:
+    """The session outlives the worker, so a message sent in between is there when it comes back."""
+    gateway_once = gateway_of(fleet, answer_accepted)
+    with gateway_once:
+        pass
+    with Peer(fleet, fleet.device("dev-a")) as device:
+        device.listen()
+        assert not device.say(Presence(True), "meanwhile").is_failure
+        with gateway_of(fleet, answer_accepted):
+            assert device.hear().message == Accepted("meanwhile")
+
+
+_DIES_WHILE_ACTING = """
+import os, signal, sys
+from pathlib import Path
+from cloud_broker.gateway import Gateway
+from cloud_broker.identity import Identity
+
+def respond(topic, payload):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+name, ca, cert, key, fleet, host, port = sys.argv[1:]
+gateway = Gateway(Identity(name, Path(ca), Path(cert), Path(key)), fleet, host, int(port), respond)
+gateway.start()
+print("ready", flush=True)
+gateway._threads[0].join()
+"""
+
+
+def test_a_message_in_a_killed_workers_hands_comes_again(fleet: FleetBroker) -> None:
+    """A worker killed while it acts has not acknowledged, so the next one gets the message."""
+    identity = fleet.cloud()
+    paths = [str(path) for path in (identity.ca_file, identity.cert_file, identity.key_file)]
+    command = [sys.executable, "-c", _DIES_WHILE_ACTING, "cloud", *paths, FLEET, fleet.host, str(fleet.port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as worker, Peer(fleet, fleet.device("dev-a")) as device:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"ready\n"
+        device.listen()
+        device.say(Presence(True), "dangerous")
+        assert worker.wait(WAIT_S) == -9
+        with gateway_of(fleet, answer_accepted):
+            assert device.hear().message == Accepted("dangerous")
+
+
+def test_it_comes_back_after_the_broker_was_killed(fleet: FleetBroker) -> None:
+    """A restarted broker is found again without help, and messages flow."""
+    with gateway_of(fleet, answer_accepted):
+        with Peer(fleet, fleet.device("dev-a")) as device:
+            device.listen()
+            device.say(Presence(True), "before")
+            assert device.hear().message == Accepted("before")
+        fleet.broker.kill()
+        fleet.broker.start()
+        with Peer(fleet, fleet.device("dev-a")) as device:
+            device.listen()
+            # Mosquitto 2.0 forgets shared subscriptions when it restarts, and says so to whoever publishes meanwhile.
+            assert any(device.say(Presence(True), "after").value == 0 for _ in range(100_000))
+            assert device.hear().message == Accepted("after")
+
+
+def test_more_answers_than_may_be_on_their_way_all_arrive(fleet: FleetBroker) -> None:
+    """300 chunks, 20 MB, for one message: the sender waits where needed and none is lost."""
+    data = bytes(64 << 10)
+
+    def respond(topic: str, _payload: bytes) -> list[Outgoing]:
+        device = topics.parse(topic).device
+        return [Outgoing(device, Chunk("0" * 64, index, 0, data), f"m{index}") for index in range(300)]
+
+    with gateway_of(fleet, respond), Peer(fleet, fleet.device("dev-a")) as device:
+        device.listen()
+        device.say(Presence(True), "all")
+        heard = [device.hear().message for _ in range(300)]
+    assert [message.index for message in heard if isinstance(message, Chunk)] == list(range(300))
+
+
+def test_two_workers_share_the_work(fleet: FleetBroker) -> None:
+    """Each message goes to one of them."""
+    heard: list[Heard] = [queue.Queue(), queue.Queue()]
+
+    def listener(into: Heard) -> Callable[[str, bytes], list[Outgoing]]:
+        def respond(topic: str, payload: bytes) -> list[Outgoing]:
+            into.put((topic, payload))
+            return answer_accepted(topic, payload)
+
+        return respond
+
+    workers = gateway_of(fleet, listener(heard[0])), gateway_of(fleet, listener(heard[1]), "cloud-2")
+    with workers[0], workers[1], Peer(fleet, fleet.device("dev-a")) as device:
+        device.listen()
+        for number in range(40):
+            device.say(Presence(True), f"m{number}")
+        answers = {device.hear().message for _ in range(40)}
+    assert answers == {Accepted(f"m{number}") for number in range(40)}
+    assert all(each.qsize() > 0 for each in heard)
+    assert heard[0].qsize() + heard[1].qsize() == 40
+
+
+def test_stopping_waits_for_what_is_being_acted_on(fleet: FleetBroker) -> None:
+    """A worker told to stop finishes its message and its answer goes out."""
+    begun, finish = threading.Event(), threading.Event()
+
+    def respond(topic: str, payload: bytes) -> list[Outgoing]:
+        begun.set()
+        finish.wait(WAIT_S)
+        return answer_accepted(topic, payload)
+
+    gateway = gateway_of(fleet, respond)
+    gateway.start()
+    with Peer(fleet, fleet.device("dev-a")) as device:
+        device.listen()
+        device.say(Presence(True), "last")
+        assert begun.wait(WAIT_S)
+        stopping = threading.Thread(target=gateway.stop)
+        stopping.start()
+        finish.set()
+        stopping.join(WAIT_S)
+        assert device.hear().message == Accepted("last")
+
+
+def test_no_broker_is_a_clear_error(fleet: FleetBroker) -> None:
+    """Where nothing listens, it says where it tried."""
+    port = free_port()
+    with pytest.raises(ConnectionFailedError, match=rf"broker at 127\.0\.0\.1:{port}.*refused"):
+        Gateway(fleet.cloud(), FLEET, "127.0.0.1", port, answer_accepted).start()
+
+
+def test_another_fleets_broker_is_a_clear_error(fleet: FleetBroker, tmp_path: Path) -> None:
+    """A worker of another fleet neither trusts the broker nor is let in."""
+    stranger = FleetAuthority(tmp_path / "other", "other").cloud_worker("cloud")
+    with pytest.raises(ConnectionFailedError, match="certificate"):
+        Gateway(stranger, FLEET, fleet.host, fleet.port, answer_accepted).start()
+
+
+def test_a_broken_certificate_is_told_before_connecting(fleet: FleetBroker, tmp_path: Path) -> None:
+    """Which file cannot be used."""
+    identity = fleet.cloud()
+    missing = Identity("cloud", identity.ca_file, identity.cert_file, tmp_path / "missing.key")
+    with pytest.raises(CertificateError, match=r"missing\.key"):
+        Gateway(missing, FLEET, fleet.host, fleet.port, answer_accepted)
