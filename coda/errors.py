@@ -16,7 +16,7 @@ import sys
 _ROOTS = {
     "coda.errors": "FrontDoorError",
     "cloud_broker.errors": "CloudError",
-    "converters.errors": "ConversionError",
+    "converters.errors": "ConverterError",
     "edge.errors": "EdgeError",
     "evaluation.errors": "EvaluationError",
     "hardware.errors": "HardwareError",

@@ -27,6 +27,12 @@ def print_event(event: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def print_event_line(event: dict[str, Any]) -> None:
+    """The same for a person: the event's name and its fields, on standard error."""
+    fields = "  ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+    sys.stderr.write(f"{event.get('event')}: {fields}\n")
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Progress bars on standard error; silent where that is not a terminal."""

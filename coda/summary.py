@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from profiling.record import RoundRecord
+from profiling.run import ROUNDS_FILE, SUMMARY_FILE
 
-SUMMARY_SCHEMA_VERSION = 1
 MODELS = ("cloud", "local", "coda")
 _COSTS = (
     "elapsed_s",
@@ -65,7 +65,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def write_run(run_dir: Path, summary: Mapping[str, Any], records: Sequence[RoundRecord]) -> tuple[Path, Path]:
     """Write ``summary.json`` and ``rounds.jsonl``, one RoundRecord a line, and return their paths."""
-    rounds_file, summary_file = run_dir / "rounds.jsonl", run_dir / "summary.json"
+    rounds_file, summary_file = run_dir / ROUNDS_FILE, run_dir / SUMMARY_FILE
     lines = [json.dumps(record.to_dict(), sort_keys=True, allow_nan=False) for record in records]
     rounds_file.write_text("\n".join(lines) + "\n")
     summary_file.write_text(json.dumps(summary, indent=2, sort_keys=True, allow_nan=False) + "\n")
@@ -73,27 +73,29 @@ def write_run(run_dir: Path, summary: Mapping[str, Any], records: Sequence[Round
 
 
 def summary_table(rows: Sequence[Row], mean: Row) -> Table:
-    """The devices and their mean, for a terminal."""
-    table = Table(header_style="bold", show_footer=False, box=None, pad_edge=False)
-    table.add_column("device", no_wrap=True)
-    for heading in (
-        "local", "matched", "kept", "AUC cloud", "local-only", "CoDA",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right")
-    table.add_column("gate")
-    for heading in ("time s", "CPU s", "RSS MB", "up kB", "down kB", "energy J"):
-        table.add_column(heading, justify="right")
+    """The devices and their mean, for a terminal of 80 columns."""
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("\n\ndevice", no_wrap=True)
+    table.add_column("samples\nlocal/matched\n/kept", justify="right", no_wrap=True)
+    for model in MODELS:
+        table.add_column(f"test\nAUC\n{model}", justify="right", no_wrap=True)
+    table.add_column("\n\ngate", max_width=9)
+    headings = ["\ntime\ns", "\nCPU\ns", "peak\nRSS\nMB", "\nup\nkB", "\ndown\nkB"]
+    if mean["energy_mj"] is not None:
+        headings.append("\nenergy\nJ")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row["device"], *_cells(row, row["decision"]))
+        table.add_row(row["device"], *_cells(row, row["decision"])[: len(table.columns) - 1])
     table.add_section()
-    table.add_row("mean", *_cells(mean, ""), style="bold")
+    table.add_row("mean", *_cells(mean, "")[: len(table.columns) - 1], style="bold")
     return table
 
 
 def _cells(row: Row, decision: str) -> list[str]:
     cpu_s = None if row["cpu_user_s"] is None else row["cpu_user_s"] + row["cpu_system_s"]
     return [
-        *(_number(row[name], "{:.0f}") for name in _COUNTS),
+        "/".join(_number(row[name], "{:.0f}") for name in _COUNTS),
         *(_number(row["auc"][model], "{:.3f}") for model in MODELS),
         decision,
         _number(row["elapsed_s"], "{:.2f}"),

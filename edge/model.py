@@ -15,7 +15,7 @@ from protocol.schema import FeatureSchema
 Array = NDArray[Any]
 Weights = dict[str, Array]
 
-CHUNK_SAMPLES = 512  # of one call to `infer` or `embed`: bounds the runtime's buffers, which grow with it and stay
+CHUNK_SAMPLES = 128  # of one call to `infer` or `embed`: bounds the runtime's buffers, which grow with it and stay
 
 _REQUIRED = ("train", "infer", "get_weights", "set_weights")
 _TRAIN_ONLY = ("label", "weight", "learning_rate", "proximal")

@@ -1,0 +1,25 @@
+"""`coda cloud`: the cloud's service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The cloud's service.", no_args_is_help=True)
+
+
+@app.command(epilog="Example:  coda cloud serve --config cloud.toml")
+def serve(
+    config: Annotated[Path, typer.Option(help="The cloud's configuration, TOML.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
+) -> None:
+    """Train and publish the models if none are published, leave the devices their tasks, and serve until Ctrl-C."""
+    from cloud_broker.config import load_config
+    from cloud_broker.service import CloudService
+    from coda.output import print_event, print_event_line
+    from edge.signals import stop_on_signals
+
+    with stop_on_signals() as stop:
+        CloudService(load_config(config), print_event if as_json else print_event_line).run(stop)
