@@ -102,6 +102,24 @@ class PowerSensor(Sensor):
         """
 
 
+class StreamSensor(Sensor):
+    """Sends powers by itself, at its own pace; they are collected and handed out with the times they belong to.
+
+    Attributes:
+        lost: Samples that the sensor sent and that did not arrive whole.
+        faults: Times that it could not be read.
+        fault: What the last of them said.
+    """
+
+    lost: int = 0
+    faults: int = 0
+    fault: str | None = None
+
+    @abstractmethod
+    def drain(self) -> list[tuple[float, float]]:
+        """What arrived since the last call: monotonic seconds, rising, and milliwatts. Never waits."""
+
+
 _SCOPES = list(Scope)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hardware.errors import SensorError
-from hardware.sensor import EnergySensor, PowerSensor, Sensor, Source
+from hardware.sensor import EnergySensor, PowerSensor, Sensor, Source, StreamSensor
 from profiling.energy import Energy, count, integrate
 from profiling.sampler import Probe
+from profiling.series import Series
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,38 @@ class PowerTrack(Track):
         return integrate(times_s, powers_mw, windows, relative_u95=self.source.relative_u95, latency_s=self._latency_s)
 
 
+class StreamTrack(Track):
+    """Follows a meter that sends powers by itself."""
+
+    def __init__(self, sensor: StreamSensor) -> None:
+        super().__init__(sensor)
+        self._sensor = sensor
+        self.series = Series(f"power_mw:{sensor.source.name}")
+
+    def mark(self, at_s: float) -> Mark:
+        """The edge; what the meter sends around it tells the power there."""
+        self._drain()
+        return Mark(at_s)
+
+    def energy(self, spans: Sequence[tuple[Mark, Mark]]) -> Energy:
+        """Integral over the windows; see `profiling.energy.integrate`."""
+        self._drain()
+        windows = [(begin.at_s, end.at_s) for begin, end in spans]
+        latency_s, relative_u95 = self._sensor.latency_s, self.source.relative_u95
+        return integrate(*self.series.copy(), windows, relative_u95=relative_u95, latency_s=latency_s)
+
+    def _drain(self) -> None:
+        for at_s, power_mw in self._sensor.drain():
+            self.series.append(at_s, power_mw)
+        self.faults, self.fault = self._sensor.faults, self._sensor.fault
+
+
 def follow(sensor: Sensor) -> Track:
     """The track that fits the sensor."""
     if isinstance(sensor, EnergySensor):
         return CounterTrack(sensor)
     if isinstance(sensor, PowerSensor):
         return PowerTrack(sensor)
+    if isinstance(sensor, StreamSensor):
+        return StreamTrack(sensor)
     raise TypeError(f"{type(sensor).__name__} counts no energy and tells no power")

@@ -1,0 +1,1 @@
+"""Power meters beside the board, on a serial port. One module a family, `autodetect` to find out which it is."""
