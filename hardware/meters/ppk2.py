@@ -23,7 +23,7 @@ _START, _STOP, _LOAD, _VOLTAGE, _MODE, _METADATA = b"\x06", b"\x07", b"\x0c", b"
 _BLOCK = 1000  # samples averaged into one reading: 10 ms
 _RANGES = 5
 _COUNTER_MODULUS = 64
-_PROOF = 3  # shifted bytes look like so many counters in step once in 64^3
+_PROOF = 3  # neighbours on each side; shifted bytes look like so many counters in step once in 64^3
 _SHORTEST_FEED = 16
 _ANSWER_S = 2.0
 _SILENCE_S = 1.0
@@ -70,9 +70,8 @@ class Modifiers:
 class Samples:
     """Bytes to whole samples, with losses counted by the samples' own counter.
 
-    A lost byte shifts all that follow, and only the counters can tell. A sample is used where it and those before it
-    count on without a break, so a shifted stretch is lost rather than taken for currents; the next call finds the right
-    shift.
+    A lost byte shifts all that follow, and only the counters can tell. A sample is used where its counter and those of
+    its neighbours on both sides go on without a break, so a shifted stretch is lost rather than taken for currents.
 
     Attributes:
         lost: Samples that are missing: those seen and not used, and those that the counter misses, modulo 64.
@@ -80,35 +79,36 @@ class Samples:
 
     def __init__(self) -> None:
         self.lost = 0
-        self._rest = b""
-        self._last: int | None = None  # counter of the last word seen
-        self._streak = 0  # words before it that count on without a break
+        self._rest = b""  # neighbours of the next sample to be judged, and what is not a whole sample yet
+        self._last: int | None = None  # counter of the last sample used
+        self._since = 0  # samples seen since then
 
     def feed(self, data: bytes) -> NDArray[np.uint32]:
-        """Whole samples so far; what is too short to judge is kept for the next call."""
+        """Samples that can be judged by now; the newest few wait for their neighbours."""
         data = self._rest + data
         if len(data) < 4 * _SHORTEST_FEED:
             self._rest = data
             return np.empty(0, np.uint32)
         start = max(range(4), key=lambda shift: (_steps(_words(data, shift)) == 1).mean() - 1e-6 * shift)
         words = _words(data, start)
-        self._rest = data[start + 4 * len(words) :]
-        return words[self._judge(words, shifted=start > 0)]
+        self._rest = data[start + 4 * (len(words) - 2 * _PROOF) :]
+        broken = np.concatenate(([0], np.cumsum(_steps(words) != 1)))
+        judged = words[_PROOF:-_PROOF]
+        used: NDArray[np.bool_] = broken[2 * _PROOF :] == broken[: -2 * _PROOF]
+        self._count(judged, used)
+        return judged[used]
 
-    def _judge(self, words: NDArray[np.uint32], *, shifted: bool) -> NDArray[np.bool_]:
-        """Whether each word may be used; counts those that may not, and those that never came."""
-        counters = _counter(words)
-        before = int(counters[0]) - 1 if self._last is None else self._last
-        fresh = shifted or self._last is None
-        steps = np.concatenate(([0 if fresh else (counters[0] - before) % _COUNTER_MODULUS], _steps(words)))
-        places = np.arange(len(words))
-        breaks = np.maximum.accumulate(np.where(steps != 1, places, -self._streak - 1))
-        streaks = places - breaks
-        used: NDArray[np.bool_] = streaks >= _PROOF
-        unused = int((~used).sum()) - (_PROOF if self._last is None else 0)
-        self.lost += max(unused, 0) + int(counters[-1] - before - len(words)) % _COUNTER_MODULUS
-        self._last, self._streak = int(counters[-1]), int(streaks[-1])
-        return used
+    def _count(self, judged: NDArray[np.uint32], used: NDArray[np.bool_]) -> None:
+        places = np.flatnonzero(used)
+        if not len(places):
+            self.lost += len(judged)
+            self._since += len(judged)
+            return
+        counters = _counter(judged)
+        last, at = (counters[places[0]], -places[0]) if self._last is None else (self._last, self._since + 1)
+        missed = (counters[places[-1]] - last - (at + places[-1])) % _COUNTER_MODULUS
+        self.lost += int((~used).sum() + missed)
+        self._last, self._since = int(counters[places[-1]]), len(judged) - 1 - int(places[-1])
 
 
 def _words(data: bytes, start: int) -> NDArray[np.uint32]:
