@@ -30,10 +30,14 @@ class Correction:
 
 
 class CorrectedPower(PowerSensor):
-    """A power sensor seen through a correction."""
+    """A power sensor seen through a correction.
+
+    Attributes:
+        inner: The sensor itself.
+    """
 
     def __init__(self, inner: PowerSensor, correction: Correction) -> None:
-        self._inner = inner
+        self.inner = inner
         self._correction = correction
         self.latency_s = inner.latency_s
         self.most_hz = inner.most_hz
@@ -54,11 +58,11 @@ class CorrectedPower(PowerSensor):
         Raises:
             SensorError: If the sensor cannot be read, or the correction makes its reading negative.
         """
-        power_mw = self._correction.scale * self._inner.power_mw() + self._correction.offset_mw
+        power_mw = self._correction.scale * self.inner.power_mw() + self._correction.offset_mw
         if power_mw < 0:
             raise SensorError(self.source.name, f"the correction gives {power_mw:.0f} mW, which is no power")
         return power_mw
 
     def close(self) -> None:
         """Close the sensor behind it."""
-        self._inner.close()
+        self.inner.close()

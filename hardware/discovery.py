@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hardware import battery, hwmon, ina3221, modelled, pmic, rapl
-from hardware.sensor import Sensor, preference
+from hardware.calibration import Calibration, unit_of
+from hardware.correction import CorrectedPower
+from hardware.errors import SensorError
+from hardware.sensor import PowerSensor, Sensor, preference
 
 _FINDERS: tuple[tuple[str, Callable[[Path], Sensor | list[Sensor] | str]], ...] = (
     (pmic.NAME, pmic.find_pmic),
@@ -37,14 +40,36 @@ class Found:
         return "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
 
 
-def find_sensors(root: Path = Path("/")) -> Found:
-    """Look for sensors under ``root``. Never raises: what cannot be used is in ``reasons``."""
+def find_sensors(root: Path = Path("/"), calibrations: Sequence[Calibration] = ()) -> Found:
+    """Look for sensors under ``root``. Never raises: what cannot be used is in ``reasons``.
+
+    Args:
+        root: Where the system's files hang.
+        calibrations: Those that were made on this very unit replace published corrections and models.
+    """
+    unit = unit_of(root)
+    own = {calibration.source: calibration for calibration in calibrations if calibration.unit == unit}
     sensors: list[Sensor] = []
     reasons: dict[str, str] = {}
     for name, find in _FINDERS:
-        found = find(root)
+        found = _fitted_model(root, own) if name == modelled.NAME and name in own else find(root)
         if isinstance(found, str):
             reasons[name] = found
         else:
-            sensors += found if isinstance(found, list) else [found]
+            sensors += [_calibrated(sensor, own) for sensor in (found if isinstance(found, list) else [found])]
     return Found(tuple(sorted(sensors, key=preference)), reasons)
+
+
+def _fitted_model(root: Path, calibrations: Mapping[str, Calibration]) -> Sensor | str:
+    try:
+        return modelled.ModelledEnergy(calibrations[modelled.NAME].model(), root)
+    except SensorError as error:
+        return error.detail
+
+
+def _calibrated(sensor: Sensor, calibrations: Mapping[str, Calibration]) -> Sensor:
+    raw = sensor.inner if isinstance(sensor, CorrectedPower) else sensor
+    calibration = calibrations.get(raw.source.name)
+    if calibration is None or not isinstance(raw, PowerSensor):
+        return sensor
+    return CorrectedPower(raw, calibration.correction())

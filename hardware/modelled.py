@@ -42,13 +42,13 @@ class LinearModel:
 
 # Kind, hardware revision (None: any), 64-bit (None: any), in the order of preference.
 _MODELS = (
-    ("pi-3b", None, None, LinearModel("Pi 3B 1.2", 1078.2, 3477.4)),
-    ("pi-3b+", None, None, LinearModel("Pi 3B+ 1.3", 2002.2, 3298.3)),
-    ("pi-4b", 1, True, LinearModel("Pi 4B 1.1, 64-bit", 2307.3, 4495.8)),
-    ("pi-4b", None, True, LinearModel("Pi 4B 1.2, 64-bit", 2285.7, 4534.4)),
-    ("pi-4b", None, False, LinearModel("Pi 4B 1.2, 32-bit", 2243.4, 3484.2)),
-    ("pi-400", None, None, LinearModel("Pi 400", 1822.1, 5025.4)),
-    ("pi-5", None, None, LinearModel("Pi 5", 4403.2, 3457.9)),
+    ("pi-3b", None, None, LinearModel("another Pi 3B 1.2", 1078.2, 3477.4)),
+    ("pi-3b+", None, None, LinearModel("another Pi 3B+ 1.3", 2002.2, 3298.3)),
+    ("pi-4b", 1, True, LinearModel("another Pi 4B 1.1, 64-bit", 2307.3, 4495.8)),
+    ("pi-4b", None, True, LinearModel("another Pi 4B 1.2, 64-bit", 2285.7, 4534.4)),
+    ("pi-4b", None, False, LinearModel("another Pi 4B 1.2, 32-bit", 2243.4, 3484.2)),
+    ("pi-400", None, None, LinearModel("another Pi 400", 1822.1, 5025.4)),
+    ("pi-5", None, None, LinearModel("another Pi 5", 4403.2, 3457.9)),
 )
 
 
@@ -76,9 +76,9 @@ class ModelledEnergy(EnergySensor):
         self._stat = root / "proc/stat"
         self._clock = clock
         self._begin_s = self._last_s = clock()
-        self._ticks = self._read()
+        self._ticks = read_ticks(self._stat)
         self._energy_mj = 0.0
-        note = f"linear fit of another {model.origin}, from utilisation alone"
+        note = f"linear fit, {model.origin}; from utilisation alone"
         self.source = Source(NAME, Kind.MODELLED, Scope.BOARD_INPUT, model.relative_u95, note)
 
     def energy_mj(self) -> float:
@@ -87,7 +87,7 @@ class ModelledEnergy(EnergySensor):
         Raises:
             SensorError: If ``/proc/stat`` cannot be read.
         """
-        now_s, (busy, whole) = self._clock(), self._read()
+        now_s, (busy, whole) = self._clock(), read_ticks(self._stat)
         busy_ticks, ticks = busy - self._ticks[0], whole - self._ticks[1]
         if ticks > 0:
             utilisation = min(max(busy_ticks / ticks, 0.0), 1.0)
@@ -97,17 +97,43 @@ class ModelledEnergy(EnergySensor):
         # Within one tick nothing is known about utilisation yet; idle power runs on until the next tick tells.
         return self._energy_mj + self._model.idle_mw * (now_s - self._last_s)
 
-    def _read(self) -> tuple[int, int]:
-        """Busy and all ticks of all processors since boot."""
-        try:
-            with self._stat.open() as file:
-                words = file.readline().split()
-            ticks = [int(word) for word in words[1:9]]  # user nice system idle iowait irq softirq steal
-        except (OSError, ValueError) as error:
-            raise SensorError(NAME, f"{self._stat}: {error}") from error
-        if not words or words[0] != "cpu" or len(ticks) != 8:
-            raise SensorError(NAME, f"{self._stat}: no line of the sum of all processors")
-        return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+class Utilisation:
+    """The share of the time that all processors were busy, from one call to the next."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._stat = root / "proc/stat"
+        self._last = read_ticks(self._stat)
+
+    def __call__(self) -> float:
+        """Utilisation since the last call, 0 to 1.
+
+        Raises:
+            SensorError: If ``/proc/stat`` cannot be read, or no tick has passed.
+        """
+        now = read_ticks(self._stat)
+        busy, whole = now[0] - self._last[0], now[1] - self._last[1]
+        if whole <= 0:
+            raise SensorError(NAME, "no tick has passed since the last call")
+        self._last = now
+        return min(max(busy / whole, 0.0), 1.0)
+
+
+def read_ticks(stat: Path) -> tuple[int, int]:
+    """Busy and all ticks of all processors since boot.
+
+    Raises:
+        SensorError: If the file cannot be read or has no line of the sum.
+    """
+    try:
+        with stat.open() as file:
+            words = file.readline().split()
+        ticks = [int(word) for word in words[1:9]]  # user nice system idle iowait irq softirq steal
+    except (OSError, ValueError) as error:
+        raise SensorError(NAME, f"{stat}: {error}") from error
+    if not words or words[0] != "cpu" or len(ticks) != 8:
+        raise SensorError(NAME, f"{stat}: no line of the sum of all processors")
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def find_model(root: Path) -> EnergySensor | str:

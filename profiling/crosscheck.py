@@ -1,0 +1,50 @@
+"""Do two sensors of one round agree, and may two values be compared at all?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+from hardware.sensor import Kind, Scope
+from profiling.energy_record import EnergyRecord, EnergySource
+
+_ORDER = [scope.value for scope in Scope]
+_NESTED = set(_ORDER) - {Scope.BATTERY.value, Scope.COMPONENT.value}  # each of these contains the next
+
+
+def cross_check(energies: Sequence[EnergyRecord]) -> list[str]:
+    """What is wrong between the sensors of one round, each a sentence.
+
+    Two of the same scope must agree within their bars together; of two nested scopes, the narrower must not draw more
+    than the wider. Models are not held against measurements: that they differ is expected.
+    """
+    known = [energy for energy in energies if energy.gross_mj is not None and energy.source.kind != Kind.MODELLED.value]
+    found = []
+    for first, second in combinations(known, 2):
+        wide, narrow = sorted((first, second), key=lambda energy: _ORDER.index(energy.source.scope))
+        sentence = _compare(wide, narrow)
+        if sentence:
+            found.append(sentence)
+    return found
+
+
+def _compare(wide: EnergyRecord, narrow: EnergyRecord) -> str | None:
+    excess_mj = (narrow.gross_mj or 0.0) - (wide.gross_mj or 0.0)
+    bar_mj = math.hypot(wide.u95_mj or 0.0, narrow.u95_mj or 0.0)
+    names = f"{narrow.source.name} ({narrow.source.scope}) and {wide.source.name} ({wide.source.scope})"
+    if wide.source.scope == narrow.source.scope and wide.source.scope != Scope.COMPONENT.value:
+        if abs(excess_mj) > bar_mj:
+            return f"{names} differ by {abs(excess_mj) / 1000:.3g} J, their bars allow {bar_mj / 1000:.3g} J"
+    elif {wide.source.scope, narrow.source.scope} <= _NESTED and excess_mj > bar_mj:
+        return f"{names}: the narrower draws {excess_mj / 1000:.3g} J more than the wider, which cannot be"
+    return None
+
+
+def why_incomparable(first: EnergySource, second: EnergySource) -> str | None:
+    """Why energies of two sources must not be added or ranked, or None where they may."""
+    if first.kind != second.kind:
+        return f"one is {first.kind}, the other {second.kind}"
+    if first.scope != second.scope:
+        return f"one covers {first.scope}, the other {second.scope}"
+    return None
