@@ -78,6 +78,7 @@ class Link:
         self._connections = 0
         self._fault: Exception | None = None
         self._inbox: deque[Delivery] = deque()
+        self._on_their_way: deque[mqtt.MQTTMessageInfo] = deque()
         self._traffic = Traffic()
         self._client = self._make_client()
         self._keeper = threading.Thread(target=self._keep_connected, name="link", daemon=True)
@@ -108,6 +109,13 @@ class Link:
         """Connections made so far; a change tells that what was outstanding may have to be asked for again."""
         return self._connections
 
+    @property
+    def everything_sent(self) -> bool:
+        """Whether the broker has taken all that was sent."""
+        with self._changed:
+            self._forget_published()
+            return not self._on_their_way
+
     def network(self) -> NetworkBytes:
         """Bytes so far, over all connections."""
         return self._traffic.read()
@@ -125,7 +133,7 @@ class Link:
         self._wait_usable(timeout_s)
 
     def send(self, kind: str, payload: bytes, timeout_s: float) -> None:
-        """Hand a message to the session, which delivers it at least once; waits only for a connection.
+        """Hand a message to the session, which delivers it at least once; opens the link if need be, and waits for it.
 
         Raises:
             UnreachableError, CertificateError, StoppedError: As `open`.
@@ -133,7 +141,7 @@ class Link:
         deadline_s = time.monotonic() + timeout_s
         sent = False
         while not sent:
-            self._wait_usable(deadline_s - time.monotonic())
+            self.open(deadline_s - time.monotonic())
             with self._changed:
                 if self._usable:  # it may have been lost since; paho's client must be left alone while it connects
                     self._publish(kind, payload)
@@ -174,8 +182,15 @@ class Link:
 
     def _publish(self, kind: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         topic = topics.up(self._config.fleet, self._config.device, kind)
-        self._client.publish(topic, payload, qos=qos, retain=retain)
+        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        if qos > 0:
+            self._forget_published()
+            self._on_their_way.append(info)
         self._traffic.add_payload(up=len(payload))
+
+    def _forget_published(self) -> None:
+        while self._on_their_way and self._on_their_way[0].is_published():
+            self._on_their_way.popleft()
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s

@@ -154,6 +154,7 @@ class Phases:
                 "holdout_auc_h0": decision.auc_h0,
                 "holdout_auc_personal": decision.auc_personal,
                 "classifier_heldout_auc": found.heldout_auc,
+                "messages_refused": float(self._tools.session.refused),
                 "tuning_loss_first_quarter": _finite_mean(losses[:quarter]),
                 "tuning_loss_last_quarter": _finite_mean(losses[-quarter:]),
             },

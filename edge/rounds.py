@@ -73,7 +73,7 @@ class RoundRunner:
     def _begin(self) -> StoredRound | None:
         """Hear the task. The connection is part of the sync phase, which the round's own sync then continues."""
         with self._measured(FIRST, None):
-            self._greet()
+            self.greet()
             task = self._tools.session.await_task(self._rounds.last_version())
             if task is None:
                 return None
@@ -81,10 +81,14 @@ class RoundRunner:
         self._rounds.advance(stored.round_id, FIRST, self._new_phases())
         return stored
 
-    def _greet(self) -> None:
-        session, config = self._tools.session, self._tools.config
-        session.connect()
-        session.say(hello(config.runtime, self._board, self._tools.store.blobs.whole()))
+    def greet(self) -> None:
+        """Tell the cloud that this device is here, so that it may leave a task.
+
+        Raises:
+            LinkError: If the cloud cannot be reached.
+        """
+        blobs = self._tools.store.blobs.whole()
+        self._tools.session.greet(hello(self._tools.config.runtime, self._board, blobs))
 
     def _step(self, stored: StoredRound, state: str) -> str:
         """Do one phase and keep what it cost; the phase to do next. What is raised here leaves the round unfinished."""

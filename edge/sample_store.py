@@ -11,6 +11,7 @@ from protocol.samples import SampleBatch, concatenate, empty_batch
 from protocol.schema import FeatureSchema
 
 MAX_LOCAL_SAMPLES = 50_000  # beyond, the oldest batches are forgotten
+MAX_PIECE_BYTES = 512 << 10  # a stored batch is contributed as it is, in one message
 
 _FORGET_OLDEST = """
 DELETE FROM batches WHERE id < (SELECT max(id) FROM batches) AND id IN
@@ -34,12 +35,13 @@ class SampleStore:
         """
         if len(batch) == 0:
             return
-        payload, digest = encode_batch(batch), batch.schema.digest
-        features = json.dumps(batch.schema.to_dict(), sort_keys=True)
+        digest, features = batch.schema.digest, json.dumps(batch.schema.to_dict(), sort_keys=True)
+        pieces = _pieces(batch)
         with self._database.transaction() as rows:
             rows.execute("INSERT OR IGNORE INTO schemas VALUES (?, ?)", (digest, features))
-            rows.execute(
-                "INSERT INTO batches (schema_digest, samples, payload) VALUES (?, ?, ?)", (digest, len(batch), payload)
+            rows.executemany(
+                "INSERT INTO batches (schema_digest, samples, payload) VALUES (?, ?, ?)",
+                [(digest, samples, payload) for samples, payload in pieces],
             )
             rows.execute(_FORGET_OLDEST, (MAX_LOCAL_SAMPLES,))
 
@@ -66,3 +68,12 @@ class SampleStore:
         """Remember that a batch was queued for the cloud; call it in the transaction that queues it."""
         with self._database.transaction() as rows:
             rows.execute("UPDATE batches SET contributed = 1 WHERE id = ?", (row,))
+
+
+def _pieces(batch: SampleBatch) -> list[tuple[int, bytes]]:
+    """Number of samples and bytes of each part of a batch, cut until none exceeds `MAX_PIECE_BYTES`."""
+    payload = encode_batch(batch)
+    if len(payload) <= MAX_PIECE_BYTES or len(batch) == 1:
+        return [(len(batch), payload)]
+    middle = len(batch) // 2
+    return _pieces(batch.take(slice(None, middle))) + _pieces(batch.take(slice(middle, None)))

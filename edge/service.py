@@ -69,11 +69,12 @@ class EdgeService:
 
     def _next_round(self, tools: Tools) -> None:
         rounds = tools.store.rounds
+        runner = RoundRunner(tools)
         try:
             if rounds.unfinished() is None:
-                tools.session.connect()
+                runner.greet()
                 tools.session.await_newer_task(rounds.last_version())
-            RoundRunner(tools).run()
+            runner.run()
         except LinkError as error:
             self._emit({"event": "offline", "reason": str(error)})
             if tools.stop.wait(RETRY_S * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret

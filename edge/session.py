@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edge.errors import LinkTimeoutError, RefusedError
@@ -18,9 +19,11 @@ from edge.link import Delivery, Link
 from edge.store import Store
 from protocol.envelope import decode, encode
 from protocol.errors import ProtocolError
-from protocol.messages import Accepted, Message, Refusal, Task
+from protocol.messages import Accepted, Hello, Message, Refusal, Task
 
 _IDLE_S = 3600.0
+_LINGER_S = 2.0  # after an old task, for a newer one
+_FIRST_SILENCE_S = 5.0
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -54,6 +57,7 @@ class Session:
         self._store = store
         self._emit = emit
         self._timeout_s = timeout_s
+        self._greeted = 0
 
     def say(self, message: Message) -> str:
         """Send a message, and return the id by which the cloud answers it.
@@ -100,18 +104,36 @@ class Session:
             LinkTimeoutError: If no answer comes in time.
             LinkError: If there is no connection.
         """
-        message_id = self.say(question)
-        incoming = self._await(lambda message: _concerns(message, {message_id}) or is_answer(message), question.kind)
+        message_id = uuid.uuid4().hex
+        payload = encode(question, message_id)
+
+        def send() -> None:
+            self.link.send(question.kind, payload, self._timeout_s)
+
+        send()
+        wanted = {message_id}
+        incoming = self._await(lambda message: _concerns(message, wanted) or is_answer(message), question.kind, send)
         if isinstance(incoming.message, Refusal):
             self.settle(incoming)
             raise RefusedError(incoming.message.code, incoming.message.detail)
         yield incoming.message
         self.settle(incoming)
 
-    def _await(self, wanted: Callable[[Message], bool], what: str) -> Incoming:
-        deadline_s = time.monotonic() + self._timeout_s
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            incoming = self.hear(left_s)
+    def _await(self, wanted: Callable[[Message], bool], what: str, send_again: Callable[[], object]) -> Incoming:
+        """Hear until the answer to what was sent comes; other messages are settled.
+
+        What the broker has taken can still be lost, if it is killed before the cloud's service is back. So it is sent
+        again, under the same id, after a silence that doubles.
+        """
+        quiet_since_s = time.monotonic()
+        deadline_s, silence_s = quiet_since_s + self._timeout_s, _FIRST_SILENCE_S
+        while (now_s := time.monotonic()) < deadline_s:
+            if not self.link.everything_sent:
+                quiet_since_s = now_s
+            elif now_s - quiet_since_s > silence_s:
+                send_again()
+                quiet_since_s, silence_s = now_s, 2 * silence_s
+            incoming = self.hear(min(deadline_s - now_s, _FIRST_SILENCE_S / 4))
             if incoming is None:
                 continue
             if wanted(incoming.message):
@@ -127,16 +149,37 @@ class Session:
         """
         self.link.open(self._timeout_s)
 
+    def greet(self, hello: Hello) -> None:
+        """Connect, and tell what this device is and holds, once a connection; the cloud may answer with a task."""
+        self.connect()
+        if self._greeted != self.link.connections:
+            self._greeted = self.link.connections
+            self.say(hello)
+
     def await_task(self, newer_than: int | None) -> Task | None:
         """The cloud's task; None if the newest one is not newer than the one done last.
 
         Raises:
             LinkTimeoutError: If the cloud left no task in time.
+            RefusedError: If it refuses this device's greeting.
         """
-        if self.task is None:
-            self.settle(self._await(lambda message: isinstance(message, Task), "the task"))
-        assert self.task is not None
-        return self.task if newer_than is None or self.task.version > newer_than else None
+        deadline_s = time.monotonic() + self._timeout_s
+        while not self._has_task(newer_than):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 and self.task is not None:
+                return None
+            if left_s <= 0:
+                raise LinkTimeoutError(f"no task within {self._timeout_s:g} s; is the cloud's service running?")
+            if (incoming := self.hear(left_s)) is not None:
+                self.settle(incoming)
+                if isinstance(incoming.message, Refusal):
+                    raise RefusedError(incoming.message.code, incoming.message.detail)
+                if isinstance(incoming.message, Task):  # an old one may come again before a newer one
+                    deadline_s = min(deadline_s, time.monotonic() + _LINGER_S)
+        return self.task
+
+    def _has_task(self, newer_than: int | None) -> bool:
+        return self.task is not None and (newer_than is None or self.task.version > newer_than)
 
     def await_newer_task(self, newer_than: int | None) -> None:
         """Wait, however long, until the cloud leaves a task that is newer than the one done last.
@@ -144,7 +187,7 @@ class Session:
         Raises:
             StoppedError: If told to stop.
         """
-        while self.task is None or (newer_than is not None and self.task.version <= newer_than):
+        while not self._has_task(newer_than):
             incoming = self.hear(_IDLE_S)
             if incoming is not None:
                 self.settle(incoming)
@@ -157,21 +200,23 @@ class Session:
             LinkTimeoutError: If the cloud does not confirm in time; what is not confirmed stays.
             LinkError: If there is no connection.
         """
-        letters = self._store.outbox.pending()
-        for letter in letters:
-            self.link.send(letter.kind, letter.payload, self._timeout_s)
-        waiting = {letter.message_id for letter in letters}
+        waiting = self._send_outbox()
         while waiting:
-            incoming = self._await(lambda message: _concerns(message, waiting), "what was reported")
+            incoming = self._await(partial(_concerns, message_ids=waiting), "what was reported", self._send_outbox)
             message = incoming.message
-            assert isinstance(message, (Accepted, Refusal))
-            waiting.discard(message.message_id)
             refusal = RefusedError(message.code, message.detail) if isinstance(message, Refusal) else None
-            if refusal is None or refusal.lasting:
+            if isinstance(message, Refusal) and refusal is not None and refusal.lasting:
                 self._store.outbox.remove(message.message_id)
             self.settle(incoming)
             if refusal is not None:
                 raise refusal
+            waiting = {letter.message_id for letter in self._store.outbox.pending()}
+
+    def _send_outbox(self) -> set[str]:
+        letters = self._store.outbox.pending()
+        for letter in letters:
+            self.link.send(letter.kind, letter.payload, self._timeout_s)
+        return {letter.message_id for letter in letters}
 
 
 def _concerns(message: Message, message_ids: set[str]) -> bool:

@@ -176,6 +176,7 @@ def test_a_listener_without_tls_is_told(fleet_broker: FleetBroker, tmp_path: Pat
             connection, _ = server.accept()
             with connection:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            server.close()
 
         thread = threading.Thread(target=answer)
         thread.start()

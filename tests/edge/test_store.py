@@ -82,6 +82,16 @@ class TestSamples:
             store.samples.add(samples(30))
             assert len(store.samples.all(SCHEMA)) == 30
 
+    def test_are_cut_to_fit_a_message(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A large batch is kept in pieces, in order, each of which one message can carry."""
+        monkeypatch.setattr(sample_store, "MAX_PIECE_BYTES", 2000)
+        with Store(tmp_path) as store:
+            store.samples.add(samples(300))
+            pieces = store.samples.uncontributed(SCHEMA)
+            assert len(pieces) > 1
+            assert max(len(piece.samples) for _, piece in pieces) <= 2000
+            assert (store.samples.all(SCHEMA).time_s == samples(300).time_s).all()
+
     def test_are_contributed_once(self, tmp_path: Path) -> None:
         """A batch that was queued is not queued again."""
         with Store(tmp_path) as store:

@@ -1,0 +1,1 @@
+"""Tests of whole rounds: real processes, a real Mosquitto, real models."""

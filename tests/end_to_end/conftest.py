@@ -1,0 +1,186 @@
+"""A cloud in this process and devices in processes of their own, around a real Mosquitto."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_broker.config import CloudConfig
+from cloud_broker.ledger import Ledger
+from cloud_broker.pool import Given, SamplePool
+from cloud_broker.registry import Registry
+from cloud_broker.service import CloudService
+from edge.config import EdgeConfig
+from edge.store import Store
+from protocol.recipe import Recipe
+from protocol.samples import SampleBatch
+from tests.broker_fixtures import FLEET, FleetBroker
+from tests.edge.conftest import ModelFiles, model_files
+from tests.edge.samples import SCHEMA, samples
+from tests.edge.test_link import config_for
+
+__all__ = ["cloud", "device", "model_files"]
+
+WAIT_S = 60.0
+_DEVICE = (
+    "import json, sys; from pathlib import Path\n"
+    "from edge.config import load_config; from edge.service import EdgeService\n"
+    "def tell(event): print(json.dumps(event), flush=True)\n"
+    "EdgeService(load_config(Path(sys.argv[1])), tell).run_once()\n"
+)
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A running cloud service."""
+
+    state_dir: Path
+    events: list[Event]
+
+    def reports(self, device: str) -> list[Event]:
+        """Round records that arrived from a device."""
+        with closing(Ledger(self.state_dir)) as ledger:
+            return [record for _, record in ledger.reports(device)]
+
+    def pool_size(self) -> int:
+        """Samples in the pool on disk."""
+        with closing(SamplePool(self.state_dir / "pool", SCHEMA)) as pool:
+            return len(pool)
+
+
+@pytest.fixture
+def cloud(fleet_broker: FleetBroker, model_files: ModelFiles, tmp_path: Path) -> Callable[..., Any]:
+    """Makes a context manager that serves a pool of two tastes with published models, by recipe."""
+
+    @contextmanager
+    def serve(recipe: Recipe, broker: FleetBroker = fleet_broker) -> Iterator[Cloud]:
+        state_dir = tmp_path / "cloud"
+        if not state_dir.exists():
+            _fill(state_dir, model_files)
+        identity = broker.cloud()
+        config = CloudConfig(
+            fleet=FLEET,
+            host=broker.host,
+            port=broker.port,
+            ca_file=identity.ca_file,
+            cert_file=identity.cert_file,
+            key_file=identity.key_file,
+            state_dir=state_dir,
+            recipe=recipe,
+        )
+        events: list[Event] = []
+        serving, stop = threading.Event(), threading.Event()
+
+        def tell(event: Event) -> None:
+            events.append(event)
+            if event["event"] == "serving":
+                serving.set()
+
+        thread = threading.Thread(target=CloudService(config, tell).run, args=[stop])
+        thread.start()
+        try:
+            assert serving.wait(WAIT_S)
+            yield Cloud(state_dir, events)
+        finally:
+            stop.set()
+            thread.join()
+
+    return serve
+
+
+def _fill(state_dir: Path, models: ModelFiles) -> None:
+    with closing(SamplePool(state_dir / "pool", SCHEMA)) as pool:
+        pool.add_many(Given(f"user-{n}", samples(50, taste=n % 2, seed=100 + n), "first") for n in range(20))
+    with closing(Registry(state_dir)) as registry:
+        registry.publish(SCHEMA, models.recommender.read_bytes(), models.classifier.read_bytes(), {})
+
+
+@dataclass
+class DeviceProcess:
+    """One run of a device's service."""
+
+    process: subprocess.Popen[str]
+
+    def events(self, until: Callable[[Event], bool] = lambda _event: False) -> list[Event]:
+        """What it tells, up to and with the first event that ``until`` accepts, or until it ends."""
+        assert self.process.stdout is not None
+        seen = []
+        for line in self.process.stdout:
+            seen.append(json.loads(line))
+            if until(seen[-1]):
+                break
+        return seen
+
+    def kill(self) -> list[Event]:
+        """End it as a power cut would; what it told before."""
+        self.process.kill()
+        rest = self.events()
+        self.process.wait()
+        return rest
+
+    def finish(self) -> list[Event]:
+        """Let it end by itself; what it told since."""
+        rest = self.events()
+        assert self.process.wait(WAIT_S) == 0
+        return rest
+
+
+class Device:
+    """A device's configuration and state, and runs of its service."""
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self.config = config
+        self._file = config.state_dir.parent / f"{config.device}.toml"
+        values = {name: str(v) if isinstance(v, Path) else v for name, v in vars(config).items() if v is not None}
+        self._file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+        self._running: list[subprocess.Popen[str]] = []
+
+    def add(self, batch: SampleBatch) -> None:
+        """Give it local samples."""
+        with self.store() as store:
+            store.samples.add(batch)
+
+    def store(self) -> Store:
+        """Its state, while no run uses it."""
+        return Store(self.config.state_dir)
+
+    def run(self) -> DeviceProcess:
+        """Start its service for one round."""
+        command = [sys.executable, "-W", "error", "-c", _DEVICE, str(self._file)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._running.append(process)
+        return DeviceProcess(process)
+
+    def stop(self) -> None:
+        """End every run."""
+        for process in self._running:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+@pytest.fixture
+def device(fleet_broker: FleetBroker, tmp_path: Path) -> Iterator[Callable[..., Device]]:
+    """Makes devices by name; their processes end with the test."""
+    made: list[Device] = []
+
+    def make(name: str, broker: FleetBroker = fleet_broker, **changes: Any) -> Device:
+        config = config_for(broker, name, tmp_path / f"{name}-state")
+        made.append(Device(EdgeConfig(**{**vars(config), **changes})))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
