@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ class Database:
         make_private_directory(path.parent)
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._finalizer = weakref.finalize(self, self._connection.close)
             self._connection.execute("PRAGMA journal_mode=WAL")
             # A committed transaction is on disk: what we acknowledge survives a power cut.
             self._connection.execute("PRAGMA synchronous=FULL")
@@ -66,6 +68,6 @@ class Database:
                 raise StorageError(f"database {self.path}: {error}") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one that is no longer used closes by itself."""
         with self._lock:
-            self._connection.close()
+            self._finalizer()
