@@ -113,9 +113,8 @@ def load_calibration(path: Path) -> Calibration:
         CalibrationError: If the file cannot be read, is no calibration, or was changed since it was made.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise CalibrationError("larger than any calibration")
-        calibration = Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        with path.open(encoding="utf-8") as file:
+            calibration = Calibration.from_dict(json.loads(file.read(_MOST_BYTES)))
     except (OSError, ValueError, TypeError, CalibrationError) as error:
         raise CalibrationError(f"{path}: {error}") from error
     if path.stem != calibration.id:

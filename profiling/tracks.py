@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hardware.errors import SensorError
 from hardware.sensor import EnergySensor, PowerSensor, Sensor, Source, StreamSensor
 from profiling.energy import Energy, count, integrate
-from profiling.sampler import Probe
+from profiling.sampler import Gauge, Probe
 from profiling.series import Series
 
 
@@ -34,10 +35,19 @@ class Track(ABC):
         probe: What the sampler has to sample for it, or None.
         faults: Readings that failed.
         fault: What the last of them said.
+        series: What it told over time: powers, or a counter's readings.
+        counts: Whether the sensor counts energy.
+        latency_s: How old a reading may be.
+        step_mj: A counter's smallest step.
     """
+
+    series: Series
+    counts = False
+    step_mj = 0.0
 
     def __init__(self, sensor: Sensor) -> None:
         self.source: Source = sensor.source
+        self.latency_s = sensor.latency_s
         self.probe: Probe | None = None
         self.faults = 0
         self.fault: str | None = None
@@ -52,16 +62,22 @@ class Track(ABC):
 
 
 class CounterTrack(Track):
-    """Follows an energy counter by its readings at the edges."""
+    """Follows an energy counter by its readings at the edges; in between it is sampled for plots and wraparound."""
+
+    counts = True
 
     def __init__(self, sensor: EnergySensor) -> None:
         super().__init__(sensor)
         self._sensor = sensor
+        self.step_mj = sensor.step_mj
+        self._lock = threading.Lock()
+        self.probe: Probe = Gauge(f"energy_mj:{sensor.source.name}", self._read)
+        self.series = self.probe.series
 
     def mark(self, at_s: float) -> Mark:
         """The edge with the counter's reading."""
         try:
-            return Mark(at_s, self._sensor.energy_mj())
+            return Mark(at_s, self._read())
         except SensorError as error:
             self.faults += 1
             self.fault = str(error)
@@ -69,22 +85,32 @@ class CounterTrack(Track):
 
     def energy(self, spans: Sequence[tuple[Mark, Mark]]) -> Energy:
         """Sum of the counter's differences; without a number where an edge could not be read."""
-        window_s = sum(end.at_s - begin.at_s for begin, end in spans)
-        parts = []
-        for begin, end in spans:
-            if begin.counted_mj is None or end.counted_mj is None:
-                return Energy(None, None, None, window_s, reason=self.fault or "the counter could not be read")
-            parts.append(end.counted_mj - begin.counted_mj)
-        if any(part < 0 for part in parts):
-            return Energy(None, None, None, window_s, reason="the counter fell within a window")
-        sensor = self._sensor
-        return count(
-            sum(parts),
-            window_s,
-            relative_u95=self.source.relative_u95,
-            latency_s=sensor.latency_s,
-            step_mj=sensor.step_mj,
-        )
+        bar = self.source.relative_u95
+        energy = count_spans(spans, relative_u95=bar, latency_s=self.latency_s, step_mj=self.step_mj)
+        return replace(energy, reason=self.fault or energy.reason) if energy.energy_mj is None else energy
+
+    def _read(self) -> float:
+        with self._lock:
+            return self._sensor.energy_mj()
+
+
+def count_spans(
+    spans: Sequence[tuple[Mark, Mark]],
+    *,
+    relative_u95: float | None = None,
+    latency_s: float = 0.0,
+    step_mj: float = 0.0,
+) -> Energy:
+    """A counter's energy over windows that do not overlap; see `profiling.energy.count`."""
+    window_s = sum(end.at_s - begin.at_s for begin, end in spans)
+    parts = []
+    for begin, end in spans:
+        if begin.counted_mj is None or end.counted_mj is None:
+            return Energy(None, None, None, window_s, reason="the counter could not be read")
+        parts.append(end.counted_mj - begin.counted_mj)
+    if any(part < 0 for part in parts):
+        return Energy(None, None, None, window_s, reason="the counter fell within a window")
+    return count(sum(parts), window_s, relative_u95=relative_u95, latency_s=latency_s, step_mj=step_mj)
 
 
 class _PowerProbe(Probe):
@@ -101,8 +127,8 @@ class PowerTrack(Track):
 
     def __init__(self, sensor: PowerSensor) -> None:
         super().__init__(sensor)
-        self._latency_s = sensor.latency_s
         self.probe: Probe = _PowerProbe(sensor)
+        self.series = self.probe.series
 
     def mark(self, at_s: float) -> Mark:
         """The edge; the samples around it tell the power there."""
@@ -113,7 +139,7 @@ class PowerTrack(Track):
         self.faults, self.fault = self.probe.faults, self.probe.fault
         times_s, powers_mw = self.probe.series.copy()
         windows = [(begin.at_s, end.at_s) for begin, end in spans]
-        return integrate(times_s, powers_mw, windows, relative_u95=self.source.relative_u95, latency_s=self._latency_s)
+        return integrate(times_s, powers_mw, windows, relative_u95=self.source.relative_u95, latency_s=self.latency_s)
 
 
 class StreamTrack(Track):
@@ -133,8 +159,8 @@ class StreamTrack(Track):
         """Integral over the windows; see `profiling.energy.integrate`."""
         self._drain()
         windows = [(begin.at_s, end.at_s) for begin, end in spans]
-        latency_s, relative_u95 = self._sensor.latency_s, self.source.relative_u95
-        return integrate(*self.series.copy(), windows, relative_u95=relative_u95, latency_s=latency_s)
+        bar = self.source.relative_u95
+        return integrate(*self.series.copy(), windows, relative_u95=bar, latency_s=self.latency_s)
 
     def _drain(self) -> None:
         for at_s, power_mw in self._sensor.drain():

@@ -13,24 +13,24 @@ from hardware.sensor import Sensor
 from profiling.counters import Values, difference
 from profiling.energy_record import EnergyRecord, EnergySource, Overhead
 from profiling.idle import Idle
-from profiling.ledger import EnergyLedger
+from profiling.ledger import Edge, EnergyLedger
 from profiling.machine import Machine
 from profiling.memory import NestedPeaks, PeakMemory
 from profiling.network import NetworkBytes, ReadNetwork
-from profiling.record import PhaseRecord, total
+from profiling.record import PhaseRecord, RoundRecord, total
+from profiling.recorder import make_recording
+from profiling.recording import Recording
 from profiling.sampler import DEFAULT_HZ, Gauge, Probe, Sampler
-from profiling.tracks import Mark
 
 
 @dataclass(frozen=True)
 class _Edge:
     """Readings at one instant."""
 
-    monotonic_s: float
+    energy: Edge
     user_s: float
     system_s: float
     network: NetworkBytes | None
-    marks: list[Mark]
     counters: Values
 
 
@@ -125,6 +125,12 @@ class Profiler:
             "unmeasured": self.unmeasured,
         }
 
+    def recording(self, record: RoundRecord, *, synthetic: bool = False) -> Recording:
+        """The raw samples behind a round's record, to be kept beside it; ``synthetic`` marks a made-up round."""
+        sampled = {id(series) for series in self._ledger.series}
+        gauges = [probe.series for probe in self.probes if id(probe.series) not in sampled]
+        return make_recording(record, self._ledger, gauges, synthetic=synthetic)
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Measure the body; a body that raises is measured too, since its cost was paid."""
@@ -156,7 +162,7 @@ class Profiler:
             self._machine.look()
         record = PhaseRecord(
             name=name,
-            elapsed_s=end.monotonic_s - begin.monotonic_s,
+            elapsed_s=end.energy.at_s - begin.energy.at_s,
             cpu_user_s=max(0.0, end.user_s - begin.user_s),
             cpu_system_s=max(0.0, end.system_s - begin.system_s),
             peak_rss_bytes=self._peaks.end(),
@@ -164,7 +170,7 @@ class Profiler:
             started_unix_s=unix_s,
             counters=difference(begin.counters, end.counters),
             **self._traffic(begin.network, end.network),
-            **self._ledger.close(name, self._level, begin.marks, end.marks),  # type: ignore[arg-type]
+            **self._ledger.close(name, self._level, begin.energy, end.energy),  # type: ignore[arg-type]
         )
         self._own_cpu_s += time.thread_time() - own_s
         return record
@@ -173,8 +179,7 @@ class Profiler:
         counters = self._machine.counters.read() if self._machine is not None else {}
         usage = resource.getrusage(resource.RUSAGE_SELF)
         network = self._network() if self._network else None
-        now_s = self._clock()
-        return _Edge(now_s, usage.ru_utime, usage.ru_stime, network, self._ledger.mark(now_s), counters)
+        return _Edge(self._ledger.mark(self._clock()), usage.ru_utime, usage.ru_stime, network, counters)
 
     def _traffic(self, begin: NetworkBytes | None, end: NetworkBytes | None) -> dict[str, Any]:
         if begin is None or end is None:
