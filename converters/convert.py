@@ -10,7 +10,7 @@ from typing import Any
 
 from converters.batches import id_bounds
 from converters.errors import ConversionError, NoGradientError
-from converters.model_call import ModelCall
+from converters.model_call import ModelCall, require_model
 from converters.optimizers import optimizer_named
 from converters.options import ConvertOptions
 from converters.parity import ParityReport, check_parity
@@ -54,6 +54,7 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
     """
     options = options or ConvertOptions()
     optimizer = optimizer_named(options.optimizer)
+    require_model(model)
     weights = select_weights(model, options.trainable)
     call = ModelCall(model, weights.resting)
     content = _content(model, TrainableModule(call, weights, optimizer, options.batch_size))

@@ -76,34 +76,34 @@ def inspect_file(path: Path) -> FileInfo:
         content = path.read_bytes()
     except OSError as error:
         raise LoadError(f"{path}: cannot be read: {error.strerror or error}") from error
-    model = parse(content, str(path))
+    model = _parse(content, str(path))
     return FileInfo(
         path,
         hashlib.sha256(content).hexdigest(),
         len(content),
         sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None),
         tuple(_signature(model, definition) for definition in model.signatureDefs or ()),
-        foreign_ops(model),
+        foreign_ops(content),
     )
 
 
-def parse(content: bytes, what: str) -> Any:
-    """The file's object tree, as TensorFlow Lite's schema has it.
+def foreign_ops(content: bytes) -> tuple[str, ...]:
+    """Names of the operations of a valid file that are not builtin."""
+    model = schema.Model.GetRootAs(content, 0)
+    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    custom = schema.BuiltinOperator.CUSTOM
+    return tuple(
+        sorted(c.CustomCode().decode() for c in codes if custom in (c.BuiltinCode(), c.DeprecatedBuiltinCode()))
+    )
 
-    Raises:
-        LoadError: If the bytes are not a TFLite file; ``what`` names them.
-    """
+
+def _parse(content: bytes, what: str) -> Any:
     if content[4:8] != _IDENTIFIER:
         raise LoadError(f"{what}: not a TFLite file (no {_IDENTIFIER.decode()} mark in its first bytes)")
     try:
         return schema.ModelT.InitFromPackedBuf(content, 0)
     except Exception as error:  # the generated reader follows offsets wherever damaged bytes lead it
         raise LoadError(f"{what}: a damaged TFLite file: {error}") from error
-
-
-def foreign_ops(model: Any) -> tuple[str, ...]:
-    """Names of the operations that are not builtin."""
-    return tuple(sorted(_op_name(code) for code in model.operatorCodes if not _is_builtin(code)))
 
 
 def _signature(model: Any, definition: Any) -> SignatureInfo:
@@ -125,15 +125,9 @@ def _tensor(graph: Any, entry: Any) -> TensorInfo:
 
 
 def _op_name(code: Any) -> str:
-    return _OPS[_builtin(code)] if _is_builtin(code) else str(code.customCode.decode())
-
-
-def _is_builtin(code: Any) -> bool:
-    return bool(_builtin(code) != schema.BuiltinOperator.CUSTOM)
-
-
-def _builtin(code: Any) -> int:
-    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+    # Files of old converters have the code in a byte, newer ones in an int; the other field is then smaller.
+    builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return str(code.customCode.decode()) if builtin == schema.BuiltinOperator.CUSTOM else _OPS[builtin]
 
 
 def _names(enumeration: Any) -> dict[int, str]:

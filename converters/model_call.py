@@ -59,17 +59,11 @@ class ModelCall:
         output_names: What a call gives.
 
     Raises:
-        ConversionError: If the model is not built from inputs, an input has no fixed shape or a name that is taken, or
-            no output can be a logit.
+        ConversionError: If an input has no fixed shape or a name that is taken, or no output can be a logit.
     """
 
     def __init__(self, model: Any, resting_layers: Iterable[Any] = ()) -> None:
-        if not isinstance(model, keras.Model):
-            raise ConversionError(f"needs a keras.Model, got {type(model).__name__}")
-        if not model.built or not getattr(model, "inputs", None):
-            raise ConversionError(
-                f"model {model.name} has no symbolic inputs; wrap it: keras.Model(x, model(x)) with x of keras.Input"
-            )
+        require_model(model)
         self._model = model
         self._resting = tuple(resting_layers)
         self._struct = _structure(model, "inputs")
@@ -108,6 +102,20 @@ class ModelCall:
         outputs[LOGIT] = as_logit(outputs[LOGIT], self._model.name, declared=isinstance(raw, Mapping))
         penalty = tf.add_n(penalties) if penalties else None
         return CallResult(outputs, penalty, [scope.get_current_value(variable) for variable in watch])
+
+
+def require_model(model: Any) -> None:
+    """Refuse what is no Keras model over symbolic inputs.
+
+    Raises:
+        ConversionError: If it is not.
+    """
+    if not isinstance(model, keras.Model):
+        raise ConversionError(f"needs a keras.Model, got {type(model).__name__}")
+    if not getattr(model, "inputs", None):
+        raise ConversionError(
+            f"model {model.name} has no symbolic inputs; wrap it: keras.Model(x, model(x)) with x of keras.Input"
+        )
 
 
 def _structure(model: Any, which: str) -> Any:

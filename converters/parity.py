@@ -6,7 +6,9 @@ TensorFlow does: the outputs before training, every loss and every weight.
 
 Errors are relative to the largest magnitude in the tensor, so that entries near zero do not decide:
 max |a - b| / max |b|. Weights are bounded so, and the change that training made to them as well, because a small wrong
-change hides in a large weight.
+change hides in a large weight. The bounds are the same for every optimiser. Adam's and Adagrad's epsilon is larger here
+than usual: a gradient that is zero but for rounding, as that of a bias before a normalisation, would otherwise move its
+weight as far as a real one does, and no two implementations alike.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ Array = NDArray[Any]
 
 TOLERANCE = 1e-4  # of outputs, losses and weights
 CHANGE_TOLERANCE = 1e-2  # of the change of a weight, which rounding of the weight itself already blurs
-PROXIMAL = 0.1  # large enough that a wrong pull would show
-_EVERY_ZERO = 1e-8  # a tensor that is smaller everywhere counts as zero
+HYPER = {"proximal": 0.1, "epsilon": 1e-3}  # a pull large enough to show if it were wrong; see above
+_FLOOR = 1e-2  # magnitudes below it count as it: what they have may be nothing but rounding
+_CHANGE_FLOOR = 1e-4
 _INFER_SAMPLES = 7  # differs from every usual batch size: the file must take any number
 
 
@@ -140,12 +143,11 @@ def check_parity(
     Raises:
         ParityError: If a runtime differs from TensorFlow, fails to run the file, or none is installed.
     """
-    hyper = {**optimizer.hyper, "proximal": PROXIMAL}
-    scalars = {name: np.array(value, np.float32) for name, value in hyper.items()}
+    names = (*optimizer.hyper, "proximal")
+    scalars = {name: np.array({**optimizer.hyper, **HYPER}[name], np.float32) for name in names}
     batches = [b | scalars for b in islice(random_batches(call.inputs, bounds, batch_size, seed), steps)]
-    names = [spec.name for spec in call.inputs]
     probe = next(random_batches(call.inputs, bounds, _INFER_SAMPLES, seed + 1))
-    probe = {name: probe[name] for name in names}
+    probe = {spec.name: probe[spec.name] for spec in call.inputs}
     reference = _trace_reference(Reference(call, weights, optimizer), batches, probe)
     results = tuple(_compare(runtime, path, batches, probe, reference) for runtime in installed_runtimes())
     report = ParityReport(steps, tuple(reference.losses), results)
@@ -154,13 +156,16 @@ def check_parity(
     return report
 
 
-def relative_error(value: Array, reference: Array) -> float:
-    """Max |value - reference| / max |reference|; 0 if both are zero everywhere, infinite if either is not finite."""
+def relative_error(value: Array, reference: Array, floor: float = _FLOOR) -> float:
+    """Return max |value - reference| / max(|reference|, floor).
+
+    Infinite if either is not finite, or their shapes differ.
+    """
     if value.shape != reference.shape or not (np.isfinite(value).all() and np.isfinite(reference).all()):
         return float("inf")
     difference = float(np.max(np.abs(value - reference), initial=0.0))
     scale = float(np.max(np.abs(reference), initial=0.0))
-    return 0.0 if max(difference, scale) < _EVERY_ZERO else difference / max(scale, _EVERY_ZERO)
+    return difference / max(scale, floor)
 
 
 def _above(errors: Mapping[str, float], bound: float) -> list[tuple[str, float]]:
@@ -201,7 +206,7 @@ def _compare(
         loss_error=max(losses),
         weight_errors={n: relative_error(trace.end[n], value) for n, value in reference.end.items()},
         change_errors={
-            n: relative_error(trace.end[n] - trace.start[n], value - reference.start[n])
+            n: relative_error(trace.end[n] - trace.start[n], value - reference.start[n], _CHANGE_FLOOR)
             for n, value in reference.end.items()
         },
     )

@@ -37,17 +37,23 @@ class Reference:
         }
         self._scalars = {name: tf.Variable(np.float32(start)) for name, start in optimizer.scalars.items()}
         self._dropout_state = tf.Variable(START)
-        self._train_graph = tf.function(self._one_step, autograph=False)
-        self._infer_graph = tf.function(lambda inputs: self._forward(inputs).outputs, autograph=False)
+        self._train_graph: Any = None
+        self._infer_graph: Any = None
 
     def train(self, batch: Mapping[str, Array]) -> float:
         """One step on a batch with every input of the ``train`` signature; gives the loss before it."""
-        return float(self._train_graph({name: tf.constant(value) for name, value in batch.items()}))
+        inputs = _tensors(batch)
+        if self._train_graph is None:
+            self._train_graph = tf.function(self._one_step, autograph=False).get_concrete_function(inputs)
+        return float(self._train_graph(inputs))
 
     def infer(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """The model's outputs for a batch of features."""
-        outputs = self._infer_graph({name: tf.constant(value) for name, value in batch.items()})
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        """The model's outputs for a batch of features, of the same size at each call."""
+        inputs = _tensors(batch)
+        if self._infer_graph is None:
+            outputs = tf.function(lambda features: self._forward(features).outputs, autograph=False)
+            self._infer_graph = outputs.get_concrete_function(inputs)
+        return {name: np.asarray(value) for name, value in self._infer_graph(inputs).items()}
 
     def weights(self) -> dict[str, Array]:
         """The weights now, as ``get_weights`` names them."""
@@ -86,6 +92,10 @@ class Reference:
             self._values[name].assign(stepped - pull)
             for slot, value in slots.items():
                 self._slots[name][slot].assign(value)
+
+
+def _tensors(batch: Mapping[str, Array]) -> dict[str, Tensor]:
+    return {name: tf.constant(value) for name, value in batch.items()}
 
 
 def _mean_loss(logit: Tensor, label: Tensor, weight: Tensor) -> Tensor:

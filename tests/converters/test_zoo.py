@@ -1,0 +1,111 @@
+"""Every zoo model with every optimiser and trainable set, in every installed runtime; and what the models say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from converters.convert import ConvertOptions, convert
+from converters.optimizers import OPTIMIZERS
+from converters.options import TRAINABLE_SETS
+from converters.zoo.classifier import sample_classifier
+from converters.zoo.deepfm import deepfm
+from converters.zoo.din import din
+from converters.zoo.lr import lr
+from converters.zoo.pnn import pnn
+from converters.zoo.wide_deep import wide_deep
+from protocol.schema import Feature, FeatureKind, FeatureSchema
+from tests.converters.conftest import SCHEMA
+
+MIXED = FeatureSchema((*SCHEMA.features[:3], Feature("price", FeatureKind.DENSE, 2)))
+SMALL: dict[str, Any] = {"embedding_dim": 3, "hidden_units": (6, 4)}
+MODELS: dict[str, Callable[[], Any]] = {
+    "lr": lambda: lr(MIXED),
+    "wide_deep": lambda: wide_deep(MIXED, **SMALL),
+    "deepfm": lambda: deepfm(MIXED, **SMALL),
+    "pnn": lambda: pnn(MIXED, **SMALL),
+    "din": lambda: din(SCHEMA, attention_units=(5,), **SMALL),
+    "sample_classifier": lambda: sample_classifier(4, hidden_units=(5,)),
+}
+COMBINATIONS = [
+    (model, optimizer, trainable)
+    for model in MODELS
+    for optimizer in OPTIMIZERS
+    for trainable in TRAINABLE_SETS
+    if (model, trainable) != ("sample_classifier", "embeddings")  # it has none
+]
+
+
+@pytest.mark.parametrize(("name", "optimizer", "trainable"), COMBINATIONS)
+def test_a_zoo_model_trains_as_in_tensorflow(name: str, optimizer: str, trainable: str, tmp_path: Path) -> None:
+    """The parity gate passes: losses, weights and their changes over 50 steps."""
+    keras.utils.set_random_seed(1)
+    schema = None if name == "sample_classifier" else SCHEMA if name == "din" else MIXED
+    options = ConvertOptions(batch_size=8, optimizer=optimizer, trainable=trainable, schema=schema)
+    parity = convert(MODELS[name](), tmp_path / "zoo.tflite", options).parity
+    assert parity.passed
+    assert max(max(runtime.weight_errors.values()) for runtime in parity.runtimes) < 1e-4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_zoo_model_takes_features_by_name_and_gives_a_logit(name: str) -> None:
+    """One finite logit a sample, for any number of samples."""
+    model = MODELS[name]()
+    rng = np.random.default_rng(0)
+    batch = {t.name: rng.integers(0, 3, (5, *t.shape[1:])).astype(t.dtype) for t in model.inputs}
+    logit = np.asarray(model(batch)["logit"])
+    assert logit.shape == (5,)
+    assert np.isfinite(logit).all()
+
+
+def test_the_pairs_of_deepfm_are_those_of_a_factorisation_machine() -> None:
+    """Without its deep part and linear part, the logit is the sum of all pairs' inner products."""
+    model = MODELS["deepfm"]()
+    batch: dict[str, Any] = {f.name: np.ones(f.shape(2), f.dtype) for f in MIXED.features}
+    joined = keras.Model(model.input, model.get_layer("joined").output)
+    vectors = np.asarray(joined(batch)).reshape(2, len(MIXED.features), SMALL["embedding_dim"])
+    pairs = [(vectors[:, i] * vectors[:, j]).sum(-1) for i in range(4) for j in range(i)]
+    parts = keras.Model(model.input, [model.get_layer("linear").output, model.get_layer("score").output])
+    rest = sum(np.asarray(part)[:, 0] for part in parts(batch))
+    np.testing.assert_allclose(np.asarray(model(batch)["logit"]) - rest, sum(pairs), rtol=1e-4, atol=1e-6)
+
+
+def test_padding_does_not_count() -> None:
+    """A history's padding changes no output of DIN: the mean of one liked item is that item, wherever it stands."""
+    model = MODELS["din"]()
+    batch: dict[str, Any] = {f.name: np.zeros(f.shape(2), f.dtype) for f in SCHEMA.features}
+    batch["item"][:] = 7
+    batch["liked"][0, -1] = batch["liked"][1, 0] = 3
+    outputs = model(batch)
+    for value in outputs.values():
+        np.testing.assert_allclose(np.asarray(value)[0], np.asarray(value)[1], rtol=1e-5)
+
+
+def test_vectors_of_din_have_length_one() -> None:
+    """Matching compares user and item vectors by their angle."""
+    model = MODELS["din"]()
+    batch = {f.name: np.ones(f.shape(3), f.dtype) for f in SCHEMA.features}
+    outputs = model(batch)
+    for name in ("user_vector", "item_vector"):
+        np.testing.assert_allclose(np.linalg.norm(outputs[name], axis=1), 1.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("outcome", [0.0, 1.0])
+def test_the_classifier_can_tell_tastes_apart(outcome: float) -> None:
+    """It learns that a user likes one kind and not the other, which neither content nor outcome says alone."""
+    rng = np.random.default_rng(0)
+    content = rng.standard_normal((256, 4)).astype(np.float32)
+    liked = rng.integers(0, 2, (256, 1)).astype(np.float32)
+    local = ((content[:, :1] > 0) == (liked > 0)).astype(np.float32)
+    keras.utils.set_random_seed(1)
+    model = sample_classifier(4)
+    model.compile(keras.optimizers.Adam(0.02), {"logit": keras.losses.BinaryCrossentropy(from_logits=True)})
+    model.fit({"content": content, "outcome": liked}, {"logit": local[:, 0]}, epochs=25, verbose=0)
+    batch = {"content": content, "outcome": np.full((256, 1), outcome, np.float32)}
+    says_local = np.asarray(model(batch)["logit"]) > 0
+    assert np.mean(says_local == ((content[:, 0] > 0) == (outcome > 0))) > 0.9
