@@ -77,15 +77,14 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
 
 
 def _content(model: Any, module: TrainableModule) -> bytes:
+    """The file's bytes; errors of TensorFlow become ones that name the layer."""
     try:
         signatures = module.signatures()
-    except (ConversionError, LookupError, TypeError, ValueError, NotImplementedError) as error:
-        if isinstance(error, ConversionError) and not isinstance(error, NoGradientError):
-            raise
+    except (NoGradientError, LookupError, TypeError, ValueError, NotImplementedError) as error:
         raise explain_tracing(model, error) from error
     try:
         return to_tflite(module, signatures)
     except ConversionError:
         raise
-    except Exception as error:  # the converter's own class is private, and it raises others too
+    except Exception as error:  # TensorFlow Lite's own class is private, and it raises others too
         raise explain_conversion(model, error) from error

@@ -47,8 +47,8 @@ class RuntimeParity:
     Attributes:
         runtime: Its name.
         version: Its version.
-        output_error: Largest over ``infer`` and ``embed`` with the file's initial weights.
-        loss_error: Largest over all steps.
+        output_error: Largest over ``infer`` and ``embed`` with the file's initial weights; None if it did not run.
+        loss_error: Largest over all steps; None if it did not run.
         weight_errors: By weight, after the last step.
         change_errors: By weight: of its value after the last step less its initial value.
         failure: Why the file did not run, or None.
@@ -56,8 +56,8 @@ class RuntimeParity:
 
     runtime: str
     version: str
-    output_error: float
-    loss_error: float
+    output_error: float | None
+    loss_error: float | None
     weight_errors: Mapping[str, float]
     change_errors: Mapping[str, float]
     failure: str | None = None
@@ -70,8 +70,8 @@ class RuntimeParity:
     @property
     def complaints(self) -> list[str]:
         """What is out of bounds, in words, worst weight first."""
-        if self.failure is not None:
-            return [self.failure]
+        if self.output_error is None or self.loss_error is None:
+            return [f"does not run: {self.failure}"]
         named = {"outputs before training": self.output_error, "loss": self.loss_error}
         named |= {f"weight {name}": error for name, error in self.weight_errors.items()}
         found = [f"{what} differs by {e:.2g}, bound {TOLERANCE:g}" for what, e in _above(named, TOLERANCE)]
@@ -195,8 +195,7 @@ def _compare(
     try:
         trace = _trace_file(runtime.open(path), batches, probe)
     except (RuntimeError, ValueError) as error:
-        nothing = float("inf")
-        return RuntimeParity(runtime.name, runtime.version, nothing, nothing, {}, {}, f"does not run: {error}")
+        return RuntimeParity(runtime.name, runtime.version, None, None, {}, {}, failure=str(error))
     outputs = [relative_error(trace.outputs[name], reference.outputs[name]) for name in trace.outputs]
     losses = [relative_error(np.array(a), np.array(b)) for a, b in zip(trace.losses, reference.losses, strict=True)]
     return RuntimeParity(
