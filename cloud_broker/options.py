@@ -16,6 +16,7 @@ class ModelOptions:
         epochs: At most so many passes over the pool.
         learning_rate: Of h0's training.
         weight_decay: Of h0's training.
+        item_rates: Whether h0's item biases start from each item's own rate of likes in the pool.
         user_intercepts: Whether each contributor has an intercept while h0 trains; see `training.train_global`.
         validation_share: Share that h0 does not train on and is judged by: of the contributors, or where these are few,
             of each one's samples, the latest.
@@ -30,6 +31,7 @@ class ModelOptions:
     epochs: int = 12
     learning_rate: float = 3e-3
     weight_decay: float = 0.2
+    item_rates: bool = False
     user_intercepts: bool = False
     validation_share: float = 0.05
     device_batch_size: int = 64

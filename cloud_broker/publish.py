@@ -74,6 +74,8 @@ def train_on(
     judged = judging_samples(owner, batch.time_s, options)
     keras.utils.set_random_seed(options.seed)
     model = build_recommender(batch.schema, options)
+    if options.item_rates:
+        start_from_item_rates(model, batch.take(~judged))
 
     def on_epoch(result: EpochResult) -> None:
         on_event({"event": "training", "epochs": options.epochs, **asdict(result)})
@@ -102,6 +104,17 @@ def build_recommender(schema: FeatureSchema, options: ModelOptions) -> keras.Mod
         return din(schema, embedding_dim=options.embedding_dim)
     except KeyError as error:
         raise TrainingError(f"the recommender needs a feature {error} that schema {schema.digest} lacks") from error
+
+
+def start_from_item_rates(model: keras.Model, batch: SampleBatch, smoothing: float = 5.0) -> None:
+    """Set h0's item biases to the log-odds of each item's smoothed rate of likes, so that training refines these."""
+    layer = model.get_layer("item_bias")
+    total = np.bincount(batch.features["item"], batch.label, layer.input_dim)
+    count = np.bincount(batch.features["item"], minlength=layer.input_dim)
+    # Half a sample of each label keeps the odds finite where all labels are alike.
+    overall = (float(batch.label.sum()) + 0.5) / (len(batch) + 1)
+    rate = (total + smoothing * overall) / (count + smoothing)
+    layer.set_weights([np.log(rate / (1 - rate)).astype(np.float32)[:, np.newaxis]])
 
 
 def judging_samples(owner: NDArray[np.int32], time_s: NDArray[np.int64], options: ModelOptions) -> NDArray[np.bool_]:

@@ -24,6 +24,7 @@ from protocol.samples import SampleBatch
 
 _PREDICT_ROWS = 8192
 _AVERAGING = 0.999
+_ITEM_BIAS = "item_bias"
 # An intercept sees only its own user's samples, so it has to learn faster than what all users share.
 _INTERCEPT_SPEED = 5.0
 _INTERCEPT_PENALTY = 0.01
@@ -93,7 +94,7 @@ def train_global(
         epochs: At most so many.
         batch_size: Samples a step; lowered to what there is. The last, incomplete batch of an epoch is left out.
         learning_rate: AdamW's.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's, of all weights but the item biases, which a rare item's few samples could not hold up.
         patience: Epochs without a better validation log-loss before it stops.
         seed: Of the order of samples.
         owner: [n], each sample's user; if given, each user has an intercept of its own in training, which is no part of
@@ -157,6 +158,8 @@ class _Trainer:
         intercepts = keras.Variable(np.zeros(1 if users is None else int(users.max()) + 1, np.float32))
         trained = [*model.trainable_variables, *([] if users is None else [intercepts])]
         steps = tf.Variable(0.0)
+        biases = [variable for variable in model.trainable_variables if _ITEM_BIAS in variable.path]
+        optimizer.exclude_from_weight_decay(var_list=biases)
         optimizer.build(trained)
 
         def step(features: dict[str, Any], label: Any, user: Any) -> Any:

@@ -79,7 +79,7 @@ def model_options(labels: Labels, seed: int = 1) -> ModelOptions:
     if labels is Labels.IMPLICIT:
         return ModelOptions(seed=seed)
     # Where a negative is an item rated low, users differ in how many they have, and there is less to learn.
-    return ModelOptions(seed=seed, weight_decay=1.0, user_intercepts=True)
+    return ModelOptions(seed=seed, weight_decay=2.0, item_rates=True, user_intercepts=True)
 
 
 def train_h0(split: Split, labels: Labels, *, seed: int = 1, on_event: OnEvent | None = None) -> keras.Model:

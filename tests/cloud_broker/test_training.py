@@ -12,7 +12,7 @@ import pytest
 from cloud_broker.errors import ConfigError, StorageError, TrainingError
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool import SamplePool
-from cloud_broker.publish import latest_share, train_recommender
+from cloud_broker.publish import judging_samples, latest_share, start_from_item_rates, train_recommender
 from cloud_broker.registry import Registry
 from cloud_broker.training import EpochResult, log_loss, predict, train_global
 from cloud_broker.vectors import Embedder
@@ -99,6 +99,40 @@ def test_a_pool_of_other_features_is_an_error(tmp_path: Path) -> None:
     )
     with pytest.raises(TrainingError, match="'liked'"):
         train_recommender(pool, ModelOptions(), lambda _event: None)
+
+
+def test_user_intercepts_take_up_what_users_differ_by() -> None:
+    """Where one user likes all and another nothing, training with intercepts leaves the model in between."""
+    batch, validation = _data()
+    owner = np.repeat(np.arange(20), 60)
+    by_user = SampleBatch(SCHEMA, batch.features, (owner % 2).astype(np.float32), batch.time_s)
+    losses = []
+    for known in (None, owner):
+        result = train_global(_model(), by_user, validation, epochs=4, batch_size=32, learning_rate=0.02, owner=known)
+        losses.append(result.history[-1].train_log_loss)
+    assert losses[1] < 0.8 * losses[0]
+
+
+def test_item_biases_start_from_the_items_own_rates() -> None:
+    """The log-odds of the smoothed rate; an item without samples starts from the overall rate."""
+    batch, _ = _data()
+    item = np.where(np.arange(len(batch)) % 2 == 0, 1, 2).astype(np.int32)
+    known = SampleBatch(SCHEMA, {**batch.features, "item": item}, (item == 1).astype(np.float32), batch.time_s)
+    model = _model()
+    start_from_item_rates(model, known, smoothing=5.0)
+    bias = model.get_layer("item_bias").get_weights()[0][:, 0]
+    assert bias[1] == pytest.approx(np.log((600 + 2.5) / 2.5), rel=1e-4)
+    assert bias[2] == pytest.approx(-bias[1], rel=1e-4)
+    assert bias[3] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_whole_contributors_judge_where_there_are_enough() -> None:
+    """Of 40 contributors 5% judge with all their samples; of three, each one's latest samples do."""
+    owner = np.repeat(np.arange(40, dtype=np.int32), 20)
+    judged = judging_samples(owner, np.arange(800), ModelOptions())
+    assert sorted(np.bincount(owner[judged], minlength=40).tolist()) == [0] * 38 + [20, 20]
+    few = judging_samples(owner[:60], np.arange(60), ModelOptions())
+    assert np.flatnonzero(few).tolist() == [19, 39, 59]
 
 
 def test_the_latest_share_is_each_contributors_own() -> None:
