@@ -25,3 +25,5 @@ echo "coda: making $venv with $("$python" --version) (a few minutes the first ti
 "$python" -m venv --clear "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# Compiled once here, or every process of the first demo would compile for itself, in memory that its record then shows.
+"$venv/bin/python" -m compileall -q coda evaluation edge cloud_broker converters profiling protocol hardware
