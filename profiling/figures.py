@@ -7,9 +7,11 @@ from statistics import median
 from typing import Any
 
 from profiling import units
+from profiling.metrics import ROUND
+from profiling.metrics import by_phase as phases_of
 from profiling.page import figure
 from profiling.plots import Axis, Bar, Dot, Line, Note, Row, row_chart
-from profiling.record import PHASES, PhaseRecord, RoundRecord, total
+from profiling.record import PHASES, PhaseRecord, RoundRecord
 
 MOST_ROWS = 40
 _ARMS = (("cloud", "s-cloud", "ring"), ("local", "s-local", "diamond"), ("coda", "s-coda", "disc"))
@@ -23,11 +25,10 @@ def by_phase(rounds: Sequence[RoundRecord]) -> dict[str, list[PhaseRecord]]:
     """Phases of level 0 by name, in a round's order."""
     found: dict[str, list[PhaseRecord]] = {}
     for record in rounds:
-        names = dict.fromkeys(phase.name for phase in record.phases if phase.level == 0)
-        for name in names:
-            rows = [phase for phase in record.phases if phase.level == 0 and phase.name == name]
-            found.setdefault(name, []).append(total(name, rows))
-    order = {name: i for i, name in enumerate(PHASES)}
+        for name, phase in phases_of(record).items():
+            if name != ROUND:
+                found.setdefault(name, []).append(phase)
+    order = {name: place for place, name in enumerate(PHASES)}
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 
 

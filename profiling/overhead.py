@@ -8,11 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
-
+from profiling.statistics import median_interval
 from profiling.window import Profiler
-
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -60,15 +57,8 @@ def compare_on_off(work: Callable[[], None], make: Callable[[], Profiler], pairs
         cpu_s.append(measured[0] - plain[0])
         elapsed_s.append(measured[1] - plain[1])
     return OnOff(
-        median(cpu_s[1:]), bootstrap_median(cpu_s[1:]), median(elapsed_s[1:]), bootstrap_median(elapsed_s[1:]), pairs
+        median(cpu_s[1:]), median_interval(cpu_s[1:]), median(elapsed_s[1:]), median_interval(elapsed_s[1:]), pairs
     )
-
-
-def bootstrap_median(values: list[float], seed: int = 1) -> tuple[float, float]:
-    """95% interval of the median by the percentile bootstrap."""
-    draws = np.random.default_rng(seed).choice(values, (_RESAMPLES, len(values)))
-    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _cost(work: Callable[[], None]) -> tuple[float, float]:

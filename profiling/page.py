@@ -49,6 +49,7 @@ padding:0;list-style:none}
 .legend svg{width:14px;height:14px;display:inline-block;vertical-align:-2px;margin-right:6px}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--muted)}
 .label{text-anchor:end;fill:var(--text)} .strong{font-weight:600} .tick,.axis{text-anchor:middle}
+.trace{fill:none;stroke:var(--coda);stroke-width:1.6;stroke-linejoin:round}
 .note{fill:var(--text);font-variant-numeric:tabular-nums}
 .grid{stroke:var(--grid)} .rule{stroke:var(--muted);stroke-width:2;opacity:.45}
 .range{stroke:var(--coda);stroke-width:3;opacity:.45}

@@ -10,9 +10,11 @@ from typing import Any
 
 from profiling import figures, page, units
 from profiling.record import RoundRecord
+from profiling.report_energy import energy_section, fairness_section
 from profiling.report_tables import device_table, largest_peak, phase_table
 from profiling.run import Run, load_run
 from profiling.summary import add, device_row, mapping, number, plural
+from profiling.timeline import timelines
 
 __all__ = ["load_run", "write_report"]
 
@@ -52,9 +54,11 @@ def render(run: Run) -> str:
         _time(run.rounds, phases),
         _traffic(phases),
         _memory(phases),
-        _energy(run.rounds, phases),
+        energy_section(run.rounds, phases),
+        _over_time(run),
         device_table(devices, run.summary),
         phase_table(phases),
+        fairness_section(run.rounds),
         _unmeasured(run),
         _setup(run),
         page.section("What the words mean", page.definitions(_WORDS)),
@@ -81,10 +85,12 @@ def _banners(run: Run) -> str:
     if mapping(run.summary, "data").get("synthetic"):
         text = "Users and ratings were drawn by a generator. Scores say that the machinery works, not how well it does."
         parts.append(page.banner("Synthetic data.", text))
+    if any(recording.synthetic for recording in run.recordings):
+        parts.append(page.banner("Synthetic recordings.", "Powers and times were made by a generator, on no board."))
     emulated = sorted({what for record in run.rounds for what in record.emulated})
     if emulated:
-        text = f"Emulated: {', '.join(emulated)}. Times and energies are this host's, not a board's."
-        parts.append(page.banner("Emulated.", text))
+        text = f"{', '.join(emulated)}: times and energies are no real board's."
+        parts.append(page.banner("Emulated:", text))
     return "".join(parts)
 
 
@@ -160,18 +166,13 @@ def _memory(phases: figures.PhaseValues) -> str:
     return page.section(title, page.paragraph(note, "muted"), figures.memory_figure(phases))
 
 
-def _energy(rounds: Sequence[RoundRecord], phases: figures.PhaseValues) -> str:
-    sources = {record.energy_source for record in rounds if record.energy_source is not None}
-    known = {n: figures.mean([p.energy_mj for p in rows]) for n, rows in phases.items()}
-    if not sources or not any(known.values()):
+def _over_time(run: Run) -> str:
+    if not run.recordings:
         return ""
-    whole = sum(value for value in known.values() if value)
-    title = f"A round draws {units.energy(whole)}"
-    names = "; ".join(_join(s.name, s.kind, f"scope {s.scope}", _bar(s.relative_u95), s.note) for s in sources)
-    mixed = len({(source.kind, source.scope) for source in sources}) > 1
-    warning = page.banner("Different sources.", "These values do not compare with one another.") if mixed else ""
-    note = page.paragraph(f"Gross energy by phase. Source: {names}.", "muted")
-    return page.section(title, warning, note, figures.energy_figure(phases))
+    recording = run.recordings[0]
+    charts = [page.paragraph(title, "small") + figure for title, figure in timelines(recording)]
+    note = f"Sampled on {recording.device}; the strip above each chart shows the phases."
+    return page.section("One round over time", page.paragraph(note, "muted"), *charts) if charts else ""
 
 
 def _unmeasured(run: Run) -> str:
@@ -217,7 +218,3 @@ def _when(unix_s: object) -> str:
 
 def _join(*parts: object) -> str:
     return ", ".join(str(part) for part in parts if part) or units.MISSING
-
-
-def _bar(relative_u95: float | None) -> str:
-    return "" if relative_u95 is None else f"±{relative_u95:.0%} at 95%"

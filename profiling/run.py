@@ -10,6 +10,7 @@ from typing import Any
 
 from profiling.errors import RecordError, RunError
 from profiling.record import RoundRecord
+from profiling.recording import RECORDINGS_FOLDER, Recording, load_recording
 
 SUMMARY_FILE = "summary.json"
 ROUNDS_FILE = "rounds.jsonl"
@@ -25,11 +26,13 @@ class Run:
         path: Its directory.
         summary: The values of ``summary.json``.
         rounds: The records of ``rounds.jsonl``, in its order.
+        recordings: Raw samples of rounds, where they were kept, in the order of their files' names.
     """
 
     path: Path
     summary: Mapping[str, Any]
     rounds: tuple[RoundRecord, ...]
+    recordings: tuple[Recording, ...] = ()
 
 
 def load_run(run_dir: Path) -> Run:
@@ -40,7 +43,9 @@ def load_run(run_dir: Path) -> Run:
     """
     if not run_dir.is_dir():
         raise RunError(f"{run_dir}: no such run directory; give the directory that a run wrote")
-    return Run(run_dir, _read_summary(run_dir / SUMMARY_FILE), _read_rounds(run_dir / ROUNDS_FILE))
+    summary, rounds = _read_summary(run_dir / SUMMARY_FILE), _read_rounds(run_dir / ROUNDS_FILE)
+    recordings = [load_recording(path) for path in sorted((run_dir / RECORDINGS_FOLDER).glob("*.jsonl"))]
+    return Run(run_dir, summary, rounds, tuple(recordings))
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:

@@ -33,9 +33,16 @@ def energy(value_mj: float | None) -> str:
     if value_mj is None:
         return MISSING
     for unit, divisor in (("kJ", 1e6), ("J", 1e3)):
-        if value_mj >= divisor:
+        if abs(value_mj) >= divisor:
             return _join(value_mj / divisor, unit)
     return _join(value_mj, "mJ")
+
+
+def power(value_mw: float | None) -> str:
+    """From milliwatts, such as ``850 mW``, ``2.31 W``."""
+    if value_mw is None:
+        return MISSING
+    return _join(value_mw / 1000, "W") if abs(value_mw) >= 1000 else _join(value_mw, "mW")
 
 
 def tick(text: str) -> str:

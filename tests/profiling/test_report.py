@@ -102,7 +102,7 @@ def test_synthetic_and_emulated_are_marked(tmp_path: Path) -> None:
     (run_dir / "rounds.jsonl").write_text(json.dumps(values))
     _, text = _write(run_dir)
     assert "Synthetic data." in text
-    assert "Emulated: instruction set." in text
+    assert "Emulated:  instruction set: times" in text
     assert "Synthetic data." not in _write(write_run(tmp_path / "real"))[1]
 
 
