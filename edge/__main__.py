@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.config import load_config
 from edge.errors import EdgeError
+from edge.memory import return_freed_memory
 from edge.service import EdgeService
 from edge.signals import stop_on_signals
 from protocol.errors import ProtocolError
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     chosen = parser.parse_args(arguments)
+    return_freed_memory()
     try:
         with stop_on_signals() as stop:
             service = EdgeService(load_config(chosen.config), _print_json if chosen.json else _print_line)

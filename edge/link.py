@@ -34,7 +34,10 @@ from protocol.messages import Presence
 
 KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 7 * 24 * 3600  # how long the broker keeps our subscription and queue while we are away
-MAX_INBOX = 64  # messages; a device is told little that it did not ask for
+# Messages and bytes that wait for `receive`. A broker sends only so many that are not acknowledged (Mosquitto 20, ours
+# 100), and a device is told little that it did not ask for.
+MAX_INBOX = 128
+MAX_INBOX_BYTES = 8 << 20
 FIRST_DELAY_S, LAST_DELAY_S = 0.5, 60.0
 _LOOP_S = 5.0  # how often paho looks whether a ping is due; anything to send or receive wakes it at once
 _WAIT_SLICE_S = 0.2  # how soon a wait notices that it is to stop
@@ -78,6 +81,7 @@ class Link:
         self._connections = 0
         self._fault: Exception | None = None
         self._inbox: deque[Delivery] = deque()
+        self._overflowed = False
         self._on_their_way: deque[mqtt.MQTTMessageInfo] = deque()
         self._traffic = Traffic()
         self._client = self._make_client()
@@ -155,7 +159,11 @@ class Link:
         """
         self._wait(lambda: bool(self._inbox), timeout_s)
         with self._changed:
-            return self._inbox.popleft() if self._inbox else None
+            delivery = self._inbox.popleft() if self._inbox else None
+            if self._overflowed and not self._inbox:
+                self._overflowed = False
+                self._client.disconnect()  # what was turned away comes again on the next connection
+            return delivery
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that what the message says is on disk. One of an earlier connection will come again."""
@@ -280,14 +288,15 @@ class Link:
                 self._note_fault(self._traffic.fault or ConnectionError(f"it closed the connection ({reason})"))
             self._usable = False
 
-    def _on_message(self, client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:
             kind = topics.parse(message.topic).kind
         except MalformedMessageError:
             return  # not of our subscription
         with self._changed:
-            if len(self._inbox) >= MAX_INBOX:
-                client.disconnect()  # what is not acknowledged comes again on the next connection
+            waiting_bytes = sum(len(delivery.payload) for delivery in self._inbox)
+            if len(self._inbox) >= MAX_INBOX or waiting_bytes + len(message.payload) > MAX_INBOX_BYTES:
+                self._overflowed = True
                 return
             self._inbox.append(Delivery(kind, bytes(message.payload), message.mid, self._connections))
             self._traffic.add_payload(down=len(message.payload))

@@ -63,7 +63,6 @@ class Phases:
         self._recipe = Recipe.from_dict(stored.task.recipe)
         self._schema = FeatureSchema.from_dict(stored.task.features)
         self._kept = Artefacts(tools.store.rounds, stored.round_id)
-        self._opened: Trainer | None = None
 
     def sync(self) -> str:
         """Bring the model files here, and see whether there are enough samples."""
@@ -171,11 +170,10 @@ class Phases:
         return decode_batch(payload, self._schema, max_samples=self._recipe.match_samples)
 
     def _recommender(self) -> Trainer:
-        if self._opened is None:
-            model = self._open(self._task.recommender)
-            model.check_features(self._schema)
-            self._opened = Trainer(model)
-        return self._opened
+        """h0, opened anew for each phase: the buffers of the signatures that the last one used are freed."""
+        model = self._open(self._task.recommender)
+        model.check_features(self._schema)
+        return Trainer(model)
 
     def _classifier(self) -> Model:
         model = self._open(self._task.classifier)

@@ -11,9 +11,10 @@ from typing import Any
 
 from profiling.network import NetworkBytes
 
-# struct tcp_info of linux/tcp.h, since 4.1: tcpi_bytes_acked and tcpi_bytes_received, both u64, stand at byte 120.
-_TCP_INFO_BYTES = 136
-_BYTES_AT = 120
+# Places of u64 fields in struct tcp_info of linux/tcp.h. The first two exist since 4.1, the last, which counts what was
+# sent again too, since 4.19.
+_BYTES_ACKED_AT, _BYTES_RECEIVED_AT, _BYTES_SENT_AT = 120, 128, 200
+_TCP_INFO_BYTES = 208
 
 
 class Traffic:
@@ -90,7 +91,8 @@ class Traffic:
             return self._tcp
         try:
             info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-            up, down = struct.unpack_from("=QQ", info, _BYTES_AT)
+            sent_at = _BYTES_SENT_AT if len(info) >= _TCP_INFO_BYTES else _BYTES_ACKED_AT
+            (up,), (down,) = struct.unpack_from("=Q", info, sent_at), struct.unpack_from("=Q", info, _BYTES_RECEIVED_AT)
         except (OSError, struct.error):  # closed under us, or a kernel that does not count
             self._counts_tcp = False
             return self._tcp

@@ -31,12 +31,6 @@ from tests.edge.test_link import config_for
 __all__ = ["cloud", "device", "model_files"]
 
 WAIT_S = 60.0
-_DEVICE = (
-    "import json, sys; from pathlib import Path\n"
-    "from edge.config import load_config; from edge.service import EdgeService\n"
-    "def tell(event): print(json.dumps(event), flush=True)\n"
-    "EdgeService(load_config(Path(sys.argv[1])), tell).run_once()\n"
-)
 
 Event = dict[str, Any]
 
@@ -132,8 +126,13 @@ class DeviceProcess:
     def finish(self) -> list[Event]:
         """Let it end by itself; what it told since."""
         rest = self.events()
-        assert self.process.wait(WAIT_S) == 0
+        assert self.process.wait(WAIT_S) == 0, self.errors()
         return rest
+
+    def errors(self) -> str:
+        """What it wrote on standard error; it has ended."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
 
 
 class Device:
@@ -157,8 +156,8 @@ class Device:
 
     def run(self) -> DeviceProcess:
         """Start its service for one round."""
-        command = [sys.executable, "-W", "error", "-c", _DEVICE, str(self._file)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-W", "error", "-m", "edge", "--config", str(self._file), "--once", "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._running.append(process)
         return DeviceProcess(process)
 
@@ -167,8 +166,9 @@ class Device:
         for process in self._running:
             process.kill()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
 
 @pytest.fixture
