@@ -18,11 +18,14 @@ Array = NDArray[Any]
 _DEFAULT_ID_BOUND = 2  # of a model without any embedding: integers can only be flags
 
 
-def id_bounds(model: Any, call: ModelCall, schema: FeatureSchema | None) -> dict[str, int]:
-    """An exclusive upper bound of the ids of each integer input."""
+def id_bounds(
+    model: Any, call: ModelCall, schema: FeatureSchema | None, slots: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """An exclusive upper bound of the ids of each integer input: its vocabulary, or its table's slots."""
     rows = [layer.input_dim for layer in layers_of(model) if isinstance(layer, keras.layers.Embedding)]
     fallback = min(rows, default=_DEFAULT_ID_BOUND)
-    known = {} if schema is None else {f.name: f.vocabulary for f in schema.features}
+    features = () if schema is None else schema.features
+    known = {f.name: (slots or {}).get(f.table or "", f.vocabulary) for f in features}
     return {spec.name: known.get(spec.name) or fallback for spec in call.inputs if spec.dtype.startswith("int")}
 
 

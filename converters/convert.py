@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from converters.model_call import ModelCall, require_model
 from converters.optimizers import optimizer_named
 from converters.options import ConvertOptions
 from converters.parity import ParityReport, check_parity
+from converters.tables import RowTable, row_tables
 from converters.tflite_file import to_tflite
 from converters.trainable import TrainableModule
 from converters.unsupported import explain_conversion, explain_tracing
@@ -31,12 +33,14 @@ class Conversion:
         sha256: Hexadecimal digest of its bytes; its name among content-addressed blobs.
         size_bytes: Its length.
         parity: The comparison it passed.
+        rows: By table, the rows that the file does not hold, where `ConvertOptions.slots` said so.
     """
 
     path: Path
     sha256: str
     size_bytes: int
     parity: ParityReport
+    rows: Mapping[str, RowTable] = field(default_factory=dict)
 
 
 def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Conversion:
@@ -55,7 +59,7 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
     options = options or ConvertOptions()
     optimizer = optimizer_named(options.optimizer)
     require_model(model)
-    weights = select_weights(model, options.trainable)
+    weights = select_weights(model, options.trainable, options.slots, options.schema)
     call = ModelCall(model, weights.resting)
     content = _content(model, TrainableModule(call, weights, optimizer, options.batch_size))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +72,13 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
             weights,
             optimizer,
             batch_size=options.batch_size,
-            bounds=id_bounds(model, call, options.schema),
+            bounds=id_bounds(model, call, options.schema, options.slots),
             steps=options.parity_steps,
             seed=options.seed,
         )
         candidate.replace(out)
-    return Conversion(out, hashlib.sha256(content).hexdigest(), len(content), parity)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Conversion(out, sha256, len(content), parity, row_tables(weights.slotted, sha256))
 
 
 def _content(model: Any, module: TrainableModule) -> bytes:

@@ -95,7 +95,9 @@ class ModelCall:
             if noise is not None:
                 stack.enter_context(exact_dropout(self._model, noise))
             stack.enter_context(resting(self._resting))
-            scope = stack.enter_context(keras.StatelessScope(state_mapping=list(values)))
+            scope = stack.enter_context(keras.StatelessScope())
+            for pair in values:
+                scope.add_update(pair)  # does not ask for the variable's shape: a table may have fewer rows here
             raw = self._model(packed, training=noise is not None)
             penalties = list(self._model.losses)
         outputs = _named(raw, self._model.name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import ConversionError
@@ -26,6 +27,8 @@ class ConvertOptions:
         schema: The features, where known: their vocabularies bound the ids of the parity batches. Without it, ids stay
             below the rows of the smallest Embedding of the model.
         seed: Of the parity batches.
+        slots: Rows that the file holds of a table of ``schema``, by the table's name; see `converters.tables`. Ids of
+            its features are then numbers of slots, and slot 0 stands for padding, as id 0 does.
     """
 
     batch_size: int = 64
@@ -34,6 +37,7 @@ class ConvertOptions:
     parity_steps: int = 50
     schema: FeatureSchema | None = None
     seed: int = 1
+    slots: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -54,4 +58,5 @@ class ConvertOptions:
             "parity_steps": self.parity_steps,
             "schema": None if self.schema is None else self.schema.digest,
             "seed": self.seed,
+            "slots": dict(self.slots),
         }

@@ -148,12 +148,22 @@ def check_parity(
     batches = [b | scalars for b in islice(random_batches(call.inputs, bounds, batch_size, seed), steps)]
     probe = next(random_batches(call.inputs, bounds, _INFER_SAMPLES, seed + 1))
     probe = {spec.name: probe[spec.name] for spec in call.inputs}
-    reference = _trace_reference(Reference(call, weights, optimizer), batches, probe)
-    results = tuple(_compare(runtime, path, batches, probe, reference) for runtime in installed_runtimes())
+    rows = _rows(weights, seed)
+    reference = _trace_reference(Reference(call, weights, optimizer, rows), batches, probe)
+    results = tuple(_compare(runtime, path, rows, batches, probe, reference) for runtime in installed_runtimes())
     report = ParityReport(steps, tuple(reference.losses), results)
     if not report.passed:
         raise ParityError(_explain(report), report)
     return report
+
+
+def _rows(weights: WeightSelection, seed: int) -> dict[str, Array]:
+    """Rows for every weight with slots, drawn from the catalogue."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: np.asarray(weight.variable)[rng.integers(0, weight.variable.shape[0], weight.slots)]
+        for name, weight in weights.slotted.items()
+    }
 
 
 def relative_error(value: Array, reference: Array, floor: float = _FLOOR) -> float:
@@ -178,8 +188,12 @@ def _trace_reference(reference: Reference, batches: list[dict[str, Array]], prob
     return _Trace(outputs, losses, start, reference.weights())
 
 
-def _trace_file(interpreter: Any, batches: list[dict[str, Array]], probe: dict[str, Array]) -> _Trace:
+def _trace_file(
+    interpreter: Any, rows: dict[str, Array], batches: list[dict[str, Array]], probe: dict[str, Array]
+) -> _Trace:
     signatures = interpreter.get_signature_list()
+    if rows:
+        interpreter.get_signature_runner("set_rows")(**rows)
     outputs = dict(interpreter.get_signature_runner("infer")(**probe))
     if "embed" in signatures:
         outputs |= interpreter.get_signature_runner("embed")(**probe)
@@ -190,10 +204,15 @@ def _trace_file(interpreter: Any, batches: list[dict[str, Array]], probe: dict[s
 
 
 def _compare(
-    runtime: Runtime, path: Path, batches: list[dict[str, Array]], probe: dict[str, Array], reference: _Trace
+    runtime: Runtime,
+    path: Path,
+    rows: dict[str, Array],
+    batches: list[dict[str, Array]],
+    probe: dict[str, Array],
+    reference: _Trace,
 ) -> RuntimeParity:
     try:
-        trace = _trace_file(runtime.open(path), batches, probe)
+        trace = _trace_file(runtime.open(path), rows, batches, probe)
     except (RuntimeError, ValueError) as error:
         return RuntimeParity(runtime.name, runtime.version, None, None, {}, {}, failure=str(error))
     outputs = [relative_error(trace.outputs[name], reference.outputs[name]) for name in trace.outputs]

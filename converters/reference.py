@@ -25,11 +25,14 @@ Tensor = Any
 class Reference:
     """Trains a model's weights in TensorFlow, leaving the model itself as it is."""
 
-    def __init__(self, call: ModelCall, weights: WeightSelection, optimizer: Optimizer) -> None:
+    def __init__(
+        self, call: ModelCall, weights: WeightSelection, optimizer: Optimizer, rows: Mapping[str, Array] | None = None
+    ) -> None:
+        """Start from the model's weights, and ``rows`` for those that have slots."""
         self._call = call
         self._selection = weights
         self._optimizer = optimizer
-        self._start = {name: np.array(v) for name, v in weights.portable.items()}
+        self._start = {**weights.start(), **(rows or {})}
         self._values = {name: tf.Variable(value) for name, value in self._start.items()}
         self._slots = {
             name: {slot: tf.Variable(np.full_like(self._start[name], start)) for slot, start in optimizer.slots.items()}
@@ -57,10 +60,10 @@ class Reference:
 
     def weights(self) -> dict[str, Array]:
         """The weights now, as ``get_weights`` names them."""
-        return {name: np.asarray(value) for name, value in self._values.items()}
+        return {name: np.asarray(self._values[name]) for name in self._selection.portable}
 
     def _forward(self, inputs: dict[str, Tensor], noise: Noise | None = None) -> CallResult:
-        assignments: list[Assignment] = [(v, self._values[name]) for name, v in self._selection.portable.items()]
+        assignments: list[Assignment] = [(v, self._values[name]) for name, v in self._selection.held.items()]
         watch = list(self._selection.state.values()) if noise is not None else []
         return self._call(assignments, inputs, noise=noise, watch=watch, builtin=False)
 

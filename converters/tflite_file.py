@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from converters.errors import ConversionError
+from converters.fills import with_fills
 from converters.inspect import foreign_ops
 
 
@@ -28,7 +29,7 @@ def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
         converter.experimental_enable_resource_variables = True
         converter.exclude_conversion_metadata = True
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        content = bytes(converter.convert())
+        content = with_fills(bytes(converter.convert()))
     foreign = foreign_ops(content)
     if foreign:
         raise ConversionError(f"the file would need operations that devices do not have: {', '.join(foreign)}")

@@ -7,11 +7,16 @@
     get_weights() -> every weight that training changes, by name
     set_weights(those) -> done
     reset_optimizer() -> done
+    set_rows(rows [S, d] of every weight with slots, by name) -> done          only where tables have slots
+    get_rows() -> those
 
 The loss is the weighted mean of binary cross-entropy, sum(weight * bce) / sum(weight), and what the model's
 regularisers add; a row of weight zero counts for nothing. After the optimiser's own step each weight w is pulled toward
 the value w0 that it has in the file: w -= learning_rate * proximal * (w - w0), the gradient of L2-SP (Li et al., 2018)
-kept out of the optimiser.
+kept out of the optimiser. Where rows were set, w0 is those rows.
+
+The update of a table writes all of its rows. TFLite's builtin operations read and assign a variable as a whole, and none
+changes a part of one in place, so a step is made cheap by giving the table no more rows than a device needs at a time.
 """
 
 from __future__ import annotations
@@ -45,8 +50,9 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         self._weights = weights
         self._optimizer = optimizer
         self._batch_size = batch_size
-        self._start = {name: np.array(v) for name, v in weights.portable.items()}
+        self._start = weights.start()
         self._frozen = [(v, tf.constant(np.array(v))) for v in weights.frozen]
+        self.anchors = {name: tf.Variable(self._start[name]) for name in weights.trained if name in weights.slotted}
         self.values = {name: tf.Variable(value, name=name) for name, value in self._start.items()}
         self.slots = {
             name: {slot: tf.Variable(np.full_like(self._start[name], start)) for slot, start in optimizer.slots.items()}
@@ -60,7 +66,7 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         any_batch = [spec.tensor_spec(None) for spec in self._call.inputs]
         fixed_batch = [spec.tensor_spec(self._batch_size) for spec in self._call.inputs]
         hyper = [_floats(name, ()) for name in (*self._optimizer.hyper, "proximal")]
-        weights = [tf.TensorSpec(v.shape, v.dtype, name=name) for name, v in self.values.items()]
+        weights = [self._spec(name) for name in self._weights.portable]
         signatures = {
             "train": _concrete(self._train, [*fixed_batch, *_targets(self._batch_size), *hyper]),
             "infer": _concrete(self._infer, any_batch),
@@ -71,13 +77,20 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         }
         if set(VECTORS) <= set(self._call.output_names):
             signatures["embed"] = _concrete(self._embed, any_batch)
+        if self._weights.slotted:
+            rows = [self._spec(name) for name in self._weights.slotted]
+            signatures["set_rows"] = _concrete(self._set_rows, rows)
+            signatures["get_rows"] = _concrete(self._get_rows, [])
         return signatures
+
+    def _spec(self, name: str) -> Any:
+        return tf.TensorSpec(self.values[name].shape, self.values[name].dtype, name=name)
 
     def _read(self) -> dict[str, Tensor]:
         return {name: variable.read_value() for name, variable in self.values.items()}
 
     def _assignments(self, read: dict[str, Tensor]) -> list[Assignment]:
-        return [*self._frozen, *((v, read[name]) for name, v in self._weights.portable.items())]
+        return [*self._frozen, *((v, read[name]) for name, v in self._weights.held.items())]
 
     def _forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self._call(self._assignments(self._read()), batch).outputs
@@ -124,9 +137,12 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
                 continue
             slots = {slot: variable.read_value() for slot, variable in self.slots[name].items()}
             stepped, slots = self._optimizer.update(weight, dense(gradient), slots, scalars, hyper)
-            updates.append((self.values[name], stepped - pull * (weight - self._start[name])))
+            updates.append((self.values[name], stepped - pull * (weight - self._anchor(name))))
             updates += [(self.slots[name][slot], value) for slot, value in slots.items()]
         return updates
+
+    def _anchor(self, name: str) -> Tensor:
+        return self.anchors[name].read_value() if name in self.anchors else self._start[name]
 
     def _infer(self, **batch: Tensor) -> dict[str, Tensor]:
         return {LOGIT: self._forward(batch)[LOGIT]}
@@ -140,10 +156,18 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         return {"loss": mean_loss(logit, inputs["label"], inputs["weight"]), LOGIT: logit}
 
     def _get_weights(self) -> dict[str, Tensor]:
-        return {name: tf.identity(value) for name, value in self._read().items()}
+        return {name: tf.identity(self.values[name].read_value()) for name in self._weights.portable}
 
     def _set_weights(self, **values: Tensor) -> dict[str, Tensor]:
-        return _done(variable.assign(values[name]) for name, variable in self.values.items())
+        return _done(self.values[name].assign(values[name]) for name in self._weights.portable)
+
+    def _get_rows(self) -> dict[str, Tensor]:
+        return {name: tf.identity(self.values[name].read_value()) for name in self._weights.slotted}
+
+    def _set_rows(self, **rows: Tensor) -> dict[str, Tensor]:
+        held = [(self.values[name], rows[name]) for name in self._weights.slotted]
+        held += [(anchor, rows[name]) for name, anchor in self.anchors.items()]
+        return _done(variable.assign(value) for variable, value in held)
 
     def _reset_optimizer(self) -> dict[str, Tensor]:
         starts = [

@@ -77,7 +77,7 @@ def _check_id(message_id: object, kind: str) -> str:
 def _to_plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _to_plain(getattr(value, f.name)) for f in fields(value)}
-    return list(value) if isinstance(value, tuple) else value
+    return [_to_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:

@@ -1,12 +1,11 @@
 """The messages, one class each, and the kind that each travels under.
 
-A device says (``up``): Presence, Hello, Query, Pull, Contribution, Report.
-The cloud says (``down``): Task, Match, Chunk, Accepted, Refusal.
+A device says (``up``): Presence, Hello, Query, RowsRequest, Pull, Contribution, Report.
+The cloud says (``down``): Task, Match, Rows, Chunk, Accepted, Refusal.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
@@ -15,16 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.columns import zstd_available
+from protocol.digests import check_sha256
 from protocol.errors import MalformedMessageError, OversizeError
+from protocol.rows import MAX_SHARDS, TableRows
 from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, MAX_PROFILE_BYTES, Direction
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def _check_sha256(text: str, what: str) -> None:
-    if not _SHA256.fullmatch(text):
-        raise MalformedMessageError(f"{what}: a SHA-256 in 64 lower-case hexadecimal digits, got {text[:80]!r}")
-
 
 @dataclass(frozen=True)
 class BlobRef:
@@ -34,7 +27,7 @@ class BlobRef:
     size_bytes: int
 
     def __post_init__(self) -> None:
-        _check_sha256(self.sha256, "blob")
+        check_sha256(self.sha256, "blob")
         if self.size_bytes < 1:
             raise MalformedMessageError(f"blob {self.sha256[:12]}: size must be positive, got {self.size_bytes}")
         if self.size_bytes > MAX_BLOB_BYTES:
@@ -98,7 +91,7 @@ class Query(Message):
     direction: ClassVar[Direction] = "up"
 
     def __post_init__(self) -> None:
-        _check_sha256(self.model_sha256, "query: model")
+        check_sha256(self.model_sha256, "query: model")
         if len(self.centroids) > MAX_PROFILE_BYTES:
             raise OversizeError("query: profile", len(self.centroids), MAX_PROFILE_BYTES)
         if self.dimensions < 1 or len(self.centroids) != 2 * self.dimensions * len(self.weights) or not self.weights:
@@ -119,6 +112,31 @@ class Query(Message):
 
 
 @dataclass(frozen=True)
+class RowsRequest(Message):
+    """Ask for rows of a table, by shard, so that the cloud learns a neighbourhood and not an item.
+
+    Attributes:
+        request_id: The device's name for it; a repeated request is answered alike.
+        version: Version of the rows, `protocol.rows.TableRows.version`.
+        shards: Numbers of the shards, ascending: shard s has the ids from s * `ROWS_PER_SHARD` on.
+        zstd: Whether the device can read zstd.
+    """
+
+    request_id: str
+    version: str
+    shards: tuple[int, ...]
+    zstd: bool = field(default_factory=zstd_available)
+    kind: ClassVar[str] = "rows"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        check_sha256(self.version, "rows: version")
+        ascending = all(a < b for a, b in zip(self.shards, self.shards[1:], strict=False))
+        if not 1 <= len(self.shards) <= MAX_SHARDS or not ascending or self.shards[0] < 0:
+            raise MalformedMessageError(f"rows: 1 to {MAX_SHARDS} shard numbers in ascending order")
+
+
+@dataclass(frozen=True)
 class Pull(Message):
     """Ask for chunks of a blob, by index."""
 
@@ -128,7 +146,7 @@ class Pull(Message):
     direction: ClassVar[Direction] = "up"
 
     def __post_init__(self) -> None:
-        _check_sha256(self.blob, "pull: blob")
+        check_sha256(self.blob, "pull: blob")
         if not 1 <= len(self.chunks) <= 64 or min(self.chunks) < 0 or max(self.chunks) >= MAX_BLOB_BYTES // CHUNK_BYTES:
             raise MalformedMessageError("pull: 1 to 64 chunk indices within the largest blob")
 
@@ -163,6 +181,7 @@ class Task(Message):
         recipe: Hyper-parameters, as `Recipe.to_dict` gives them.
         recommender: h0's file.
         classifier: The sample classifier's file.
+        rows: The table of which the recommender's file holds no rows; None where the file holds everything.
     """
 
     version: int
@@ -170,17 +189,26 @@ class Task(Message):
     recipe: dict[str, Any]
     recommender: BlobRef
     classifier: BlobRef
+    rows: TableRows | None = None
     kind: ClassVar[str] = "task"
     direction: ClassVar[Direction] = "down"
 
 
 @dataclass(frozen=True)
 class Match(Message):
-    """The answer to a query: where the matched samples are. ``samples`` is None where there are none."""
+    """The answer to a query.
+
+    Attributes:
+        query_id: The query's.
+        count: Matched samples.
+        samples: Where they are; None where there are none.
+        rows: Where the rows of their items are, a `protocol.rows.RowBlock`; None where the model's file holds them.
+    """
 
     query_id: str
     count: int
     samples: BlobRef | None
+    rows: BlobRef | None = None
     kind: ClassVar[str] = "match"
     direction: ClassVar[Direction] = "down"
 
@@ -189,6 +217,16 @@ class Match(Message):
             raise MalformedMessageError(
                 f"match: {self.count} samples and {self.samples or 'no blob'} do not go together"
             )
+
+
+@dataclass(frozen=True)
+class Rows(Message):
+    """The answer to a request for rows: where they are, a `protocol.rows.RowBlock`."""
+
+    request_id: str
+    rows: BlobRef
+    kind: ClassVar[str] = "rows"
+    direction: ClassVar[Direction] = "down"
 
 
 @dataclass(frozen=True)
@@ -203,7 +241,7 @@ class Chunk(Message):
     direction: ClassVar[Direction] = "down"
 
     def __post_init__(self) -> None:
-        _check_sha256(self.blob, "chunk: blob")
+        check_sha256(self.blob, "chunk: blob")
         if len(self.data) > CHUNK_BYTES:
             raise OversizeError("chunk", len(self.data), CHUNK_BYTES)
 
@@ -242,7 +280,7 @@ class Refusal(Message):
 MESSAGES: dict[tuple[Direction, str], type[Message]] = {
     (message.direction, message.kind): message
     for message in (
-        Presence, Hello, Query, Pull, Contribution, Report,
-        Task, Match, Chunk, Accepted, Refusal,
+        Presence, Hello, Query, RowsRequest, Pull, Contribution, Report,
+        Task, Match, Rows, Chunk, Accepted, Refusal,
     )
 }  # fmt: skip
