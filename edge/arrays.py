@@ -10,6 +10,7 @@ import numpy as np
 
 from edge.errors import StoreError
 from edge.model import Array
+from protocol.rows import RowBlock
 
 
 def pack_arrays(arrays: Mapping[str, Array]) -> bytes:
@@ -30,3 +31,21 @@ def unpack_arrays(payload: bytes) -> dict[str, Array]:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
         raise StoreError(f"stored arrays of {len(payload)} bytes are damaged: {error}") from error
+
+
+def pack_rows(block: RowBlock) -> bytes:
+    """The bytes of rows of any version."""
+    version = np.frombuffer(block.version.encode(), np.uint8)
+    return pack_arrays({"version": version, "ids": block.ids, "values": block.values})
+
+
+def unpack_rows(payload: bytes) -> RowBlock:
+    """Inverse of `pack_rows`.
+
+    Raises:
+        StoreError: If the bytes are anything else.
+    """
+    arrays = unpack_arrays(payload)
+    if set(arrays) != {"version", "ids", "values"}:
+        raise StoreError(f"stored rows of {len(payload)} bytes are damaged: they hold {sorted(arrays)}")
+    return RowBlock(bytes(arrays["version"]).decode(), arrays["ids"], arrays["values"])

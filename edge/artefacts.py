@@ -8,10 +8,10 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.arrays import pack_arrays, unpack_arrays
+from edge.arrays import pack_arrays, pack_rows, unpack_arrays, unpack_rows
 from edge.classifier import Classification
 from edge.errors import RoundError
-from edge.model import Weights
+from edge.recommender import Personal
 from edge.round_store import RoundStore
 from profiling.fields import build
 from profiling.record import Outcome
@@ -66,13 +66,24 @@ class Artefacts:
         """The losses of the fine-tuning, [steps]."""
         return unpack_arrays(self._load("losses"))["losses"]
 
-    def save_personal(self, weights: Weights) -> None:
-        """Keep the fine-tuned weights."""
-        self._save("personal", pack_arrays(weights))
+    def save_personal(self, personal: Personal) -> None:
+        """Keep the fine-tuned model."""
+        self._save("personal", pack_arrays(personal.weights))
+        if personal.rows is not None:
+            self._save("personal-rows", pack_rows(personal.rows))
 
-    def personal(self) -> Weights:
-        """The fine-tuned weights."""
-        return unpack_arrays(self._load("personal"))
+    def personal(self) -> Personal:
+        """The fine-tuned model."""
+        rows = self._rounds.load(self._round_id, "personal-rows")
+        return Personal(unpack_arrays(self._load("personal")), None if rows is None else unpack_rows(rows))
+
+    def save_dropped(self, local: int) -> None:
+        """Keep how many local samples the model has no room for."""
+        self._save("dropped", str(local).encode())
+
+    def dropped(self) -> int:
+        """How many local samples the model has no room for."""
+        return int(self._load("dropped"))
 
     def save_outcome(self, outcome: Outcome) -> None:
         """Keep what the round came to."""

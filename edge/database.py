@@ -57,7 +57,13 @@ CREATE TABLE outbox (
     queued_unix_s REAL NOT NULL
 );
 """
-MIGRATIONS: tuple[str, ...] = (_FIRST,)  # append only; `user_version` counts those applied
+_ROWS = """
+CREATE TABLE table_rows (
+    number INTEGER PRIMARY KEY, version TEXT NOT NULL, id INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (version, id)
+);
+ALTER TABLE serving ADD COLUMN rows BLOB;
+"""
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS)  # append only; `user_version` counts those applied
 
 
 class Database:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelFileError
+from protocol.rows import TableRows
 from protocol.schema import FeatureSchema
 
 Array = NDArray[Any]
@@ -29,6 +30,7 @@ class Model:
         feature_names: Inputs of `infer`.
         batch_size: B, the static batch of `train`.
         embeds: Whether it has the `embed` signature.
+        has_slots: Whether it holds no rows of a table, so that `set_rows` comes before anything else.
 
     Raises:
         ModelFileError: If a signature, an input or a dtype is not as the contract says.
@@ -50,6 +52,8 @@ class Model:
         self._get_weights = interpreter.get_signature_runner("get_weights")
         self._set_weights = interpreter.get_signature_runner("set_weights")
         self._reset = interpreter.get_signature_runner("reset_optimizer") if "reset_optimizer" in signatures else None
+        self.has_slots = "set_rows" in signatures
+        self._set_rows = interpreter.get_signature_runner("set_rows") if self.has_slots else None
         self._inputs: dict[str, Any] = self._train.get_input_details()
         self._weights: dict[str, Any] = self._set_weights.get_input_details()
         for name in _TRAIN_ONLY:
@@ -88,6 +92,24 @@ class Model:
         if got != wanted:
             wrong = sorted({*got.items()} ^ {*wanted.items()})
             raise ModelFileError(f"model file {self._where}: does not take samples of schema {schema.digest}: {wrong}")
+
+    def check_rows(self, table: TableRows | None) -> None:
+        """Make sure that rows of ``table`` fit this model; None stands for a model that holds all of its rows.
+
+        Raises:
+            ModelFileError: If it wants other rows, or none.
+        """
+        details = {} if self._set_rows is None else self._set_rows.get_input_details()
+        got = {name: tuple(map(int, values["shape"])) for name, values in details.items()}
+        wanted = {} if table is None else {c.weight: (table.slots, c.width) for c in table.columns}
+        if got != wanted:
+            raise self._unfit(f"takes rows {got}, the task describes {wanted}")
+
+    def set_rows(self, rows: Mapping[str, Array]) -> None:
+        """Put rows into the slots: [slots, d] for each weight that `check_rows` compared. The pull is toward them."""
+        if self._set_rows is None:
+            raise self._unfit("has no signature set_rows")
+        self._set_rows(**rows)
 
     def train_step(self, inputs: Mapping[str, Array]) -> float:
         """One gradient step on one batch.

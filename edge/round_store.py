@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edge.arrays import pack_arrays, unpack_arrays
+from edge.arrays import pack_arrays, pack_rows, unpack_arrays, unpack_rows
 from edge.database import Database
-from edge.model import Weights
+from edge.recommender import Personal
 from profiling.record import PhaseRecord, RoundRecord
 from protocol.envelope import decode, encode
 from protocol.errors import SchemaMismatchError
@@ -47,12 +47,12 @@ class Serving:
     Attributes:
         model_sha256: h0's file.
         round_id: The round that decided it.
-        weights: Personal weights over h0; None where h0 itself is served.
+        personal: The personal model over h0; None where h0 itself is served.
     """
 
     model_sha256: str
     round_id: str
-    weights: Weights | None
+    personal: Personal | None
 
 
 class RoundStore:
@@ -137,18 +137,23 @@ class RoundStore:
         version: int | None = self._database.rows(query, DONE, ABANDONED)[0][0]
         return version
 
-    def serve(self, model_sha256: str, round_id: str, weights: Weights | None) -> None:
-        """Serve h0 with these weights, or h0 itself."""
-        payload = None if weights is None else pack_arrays(weights)
+    def serve(self, model_sha256: str, round_id: str, personal: Personal | None) -> None:
+        """Serve a personal model over h0, or h0 itself."""
+        weights = None if personal is None else pack_arrays(personal.weights)
+        block = None if personal is None or personal.rows is None else pack_rows(personal.rows)
         with self._database.transaction() as rows:
             rows.execute(
-                "INSERT OR REPLACE INTO serving VALUES (1, ?, ?, ?, ?)", (model_sha256, round_id, time.time(), payload)
+                "INSERT OR REPLACE INTO serving VALUES (1, ?, ?, ?, ?, ?)",
+                (model_sha256, round_id, time.time(), weights, block),
             )
 
     def serving(self) -> Serving | None:
         """The model that is served; None before the first round."""
-        found = self._database.rows("SELECT model_sha256, round_id, weights FROM serving")
+        found = self._database.rows("SELECT model_sha256, round_id, weights, rows FROM serving")
         if not found:
             return None
-        model_sha256, round_id, payload = found[0]
-        return Serving(model_sha256, round_id, None if payload is None else unpack_arrays(payload))
+        model_sha256, round_id, weights, block = found[0]
+        if weights is None:
+            return Serving(model_sha256, round_id, None)
+        rows = None if block is None else unpack_rows(block)
+        return Serving(model_sha256, round_id, Personal(unpack_arrays(weights), rows))

@@ -18,6 +18,7 @@ from edge.database import Database
 from edge.errors import StoreError
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
+from edge.rows import RowStore
 from edge.sample_store import SampleStore
 
 
@@ -29,6 +30,7 @@ class Store:
         rounds: Rounds, and the served model.
         outbox: Messages on their way to the cloud.
         blobs: Files on their way from the cloud.
+        rows: Rows of tables that model files do not hold.
 
     Raises:
         StoreError: If another process uses the folder, or the database is damaged, foreign or of a later version.
@@ -50,6 +52,7 @@ class Store:
         self.samples = SampleStore(self._database)
         self.rounds = RoundStore(self._database)
         self.outbox = Outbox(self._database)
+        self.rows = RowStore(self._database)
 
     def _take_lock(self, state_dir: Path) -> None:
         try:

@@ -24,11 +24,12 @@ class Trainer:
 
     Attributes:
         model: The model; its state is this trainer's.
+        initial: Those weights.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._initial = model.get_weights()
+        self.initial = model.get_weights()
 
     def fit(
         self,
@@ -99,8 +100,8 @@ class Trainer:
         self.model.set_weights(weights)
 
     def reset(self) -> None:
-        """Put the weights back that the file came with: h0's, for a recommender."""
-        self.model.set_weights(self._initial)
+        """Put the weights back that the model came with: h0's, for a recommender."""
+        self.model.set_weights(self.initial)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
