@@ -14,14 +14,15 @@ from typing import Any
 from cloud_broker.errors import BlobCorruptError, UnknownBlobError, UnknownModelError
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
-from cloud_broker.matching import encode_within
+from cloud_broker.matching import Rows, encode_within
 from cloud_broker.registry import Registry
 from cloud_broker.tasks import TaskBook
-from protocol import envelope, topics
+from protocol import envelope, messages, topics
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError, OversizeError, ProtocolError, SchemaMismatchError
 from protocol.messages import (
     Accepted,
+    BlobRef,
     Contribution,
     Hello,
     Match,
@@ -32,9 +33,11 @@ from protocol.messages import (
     Refusal,
     RefusalCode,
     Report,
+    RowsRequest,
     Task,
 )  # fmt: skip
 from protocol.packing import unpack
+from protocol.rows import encode_rows
 from protocol.topics import MAX_BLOB_BYTES
 
 MATCH_LIFETIME_S = 24 * 3600.0
@@ -73,7 +76,7 @@ class Handlers:
             index: The pool, and who matches what in it.
             tasks: Tasks.
             ledger: Devices, reports, answers.
-            on_event: Told ``hello``, ``matched``, ``contributed``, ``reported`` and ``refused``.
+            on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``reported`` and ``refused``.
         """
         self._registry = registry
         self._index = index
@@ -84,6 +87,7 @@ class Handlers:
             Presence: self._on_presence,
             Hello: self._on_hello,
             Query: self._on_query,
+            RowsRequest: self._on_rows,
             Pull: self._on_pull,
             Contribution: self._on_contribution,
             Report: self._on_report,
@@ -138,10 +142,27 @@ class Handlers:
         bound = min(query.max_bytes, MAX_BLOB_BYTES)
         rows, payload = encode_within(self._index.pool.take, ranked, bound, zstd=query.zstd)
         blob = self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S) if payload else None
-        match = Match(query.query_id, len(rows), blob)
+        match = Match(query.query_id, len(rows), blob, self._put_rows(rows, query) if payload else None)
         self._ledger.note_answer(device, match)
         self._tell({"event": "matched", "device": device, "samples": len(rows), "size_bytes": len(payload)})
         return [match]
+
+    def _put_rows(self, matched: Rows, query: Query) -> BlobRef | None:
+        """The rows of the matched samples' items, ready to be pulled; None where the model's file holds them."""
+        if self._index.rows is None:
+            return None
+        block = self._index.rows.of_samples(self._index.pool.take(matched))
+        return self._registry.blobs.put(encode_rows(block, zstd=query.zstd), lifetime_s=MATCH_LIFETIME_S)
+
+    def _on_rows(self, device: str, request: RowsRequest, _message_id: str) -> list[Message]:
+        _check_id(request.request_id, "request_id")
+        if self._index.rows is None:
+            raise UnknownModelError("the model that this cloud serves holds all of its rows: sync the task")
+        block = self._index.rows.shards(request.version, request.shards)
+        payload = encode_rows(block, zstd=request.zstd)
+        self._tell({"event": "rows", "device": device, "rows": len(block), "size_bytes": len(payload)})
+        blob = self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S)
+        return [messages.Rows(request.request_id, blob)]
 
     def _on_pull(self, _device: str, pull: Pull, _message_id: str) -> list[Message]:
         return [self._registry.blobs.chunk(pull.blob, index) for index in pull.chunks]
@@ -162,7 +183,8 @@ class Handlers:
 
     def _still_there(self, match: Match) -> bool:
         try:
-            return match.samples is None or self._registry.blobs.ref(match.samples.sha256) == match.samples
+            blobs = [blob for blob in (match.samples, match.rows) if blob is not None]
+            return all(self._registry.blobs.ref(blob.sha256) == blob for blob in blobs)
         except UnknownBlobError:
             return False
 

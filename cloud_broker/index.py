@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cloud_broker.errors import UnknownModelError
 from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, Rows
 from cloud_broker.pool import SamplePool
+from cloud_broker.rows import RowFile
 from cloud_broker.vectors import Embedder
 from protocol.messages import Query
 from protocol.samples import SampleBatch
@@ -28,6 +29,7 @@ class SampleIndex:
     Attributes:
         pool: The samples.
         model_sha256: The recommender whose vectors it compares.
+        rows: What its file does not hold of its largest table; None where it holds everything.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class SampleIndex:
         recommender: Path,
         model_sha256: str,
         *,
+        rows: RowFile | None = None,
         make_matcher: MakeMatcher = ProfileMatcher,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -45,6 +48,7 @@ class SampleIndex:
             pool: The samples; at least one.
             recommender: The converted file.
             model_sha256: Its digest, by which queries name it.
+            rows: What the file does not hold.
             make_matcher: Builds the matcher over the pool.
             on_progress: Told rows done and rows in all.
 
@@ -53,7 +57,8 @@ class SampleIndex:
         """
         self.pool = pool
         self.model_sha256 = model_sha256
-        self._embedder = Embedder(recommender)
+        self.rows = rows
+        self._embedder = Embedder(recommender, rows=rows)
         self._make_matcher = make_matcher
         self._lock = threading.Lock()
         self._vectors = self._embed(pool.batch(), on_progress)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cloud_broker.database import Database
+from protocol import envelope
 from protocol.errors import MalformedMessageError
-from protocol.messages import BlobRef, Hello, Match, Report
+from protocol.messages import Hello, Match, Report
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS device (
@@ -21,8 +22,8 @@ CREATE TABLE IF NOT EXISTS report (
     task_version INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (device, message_id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answer (
-    device TEXT NOT NULL, query_id TEXT NOT NULL, made_s REAL NOT NULL, samples INTEGER NOT NULL,
-    sha256 TEXT, size_bytes INTEGER, PRIMARY KEY (device, query_id)
+    device TEXT NOT NULL, query_id TEXT NOT NULL, made_s REAL NOT NULL, match BLOB NOT NULL,
+    PRIMARY KEY (device, query_id)
 ) WITHOUT ROWID;
 """
 
@@ -92,20 +93,20 @@ class Ledger:
 
     def answer(self, device: str, query_id: str) -> Match | None:
         """What a device's query was answered with; None if it was not asked, or too long ago."""
-        query = "SELECT samples, sha256, size_bytes FROM answer WHERE device = ? AND query_id = ?"
+        query = "SELECT match FROM answer WHERE device = ? AND query_id = ?"
         rows = self._database.rows(query, device, query_id)
         if not rows:
             return None
-        samples, sha256, size_bytes = rows[0]
-        return Match(query_id, samples, BlobRef(sha256, size_bytes) if sha256 else None)
+        match = envelope.decode("down", Match.kind, rows[0][0]).message
+        assert isinstance(match, Match)
+        return match
 
     def note_answer(self, device: str, match: Match) -> None:
         """Remember the answer to a query."""
-        blob = (None, None) if match.samples is None else (match.samples.sha256, match.samples.size_bytes)
         with self._database.transaction() as database:
             database.execute(
-                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?)",
-                (device, match.query_id, self._clock(), match.count, *blob),
+                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)",
+                (device, match.query_id, self._clock(), envelope.encode(match, "answer")),
             )
 
     def forget_answers(self, older_than_s: float) -> None:

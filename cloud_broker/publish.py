@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cloud_broker.training import EpochResult, TrainingResult, train_global
 from converters.convert import ConvertOptions, convert
 from converters.zoo.classifier import sample_classifier
 from converters.zoo.din import din
+from protocol.rows import RowTable
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
 
@@ -47,7 +48,8 @@ def publish_models(
     model, training = train_recommender(pool, options, tell)
     content_dim = int(model.output["item_vector"].shape[-1])
     for_device = ConvertOptions(batch_size=options.device_batch_size, seed=options.seed)
-    recommender = _convert("recommender", model, replace(for_device, schema=pool.schema), tell)
+    slots = slots_for(pool.schema, options.slots)
+    recommender = _convert("recommender", model, replace(for_device, schema=pool.schema, slots=slots), tell)
     classifier = _convert("classifier", sample_classifier(content_dim), for_device, tell)
     lineage = {
         "data": {"samples": len(pool), "contributors": len(np.unique(pool.contributors)), "schema": pool.schema.digest},
@@ -55,7 +57,14 @@ def publish_models(
         "metrics": training.to_dict(),
         "parity": {"recommender": recommender.parity, "classifier": classifier.parity},
     }
-    return registry.publish(pool.schema, recommender.content, classifier.content, lineage)
+    rows = next(iter(recommender.rows.values()), None)
+    return registry.publish(pool.schema, recommender.content, classifier.content, lineage, rows)
+
+
+def slots_for(schema: FeatureSchema, slots: int) -> dict[str, int]:
+    """``slots`` for the largest table, as `ConvertOptions` takes them, if that table has more rows; else none."""
+    table = max(schema.tables, key=lambda name: schema.tables[name])
+    return {table: slots} if schema.tables[table] > slots else {}
 
 
 def train_recommender(pool: SamplePool, options: ModelOptions, on_event: OnEvent) -> tuple[keras.Model, TrainingResult]:
@@ -155,10 +164,11 @@ def latest_share(contributors: NDArray[np.int32], time_s: NDArray[np.int64], sha
 
 @dataclass(frozen=True)
 class _Converted:
-    """A proven file's bytes, and the comparison that it passed as plain values."""
+    """A proven file's bytes, the comparison that it passed as plain values, and the rows that it does not hold."""
 
     content: bytes
     parity: dict[str, Any]
+    rows: Mapping[str, RowTable]
 
 
 def _convert(name: str, model: keras.Model, options: ConvertOptions, tell: OnEvent) -> _Converted:
@@ -166,7 +176,7 @@ def _convert(name: str, model: keras.Model, options: ConvertOptions, tell: OnEve
         conversion = convert(model, Path(folder) / f"{name}.tflite", options)
         content = conversion.path.read_bytes()
     tell({"event": "converted", "model": name, "sha256": conversion.sha256, "size_bytes": conversion.size_bytes})
-    return _Converted(content, conversion.parity.to_dict())
+    return _Converted(content, conversion.parity.to_dict(), conversion.rows)
 
 
 def _ignore(_event: dict[str, Any]) -> None:

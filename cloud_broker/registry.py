@@ -1,7 +1,8 @@
 """The models that were published, newest first in mind: what devices are given and how it came to be.
 
 A published model is two blobs, the recommender and the sample classifier, with its lineage: the data, the training's
-metrics and the conversion's parity reports.
+metrics and the conversion's parity reports. Where the recommender's file holds no rows of its largest table, these lie
+in a file beside it, ``{directory}/rows/{version}.npy``.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import Any
 
 from cloud_broker.blobs import BlobStore
 from cloud_broker.database import Database
+from cloud_broker.rows import RowFile, write_rows
 from protocol.messages import BlobRef
+from protocol.rows import RowTable, TableRows
 from protocol.schema import FeatureSchema
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS model (
     version INTEGER PRIMARY KEY AUTOINCREMENT, published_s REAL NOT NULL, features TEXT NOT NULL,
-    recommender TEXT NOT NULL, classifier TEXT NOT NULL, lineage TEXT NOT NULL
+    recommender TEXT NOT NULL, classifier TEXT NOT NULL, lineage TEXT NOT NULL, rows TEXT
 );
 """
 
@@ -37,6 +40,7 @@ class PublishedModel:
         recommender: h0's file.
         classifier: The sample classifier's file.
         lineage: How it came to be: ``data``, ``metrics`` and ``parity`` as plain values.
+        rows: The table of which the recommender's file holds no rows; None where it holds everything.
     """
 
     version: int
@@ -45,6 +49,7 @@ class PublishedModel:
     recommender: BlobRef
     classifier: BlobRef
     lineage: dict[str, Any]
+    rows: TableRows | None = None
 
 
 class Registry:
@@ -63,9 +68,15 @@ class Registry:
         self.blobs = BlobStore(directory, clock=clock)
         self._database = Database(directory / "registry.sqlite", _TABLES)
         self._clock = clock
+        self._rows = directory / "rows"
 
     def publish(
-        self, schema: FeatureSchema, recommender: bytes, classifier: bytes, lineage: dict[str, Any]
+        self,
+        schema: FeatureSchema,
+        recommender: bytes,
+        classifier: bytes,
+        lineage: dict[str, Any],
+        rows: RowTable | None = None,
     ) -> PublishedModel:
         """Store a recommender and its classifier as the newest model.
 
@@ -74,16 +85,21 @@ class Registry:
             recommender: The file's bytes.
             classifier: The file's bytes.
             lineage: Plain values, JSON at heart.
+            rows: What the recommender's file does not hold.
 
         Raises:
             StorageError: If the disk fails.
         """
         blobs = [self.blobs.put(recommender), self.blobs.put(classifier)]
         texts = [json.dumps(schema.to_dict()), *(blob.sha256 for blob in blobs), json.dumps(lineage)]
+        table = None if rows is None else json.dumps(rows.description.to_dict())
+        if rows is not None:
+            write_rows(self._rows / f"{rows.description.version}.npy", rows.values)
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO model (published_s, features, recommender, classifier, lineage) VALUES (?, ?, ?, ?, ?)",
-                (self._clock(), *texts),
+                "INSERT INTO model (published_s, features, recommender, classifier, lineage, rows)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (self._clock(), *texts, table),
             )
         newest = self.latest()
         assert newest is not None
@@ -98,13 +114,24 @@ class Registry:
         rows = self._database.rows("SELECT * FROM model ORDER BY version DESC LIMIT 1")
         return self._model(rows[0]) if rows else None
 
+    def row_file(self, model: PublishedModel) -> RowFile | None:
+        """The rows that a model's file does not hold; None where it holds everything.
+
+        Raises:
+            StorageError: If they are gone or damaged.
+        """
+        if model.rows is None:
+            return None
+        return RowFile(self._rows / f"{model.rows.version}.npy", model.rows, model.recommender.sha256)
+
     def close(self) -> None:
         """Close the databases."""
         self.blobs.close()
         self._database.close()
 
     def _model(self, row: tuple[Any, ...]) -> PublishedModel:
-        version, published_s, features, recommender, classifier, lineage = row
+        version, published_s, features, recommender, classifier, lineage, rows = row
         schema = FeatureSchema.from_dict(json.loads(features))
         refs = (self.blobs.ref(recommender), self.blobs.ref(classifier))
-        return PublishedModel(version, published_s, schema, *refs, json.loads(lineage))
+        table = None if rows is None else TableRows.from_dict(json.loads(rows))
+        return PublishedModel(version, published_s, schema, *refs, json.loads(lineage), table)

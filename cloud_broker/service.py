@@ -103,12 +103,13 @@ class CloudService:
             state.pool,
             state.registry.blobs.path(model.recommender.sha256),
             model.recommender.sha256,
+            rows=state.registry.row_file(model),
             on_progress=lambda done, total: tell({"event": "embedding", "done": done, "total": total}),
         )
 
     def _serve(self, state: _State, model: PublishedModel, index: SampleIndex, stop: threading.Event) -> None:
         config, tasks = self._config, state.tasks
-        tasks.make_current(model.schema, config.recipe, model.recommender, model.classifier)
+        tasks.make_current(model.schema, config.recipe, model.recommender, model.classifier, model.rows)
         for device in {*config.devices, *tasks.assigned()}:
             tasks.assign(device)
         handlers = Handlers(state.registry, index, tasks, state.ledger, self._tell)

@@ -9,6 +9,7 @@ from cloud_broker.database import Database
 from protocol import envelope
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
+from protocol.rows import TableRows
 from protocol.schema import FeatureSchema
 
 _TABLES = """
@@ -28,7 +29,14 @@ class TaskBook:
         """
         self._database = Database(directory / "tasks.sqlite", _TABLES)
 
-    def make_current(self, features: FeatureSchema, recipe: Recipe, recommender: BlobRef, classifier: BlobRef) -> Task:
+    def make_current(
+        self,
+        features: FeatureSchema,
+        recipe: Recipe,
+        recommender: BlobRef,
+        classifier: BlobRef,
+        rows: TableRows | None = None,
+    ) -> Task:
         """The task of that content, current from now on: a new version, unless the current one says the same.
 
         Args:
@@ -36,10 +44,11 @@ class TaskBook:
             recipe: Hyper-parameters.
             recommender: h0's file.
             classifier: The sample classifier's file.
+            rows: The table of which h0's file holds no rows.
         """
         current = self.current()
         version = 1 if current is None else current.version
-        task = Task(version, features.to_dict(), recipe.to_dict(), recommender, classifier)
+        task = Task(version, features.to_dict(), recipe.to_dict(), recommender, classifier, rows)
         if current is not None and _payload(task) == _payload(current):
             return current
         if current is not None:

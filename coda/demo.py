@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from cloud_broker.broker import free_port, write_broker_directory
 from cloud_broker.registry import PublishedModel
+from cloud_broker.rows import RowFile
 from coda.demo_data import DemoData, choose_devices, load_or_generate
 from coda.demo_run import run_processes
 from coda.demo_state import FLEET, DeviceHome, read_published, write_cloud, write_device
@@ -69,8 +70,8 @@ def run_demo(options: DemoOptions, out: Path | None = None) -> dict[str, Any]:
         cloud_config = write_cloud(run_dir / "cloud", data, broker, _cloud_values(options, recipe))
         homes = {n: write_device(run_dir / "devices" / n, n, device, broker) for n, device in data.devices.items()}
         broker_version = run_processes(broker, cloud_config, homes, bars)
-        rows, records = _judge(data, homes, recipe, bars)
-    published = read_published(cloud_config)
+        published, table_rows = read_published(cloud_config)
+        rows, records = _judge(data, homes, table_rows, recipe, bars)
     summary = {
         "schema_version": SUMMARY_VERSION,
         "created_unix_s": time.time(),
@@ -117,7 +118,7 @@ def _cloud_values(options: DemoOptions, recipe: Recipe) -> dict[str, object]:
 
 
 def _judge(
-    data: DemoData, homes: Mapping[str, DeviceHome], recipe: Recipe, bars: Progress
+    data: DemoData, homes: Mapping[str, DeviceHome], table_rows: RowFile | None, recipe: Recipe, bars: Progress
 ) -> tuple[list[Row], list[RoundRecord]]:
     """Every device's round, and how well the model it now serves ranks its test samples."""
     bar = bars.add_task("test samples", total=len(homes))
@@ -126,7 +127,7 @@ def _judge(
         state = home.read()
         if state.record is None or state.model_file is None:
             raise ChildFailedError(f"{name} ended without a finished round; see {home.folder / 'log'}")
-        auc = judge(state.model_file, data.devices[name], state.weights, recipe)
+        auc = judge(state.model_file, table_rows, data.devices[name], state.personal, recipe)
         rows.append(device_row(state.record, auc))
         records.append(state.record)
         bars.advance(bar)

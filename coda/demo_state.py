@@ -13,9 +13,10 @@ from cloud_broker.broker import BrokerConfig
 from cloud_broker.identity import Identity
 from cloud_broker.pool import Given, SamplePool
 from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.rows import RowFile
 from coda.demo_data import DemoData
 from coda.errors import FrontDoorError
-from edge.model import Weights
+from edge.recommender import Personal
 from edge.store import Store
 from evaluation.split import Device
 from profiling.record import RoundRecord
@@ -40,7 +41,7 @@ class DeviceHome:
         with Store(self.folder / _STATE) as store:
             records, serving = store.rounds.records(), store.rounds.serving()
             model_file = store.blobs.path(serving.model_sha256) if serving else None
-        return DeviceState(records[-1] if records else None, model_file, serving.weights if serving else None)
+        return DeviceState(records[-1] if records else None, model_file, serving.personal if serving else None)
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class DeviceState:
     Attributes:
         record: Its last round; None if it finished none.
         model_file: h0, as it holds it; None if it serves nothing.
-        weights: What it serves over h0; None for h0 itself.
+        personal: What it serves over h0; None for h0 itself.
     """
 
     record: RoundRecord | None
     model_file: Path | None
-    weights: Weights | None
+    personal: Personal | None
 
 
 def write_device(folder: Path, name: str, device: Device, broker: BrokerConfig) -> DeviceHome:
@@ -96,8 +97,8 @@ def write_cloud(folder: Path, data: DemoData, broker: BrokerConfig, values: Mapp
     return config
 
 
-def read_published(cloud_config: Path) -> PublishedModel:
-    """What the cloud published, after its process has ended.
+def read_published(cloud_config: Path) -> tuple[PublishedModel, RowFile | None]:
+    """What the cloud published, after its process has ended, and the rows that its recommender's file does not hold.
 
     Raises:
         FrontDoorError: If it published nothing.
@@ -105,11 +106,11 @@ def read_published(cloud_config: Path) -> PublishedModel:
     registry = Registry(cloud_config.parent / _STATE)
     try:
         published = registry.latest()
+        if published is None:
+            raise FrontDoorError(f"the cloud published no model; see {cloud_config.parent / 'log'}")
+        return published, registry.row_file(published)
     finally:
         registry.close()
-    if published is None:
-        raise FrontDoorError(f"the cloud published no model; see {cloud_config.parent / 'log'}")
-    return published
 
 
 def to_toml(values: Mapping[str, object]) -> str:

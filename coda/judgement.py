@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.model import Weights
+from cloud_broker.rows import RowFile
+from edge.recommender import Personal, Recommender, latest_that_fit
 from edge.runtime import open_model
-from edge.trainer import Trainer
 from edge.tuning import tune
 from evaluation.metrics import auc
 from evaluation.split import Device
@@ -17,24 +17,24 @@ from protocol.recipe import Recipe
 from protocol.samples import empty_batch
 
 
-def judge(model_file: Path, device: Device, served: Weights | None, recipe: Recipe) -> Mapping[str, float | None]:
+def judge(
+    model_file: Path, rows: RowFile | None, device: Device, served: Personal | None, recipe: Recipe
+) -> Mapping[str, float | None]:
     """Test AUC by model.
 
     Args:
         model_file: h0.
+        rows: What that file does not hold of its largest table.
         device: Its local samples, and its test samples, which no model was trained on.
-        served: The weights that the device serves; None for h0's.
+        served: The personal model that the device serves; None for h0.
         recipe: Of the round. The local-only model takes as many steps, on all local samples and no others.
     """
-    trainer = Trainer(open_model(model_file))
-    nothing = empty_batch(device.local.schema)
-    local = tune(trainer, device.local, nothing, np.zeros(0, np.float32), recipe).weights
+    recommender = Recommender(open_model(model_file), None if rows is None else rows.table, rows)
+    local = latest_that_fit(device.local, recommender.table)
+    ready = recommender.prepare(local, empty_batch(local.schema))
+    tuned = tune(ready.trainer, ready.local, ready.matched, np.zeros(0, np.float32), recipe)
 
-    def score(weights: Weights | None) -> float | None:
-        if weights is None:
-            trainer.reset()
-        else:
-            trainer.restore(weights)
-        return auc(device.test.label, trainer.logits(device.test.features))
+    def score(personal: Personal | None) -> float | None:
+        return auc(device.test.label, recommender.logits(device.test, personal))
 
-    return {"cloud": score(None), "local": score(local), "coda": score(served)}
+    return {"cloud": score(None), "local": score(ready.personal(tuned.weights)), "coda": score(served)}

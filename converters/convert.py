@@ -15,11 +15,12 @@ from converters.model_call import ModelCall, require_model
 from converters.optimizers import optimizer_named
 from converters.options import ConvertOptions
 from converters.parity import ParityReport, check_parity
-from converters.tables import RowTable, row_tables
+from converters.tables import row_tables
 from converters.tflite_file import to_tflite
 from converters.trainable import TrainableModule
 from converters.unsupported import explain_conversion, explain_tracing
 from converters.weights import select_weights
+from protocol.rows import RowTable
 
 __all__ = ["Conversion", "ConvertOptions", "convert"]
 

@@ -69,11 +69,11 @@ def _replace(model: Any, graph: Any, index: int) -> int:
     """Compute tensor ``index`` by a FILL that comes first; the buffer that it had."""
     tensor = graph.tensors[index]
     buffer = int(tensor.buffer)
-    first = np.frombuffer(bytes(model.buffers[buffer].data[:4]), "<f4")
+    first = np.frombuffer(bytes(model.buffers[buffer].data[:4]), "<f4").reshape(())
     shape = np.asarray(tensor.shape, "<i4")
     inputs = [
-        _constant(model, graph, shape, schema.TensorType.INT32, f"fill_shape_{index}", [len(shape)]),
-        _constant(model, graph, first, schema.TensorType.FLOAT32, f"fill_value_{index}", []),
+        _constant(model, graph, shape, f"fill_shape_{index}"),
+        _constant(model, graph, first, f"fill_value_{index}"),
     ]
     tensor.buffer = _new_buffer(model, None)
     op = schema.OperatorT()
@@ -83,9 +83,10 @@ def _replace(model: Any, graph: Any, index: int) -> int:
     return buffer
 
 
-def _constant(model: Any, graph: Any, value: NDArray[Any], kind: int, name: str, shape: list[int]) -> int:
+def _constant(model: Any, graph: Any, value: NDArray[Any], name: str) -> int:
     tensor = schema.TensorT()
-    tensor.name, tensor.type, tensor.shape = name.encode(), kind, shape
+    kinds = {"f": schema.TensorType.FLOAT32, "i": schema.TensorType.INT32}
+    tensor.name, tensor.type, tensor.shape = name.encode(), kinds[value.dtype.kind], list(value.shape)
     tensor.buffer = _new_buffer(model, np.frombuffer(value.tobytes(), np.uint8))
     graph.tensors.append(tensor)
     return len(graph.tensors) - 1

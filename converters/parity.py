@@ -108,6 +108,15 @@ class ParityReport:
 
 
 @dataclass(frozen=True)
+class _Play:
+    """What every side is given: rows for the weights with slots, training batches, and features to infer from."""
+
+    rows: dict[str, Array]
+    batches: list[dict[str, Array]]
+    probe: dict[str, Array]
+
+
+@dataclass(frozen=True)
 class _Trace:
     """What one side did: outputs before training, the loss of each step, weights before and after."""
 
@@ -148,9 +157,9 @@ def check_parity(
     batches = [b | scalars for b in islice(random_batches(call.inputs, bounds, batch_size, seed), steps)]
     probe = next(random_batches(call.inputs, bounds, _INFER_SAMPLES, seed + 1))
     probe = {spec.name: probe[spec.name] for spec in call.inputs}
-    rows = _rows(weights, seed)
-    reference = _trace_reference(Reference(call, weights, optimizer, rows), batches, probe)
-    results = tuple(_compare(runtime, path, rows, batches, probe, reference) for runtime in installed_runtimes())
+    play = _Play(_rows(weights, seed), batches, probe)
+    reference = _trace_reference(Reference(call, weights, optimizer, play.rows), play)
+    results = tuple(_compare(runtime, path, play, reference) for runtime in installed_runtimes())
     report = ParityReport(steps, tuple(reference.losses), results)
     if not report.passed:
         raise ParityError(_explain(report), report)
@@ -182,37 +191,28 @@ def _above(errors: Mapping[str, float], bound: float) -> list[tuple[str, float]]
     return sorted(((what, e) for what, e in errors.items() if not e <= bound), key=lambda pair: -pair[1])
 
 
-def _trace_reference(reference: Reference, batches: list[dict[str, Array]], probe: dict[str, Array]) -> _Trace:
-    start, outputs = reference.weights(), reference.infer(probe)
-    losses = [reference.train(batch) for batch in batches]
+def _trace_reference(reference: Reference, play: _Play) -> _Trace:
+    start, outputs = reference.weights(), reference.infer(play.probe)
+    losses = [reference.train(batch) for batch in play.batches]
     return _Trace(outputs, losses, start, reference.weights())
 
 
-def _trace_file(
-    interpreter: Any, rows: dict[str, Array], batches: list[dict[str, Array]], probe: dict[str, Array]
-) -> _Trace:
+def _trace_file(interpreter: Any, play: _Play) -> _Trace:
     signatures = interpreter.get_signature_list()
-    if rows:
-        interpreter.get_signature_runner("set_rows")(**rows)
-    outputs = dict(interpreter.get_signature_runner("infer")(**probe))
+    if play.rows:
+        interpreter.get_signature_runner("set_rows")(**play.rows)
+    outputs = dict(interpreter.get_signature_runner("infer")(**play.probe))
     if "embed" in signatures:
-        outputs |= interpreter.get_signature_runner("embed")(**probe)
+        outputs |= interpreter.get_signature_runner("embed")(**play.probe)
     weights, train = interpreter.get_signature_runner("get_weights"), interpreter.get_signature_runner("train")
     start = weights()
-    losses = [float(train(**batch)["loss"]) for batch in batches]
+    losses = [float(train(**batch)["loss"]) for batch in play.batches]
     return _Trace(outputs, losses, start, weights())
 
 
-def _compare(
-    runtime: Runtime,
-    path: Path,
-    rows: dict[str, Array],
-    batches: list[dict[str, Array]],
-    probe: dict[str, Array],
-    reference: _Trace,
-) -> RuntimeParity:
+def _compare(runtime: Runtime, path: Path, play: _Play, reference: _Trace) -> RuntimeParity:
     try:
-        trace = _trace_file(runtime.open(path), rows, batches, probe)
+        trace = _trace_file(runtime.open(path), play)
     except (RuntimeError, ValueError) as error:
         return RuntimeParity(runtime.name, runtime.version, None, None, {}, {}, failure=str(error))
     outputs = [relative_error(trace.outputs[name], reference.outputs[name]) for name in trace.outputs]

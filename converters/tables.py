@@ -8,16 +8,15 @@ the conversion as one array. Whoever runs the file maps ids to slots and sets th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from converters.errors import ConversionError
 from converters.lowering import layers_of
-from protocol.rows import MAX_SLOTS, RowColumn, TableRows, rows_version
+from protocol.rows import MAX_SLOTS, RowColumn, RowTable, TableRows, rows_version
 from protocol.schema import FeatureSchema
 
 
@@ -41,23 +40,8 @@ class SlottedWeight:
         return self.slots, int(self.variable.shape[1])
 
 
-@dataclass(frozen=True)
-class RowTable:
-    """The rows of a table that the file does not hold.
-
-    Attributes:
-        description: What they are, and of which version.
-        values: float32 [vocabulary, width].
-    """
-
-    description: TableRows
-    values: NDArray[np.float32] = field(repr=False)
-
-
-def slotted_variables(
-    model: Any, slots: Mapping[str, int], schema: FeatureSchema | None
-) -> Iterator[tuple[Any, str, int]]:
-    """Variables of the Embedding layers that belong to a table of ``slots``, with the table and its slots.
+def slotted_weights(model: Any, slots: Mapping[str, int], schema: FeatureSchema | None) -> Iterator[SlottedWeight]:
+    """The weights of the Embedding layers that belong to a table of ``slots``.
 
     Raises:
         ConversionError: If there is no schema, a table is not of it, no Embedding or one of another size looks its ids
@@ -67,24 +51,13 @@ def slotted_variables(
         return
     if schema is None:
         raise ConversionError("slots name tables of a schema: give the schema too")
-    vocabularies = schema.tables
     _check_slots(slots, schema)
     found = set()
     for layer in layers_of(model):
-        if not isinstance(layer, keras.layers.Embedding):
-            continue
-        tables = {_table_of(name, schema) for name in _looked_up(layer)}
-        chosen = tables & set(slots)
-        if not chosen:
-            continue
-        (table, *others) = sorted(str(name) for name in tables)
-        if others or layer.input_dim != vocabularies[table] or layer.lora_enabled:
-            raise ConversionError(
-                f"layer {layer.name} has {layer.input_dim} rows for ids of {sorted(map(str, tables))}; one that is to "
-                f"have slots looks up one table and has its rows ({vocabularies[min(chosen)]} for {min(chosen)})"
-            )
-        found.add(table)
-        yield layer.embeddings, table, slots[table]
+        if isinstance(layer, keras.layers.Embedding) and (table := _table_of(layer, schema)) in slots:
+            _check_layer(layer, table, schema)
+            found.add(table)
+            yield SlottedWeight(layer.embeddings, table, slots[table])
     if missing := set(slots) - found:
         raise ConversionError(f"model {model.name} has no Embedding for ids of {', '.join(sorted(missing))}")
 
@@ -116,8 +89,18 @@ def _check_slots(slots: Mapping[str, int], schema: FeatureSchema) -> None:
             )
 
 
-def _table_of(input_name: str, schema: FeatureSchema) -> str | None:
-    return next((feature.table for feature in schema.features if feature.name == input_name), None)
+def _table_of(layer: Any, schema: FeatureSchema) -> str:
+    """The table whose ids a layer looks up; with ``+`` between their names where they are several."""
+    inputs = _looked_up(layer)
+    return "+".join(sorted({feature.table or "" for feature in schema.features if feature.name in inputs}))
+
+
+def _check_layer(layer: Any, table: str, schema: FeatureSchema) -> None:
+    if layer.input_dim != schema.tables[table] or layer.lora_enabled:
+        raise ConversionError(
+            f"layer {layer.name} has {layer.input_dim} rows for the {schema.tables[table]} ids of {table}; a table can "
+            "have slots where every layer that looks it up has one plain row an id"
+        )
 
 
 def _looked_up(layer: Any) -> set[str]:

@@ -15,7 +15,7 @@ regularisers add; a row of weight zero counts for nothing. After the optimiser's
 the value w0 that it has in the file: w -= learning_rate * proximal * (w - w0), the gradient of L2-SP (Li et al., 2018)
 kept out of the optimiser. Where rows were set, w0 is those rows.
 
-The update of a table writes all of its rows. TFLite's builtin operations read and assign a variable as a whole, and none
+The update of a table writes all of its rows. TFLite's builtin operations read and assign a variable as a whole, none
 changes a part of one in place, so a step is made cheap by giving the table no more rows than a device needs at a time.
 """
 

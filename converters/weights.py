@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from converters.errors import ConversionError
 from converters.lowering import layers_of
-from converters.tables import SlottedWeight, slotted_variables
+from converters.tables import SlottedWeight, slotted_weights
 from protocol.schema import FeatureSchema
 
 
@@ -62,7 +62,7 @@ def select_weights(
     Raises:
         ConversionError: If no weight is chosen, or a table cannot have slots.
     """
-    tables = {id(v): SlottedWeight(v, table, count) for v, table, count in slotted_variables(model, slots or {}, schema)}
+    tables = {id(weight.variable): weight for weight in slotted_weights(model, slots or {}, schema)}
     chosen = [v for v in model.trainable_variables if _is_chosen(v, trainable, _embedding_paths(model))]
     if not chosen:
         paths = ", ".join(v.path for v in model.trainable_variables) or "none at all"

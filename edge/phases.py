@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from edge.gate import Decision, gate, split_holdout
 from edge.model import Model
 from edge.personalise import too_few
 from edge.profile import build_profile
+from edge.recommender import Prepared, Recommender, latest_that_fit
 from edge.round_store import StoredRound
+from edge.row_fetch import bring_rows, ids_with_slots, take_rows
 from edge.runtime import file_sha256, open_model
 from edge.session import Emit, Session
 from edge.store import Store
@@ -69,10 +73,14 @@ class Phases:
         for ref in (self._task.recommender, self._task.classifier):
             self._fetch("sync", ref)
         self._recommender()  # an unfit file shows now
-        local = self._store.samples.all(self._schema)
-        self._kept.save_local(local)
+        found = self._store.samples.all(self._schema)
+        local = latest_that_fit(found, self._task.rows)
+        with self._store.transaction():
+            self._kept.save_local(local)
+            self._kept.save_dropped(len(found) - len(local))
         reason = too_few(local, self._recipe)
         if not reason:
+            self._bring_rows("sync", [local])
             return "query"
         if others := self._store.samples.count_of_other_schemas(self._schema):
             reason += f" ({others} samples have other features than the task's)"
@@ -84,7 +92,8 @@ class Phases:
     def query(self) -> str:
         """Ask for samples like the device's own; the profile holds nothing that the gate will judge by."""
         training, _ = self._split()
-        profile = build_profile(self._recommender(), training, self._recipe)
+        prepared = self._recommender().prepare(training, empty_batch(self._schema))
+        profile = build_profile(prepared.trainer, prepared.local, self._recipe)
         query_id = f"{self._round_id}-1"  # the same after a restart, so that the answer is too
         query = profile.query(query_id, self._task.version, self._task.recommender.sha256, self._recipe)
 
@@ -103,26 +112,27 @@ class Phases:
             if match.samples.size_bytes > self._recipe.match_bytes:
                 raise OversizeError("matched samples", match.samples.size_bytes, self._recipe.match_bytes)
             self._fetch("fetch", match.samples)
-            self._matched()  # unreadable samples show now
+            training, _ = self._split()
+            self._bring_rows("fetch", [training, self._matched()], match.rows)  # unreadable samples show now
         return "classify"
 
     def classify(self) -> str:
         """Train the sample classifier and weigh the matched samples."""
-        training, _ = self._split()
+        ready = self._prepare()
         progress = self._progress("classify")
         classifier = Trainer(self._classifier())
-        found = classify(self._recommender(), classifier, training, self._matched(), self._recipe, on_progress=progress)
+        found = classify(ready.trainer, classifier, ready.local, ready.matched, self._recipe, on_progress=progress)
         self._kept.save_classification(found)
         return "tune"
 
     def tune(self) -> str:
         """Fine-tune from h0."""
-        training, _ = self._split()
+        ready = self._prepare()
         weights = self._kept.classification().keep_weights
         progress = self._progress("tune")
-        tuned = tune(self._recommender(), training, self._matched(), weights, self._recipe, on_progress=progress)
+        tuned = tune(ready.trainer, ready.local, ready.matched, weights, self._recipe, on_progress=progress)
         with self._store.transaction():
-            self._kept.save_personal(tuned.weights)
+            self._kept.save_personal(ready.personal(tuned.weights))
             self._kept.save_losses(tuned.losses)
         return "gate"
 
@@ -130,21 +140,22 @@ class Phases:
         """Decide on the hold-out which model is served from now on."""
         _, holdout = self._split()
         personal = self._kept.personal()
-        decision = gate(self._recommender(), personal, holdout, self._recipe)
+        ready = self._recommender().prepare(holdout, empty_batch(self._schema))
+        decision = gate(ready.trainer, ready.weights(personal), ready.local, self._recipe)
         with self._store.transaction():
-            weights = personal if decision.activate else None
-            self._store.rounds.serve(self._task.recommender.sha256, self._round_id, weights)
+            served = personal if decision.activate else None
+            self._store.rounds.serve(self._task.recommender.sha256, self._round_id, served)
             self._kept.save_outcome(self._outcome(decision))
         return "report"
 
     def _outcome(self, decision: Decision) -> Outcome:
-        found, losses = self._kept.classification(), self._kept.losses()
+        found, losses, matched = self._kept.classification(), self._kept.losses(), self._matched()
         quarter = max(1, len(losses) // 4)
         return Outcome(
             decision=ACTIVATED if decision.activate else KEPT_H0,
             reason=decision.reason,
             samples_local=len(self._kept.local(self._schema)),
-            samples_matched=len(self._matched()),
+            samples_matched=len(matched),
             samples_kept=found.samples_kept,
             metrics={
                 "holdout_samples": float(decision.holdout_samples),
@@ -153,6 +164,8 @@ class Phases:
                 "holdout_auc_h0": decision.auc_h0,
                 "holdout_auc_personal": decision.auc_personal,
                 "classifier_heldout_auc": found.heldout_auc,
+                "local_samples_without_slots": float(self._kept.dropped()),
+                "matched_samples_without_slots": float(len(matched) - len(found.keep_weights)),
                 "messages_refused": float(self._tools.session.refused),
                 "tuning_loss_first_quarter": _finite_mean(losses[:quarter]),
                 "tuning_loss_last_quarter": _finite_mean(losses[-quarter:]),
@@ -169,11 +182,26 @@ class Phases:
         payload = self._store.blobs.path(match.samples.sha256).read_bytes()
         return decode_batch(payload, self._schema, max_samples=self._recipe.match_samples)
 
-    def _recommender(self) -> Trainer:
+    def _recommender(self) -> Recommender:
         """h0, opened anew for each phase: the buffers of the signatures that the last one used are freed."""
         model = self._open(self._task.recommender)
         model.check_features(self._schema)
-        return Trainer(model)
+        return Recommender(model, self._task.rows, self._store.rows)
+
+    def _prepare(self) -> Prepared:
+        """h0 with what it trains on."""
+        training, _ = self._split()
+        return self._recommender().prepare(training, self._matched())
+
+    def _bring_rows(self, phase: str, batches: Sequence[SampleBatch], block: BlobRef | None = None) -> None:
+        """See that the rows of the samples' items are here; ``block`` holds some of them, if there is one."""
+        table, rows = self._task.rows, self._store.rows
+        if table is None:
+            return
+        ids, fetch = ids_with_slots(table, *batches), partial(self._fetch, phase)
+        if block is not None and len(rows.missing(table.version, ids)):
+            take_rows(self._store, table, block, table.slots, fetch)
+        bring_rows(self._tools.session, self._store, table, ids, fetch)
 
     def _classifier(self) -> Model:
         model = self._open(self._task.classifier)

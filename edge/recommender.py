@@ -103,7 +103,9 @@ class Prepared:
         """
         _check_version(personal, None if self.loaded is None else self.loaded.slots.table)
         rows = {} if self.loaded is None else self.loaded.arrays(personal)
-        return {n: rows[n] if n in rows else personal.weights.get(n, value) for n, value in self.trainer.initial.items()}
+        return {
+            n: rows[n] if n in rows else personal.weights.get(n, value) for n, value in self.trainer.initial.items()
+        }
 
 
 class Recommender:

@@ -17,7 +17,7 @@ from edge.artefacts import Artefacts
 from edge.errors import EdgeError, ModelFileError, RefusedError, RoundError
 from edge.phases import Phases, Tools
 from edge.report import hello, round_record
-from edge.round_store import ABANDONED, DONE, StoredRound
+from edge.round_store import ABANDONED, DONE, Serving, StoredRound
 from hardware.board import identify
 from hardware.discovery import find_sensors
 from hardware.sensor import EnergySensor
@@ -147,6 +147,7 @@ class RoundRunner:
         serving = self._rounds.serving()
         needed = {stored.task.recommender.sha256, stored.task.classifier.sha256}
         self._tools.store.blobs.keep_only(needed | ({serving.model_sha256} if serving else set()))
+        self._tools.store.rows.keep_only(_row_versions(stored, serving))
         self._tools.emit({"event": "round", "record": record.to_dict()})
         return record
 
@@ -173,6 +174,12 @@ class RoundRunner:
         new = self._profiler.phases[self._kept_phases :]
         self._kept_phases += len(new)
         return new
+
+
+def _row_versions(stored: StoredRound, serving: Serving | None) -> set[str]:
+    """Versions of rows that are still of use: the task's, and that of the personal model that is served."""
+    served = serving.personal.rows if serving is not None and serving.personal is not None else None
+    return {rows.version for rows in (stored.task.rows, served) if rows is not None}
 
 
 def _is_lasting(error: Exception) -> bool:

@@ -31,8 +31,7 @@ class RowStore:
         """
         values = block.values.astype("<f4", copy=False)
         kept = [
-            (block.version, number, value.tobytes())
-            for number, value in zip(block.ids.tolist(), values, strict=True)
+            (block.version, number, value.tobytes()) for number, value in zip(block.ids.tolist(), values, strict=True)
         ]
         with self._database.transaction() as rows:
             rows.executemany("INSERT OR REPLACE INTO table_rows (version, id, value) VALUES (?, ?, ?)", kept)
@@ -52,7 +51,8 @@ class RowStore:
         absent = [number for number in ids.tolist() if number not in found]
         if absent:
             raise RoundError(f"{len(absent)} of {len(ids)} rows of version {version[:12]} are not here: {absent[:4]}")
-        return np.stack([np.frombuffer(found[number], "<f4") for number in ids.tolist()]).astype(np.float32)
+        values = b"".join(found[number] for number in ids.tolist())
+        return np.frombuffer(values, "<f4").reshape(len(ids), -1).astype(np.float32)
 
     def _found(self, version: str, ids: NDArray[np.int32]) -> dict[int, bytes]:
         query = "SELECT id, value FROM table_rows WHERE version = ? AND id IN (SELECT value FROM json_each(?))"

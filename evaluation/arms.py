@@ -12,13 +12,14 @@ Nothing here imports TensorFlow, so a worker process stays as small as a device.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.personalise import personalise, too_few
+from edge.recommender import Recommender, latest_that_fit
 from edge.trainer import Trainer
 from edge.tuning import tune
 from evaluation.metrics import auc, log_loss, ndcg
@@ -96,7 +97,7 @@ class DeviceRow:
 class Bench:
     """One device's models, on which every arm is tried in turn."""
 
-    def __init__(self, recommender: Trainer, classifier: Trainer, recipe: Recipe) -> None:
+    def __init__(self, recommender: Recommender, classifier: Trainer, recipe: Recipe) -> None:
         self.recommender = recommender
         self.classifier = classifier
         self.recipe = recipe
@@ -110,14 +111,13 @@ class Bench:
             arms: Keys of `ARMS`; ``coda`` is run in any case.
             bytes_matched: For the record.
         """
+        material = replace(material, local=latest_that_fit(material.local, self.recommender.table))
         others = [arm for arm in arms if arm != "coda"]
         logits = {arm: ARMS[arm](self, material) for arm in others}
-        outcome = personalise(self.recommender, self.classifier, material.local, material.matched, self.recipe)
-        if outcome.weights is None:
-            self.recommender.reset()
-        else:
-            self.recommender.restore(outcome.weights)
-        logits["coda"] = self.recommender.logits(material.test.features)
+        ready = self.recommender.prepare(material.local, material.matched)
+        outcome = personalise(ready.trainer, self.classifier, ready.local, ready.matched, self.recipe)
+        personal = None if outcome.weights is None else ready.personal(outcome.weights)
+        logits["coda"] = self.recommender.logits(material.test, personal)
         found = outcome.classification
         return DeviceRow(
             user=user,
@@ -134,8 +134,7 @@ class Bench:
 
 
 def _cloud(bench: Bench, material: Material) -> Logits:
-    bench.recommender.reset()
-    return bench.recommender.logits(material.test.features)
+    return bench.recommender.logits(material.test)
 
 
 def _local(bench: Bench, material: Material) -> Logits:
@@ -153,8 +152,10 @@ def _matched(bench: Bench, material: Material) -> Logits:
 def _tuned(bench: Bench, material: Material, others: SampleBatch) -> Logits:
     if too_few(material.local, bench.recipe):
         return _cloud(bench, material)
-    tune(bench.recommender, material.local, others, np.ones(len(others), np.float32), bench.recipe)
-    return bench.recommender.logits(material.test.features)
+    ready = bench.recommender.prepare(material.local, others)
+    alike = np.ones(len(ready.matched), np.float32)
+    tuned = tune(ready.trainer, ready.local, ready.matched, alike, bench.recipe)
+    return bench.recommender.logits(material.test, ready.personal(tuned.weights))
 
 
 ARMS: Mapping[str, Callable[[Bench, Material], Logits]] = {

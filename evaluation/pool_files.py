@@ -1,4 +1,4 @@
-"""What worker processes share: names of the files in a world's folder, and the pool's columns, which all map."""
+"""What worker processes share: files in a world's folder; the pool's columns and h0's rows are mapped by all."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from cloud_broker.rows import RowFile, write_rows
+from edge.recommender import Recommender
+from edge.runtime import open_model
+from protocol.rows import RowTable, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
 
 RECOMMENDER_FILE = "recommender.tflite"
 CLASSIFIER_FILE = "classifier.tflite"
 POOL_FOLDER = "pool"
+_ROWS_FILE, _ROWS_DESCRIPTION = "rows.npy", "rows.json"
 
 
 def write_pool(pool: SampleBatch, folder: Path) -> None:
@@ -32,3 +37,33 @@ def map_pool(folder: Path) -> SampleBatch:
 
     features = {feature.name: column(feature.name) for feature in schema.features}
     return SampleBatch(schema, features, column("label"), column("time_s"))
+
+
+def write_row_table(rows: RowTable, folder: Path) -> None:
+    """Write the rows that h0's file does not hold, and what they are."""
+    (folder / _ROWS_DESCRIPTION).write_text(json.dumps(rows.description.to_dict()))
+    write_rows(folder / _ROWS_FILE, rows.values)
+
+
+def map_row_table(folder: Path, model_sha256: str) -> RowFile | None:
+    """The rows that h0's file does not hold, mapped; None where it holds everything.
+
+    Raises:
+        StorageError: If they are not that model's.
+    """
+    description = folder / _ROWS_DESCRIPTION
+    if not description.exists():
+        return None
+    return RowFile(folder / _ROWS_FILE, TableRows.from_dict(json.loads(description.read_text())), model_sha256)
+
+
+def open_recommender(folder: Path) -> Recommender:
+    """h0, as a device opens it.
+
+    Raises:
+        ModelFileError: If the file is not a model.
+        StorageError: If its rows are not there.
+    """
+    model = open_model(folder / RECOMMENDER_FILE)
+    rows = map_row_table(folder, model.sha256)
+    return Recommender(model, None if rows is None else rows.table, rows)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.runtime import open_model
 from edge.trainer import Trainer
 from evaluation.arms import Bench, DeviceRow, Material
-from evaluation.pool_files import CLASSIFIER_FILE, POOL_FOLDER, RECOMMENDER_FILE, map_pool
+from evaluation.pool_files import CLASSIFIER_FILE, POOL_FOLDER, map_pool, open_recommender
 from evaluation.split import Device
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
@@ -42,8 +42,7 @@ class Worker:
     """A bench and the pool, of one process."""
 
     def __init__(self, folder: Path, recipe: Recipe, arms: Sequence[str]) -> None:
-        recommender = Trainer(open_model(folder / RECOMMENDER_FILE))
-        self._bench = Bench(recommender, Trainer(open_model(folder / CLASSIFIER_FILE)), recipe)
+        self._bench = Bench(open_recommender(folder), Trainer(open_model(folder / CLASSIFIER_FILE)), recipe)
         self._pool = map_pool(folder / POOL_FOLDER)
         self._arms = tuple(arms)
 

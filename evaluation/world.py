@@ -17,19 +17,33 @@ from numpy.typing import NDArray
 
 from cloud_broker.matching import PoolView, ProfileMatcher, encode_within
 from cloud_broker.pool_columns import content_keys
+from cloud_broker.publish import slots_for
 from cloud_broker.vectors import Embedder
 from converters.convert import ConvertOptions, convert
 from converters.zoo.classifier import sample_classifier
 from edge.profile import build_profile
-from edge.runtime import open_model
-from edge.trainer import Trainer
+from edge.recommender import latest_that_fit
+from edge.runtime import file_sha256
 from evaluation.h0 import train_h0
-from evaluation.pool_files import CLASSIFIER_FILE, POOL_FOLDER, RECOMMENDER_FILE, write_pool
+from evaluation.pool_files import (
+    CLASSIFIER_FILE,
+    POOL_FOLDER,
+    RECOMMENDER_FILE,
+    map_row_table,
+    open_recommender,
+    write_pool,
+    write_row_table,
+)
 from evaluation.samples import Labels
 from evaluation.split import Device, Split
 from protocol.recipe import Recipe
+from protocol.rows import MAX_SLOTS
+from protocol.samples import empty_batch
 
 _ROWS_A_STEP = 16_384
+# More than a device is given by default: the random arm's samples have thrice the items of matched ones, and a control
+# that lost some for lack of slots would be none.
+SLOTS = MAX_SLOTS
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -56,16 +70,14 @@ class World:
     Attributes:
         folder: Where its files are.
         split: The pool and the devices.
-        model_sha256: Digest of h0's file.
     """
 
-    def __init__(self, folder: Path, split: Split, model_sha256: str, progress: Progress | None = None) -> None:
+    def __init__(self, folder: Path, split: Split, progress: Progress | None = None) -> None:
         """Index the pool by the vectors of the model in ``folder``."""
         self.folder = folder
         self.split = split
-        self.model_sha256 = model_sha256
-        self._device_side = Trainer(open_model(folder / RECOMMENDER_FILE, expect_sha256=model_sha256))
-        vectors = _embed(folder / RECOMMENDER_FILE, split, progress or _silent)
+        self._device_side = open_recommender(folder)
+        vectors = _embed(folder, split, progress or _silent)
         self._matcher = ProfileMatcher(PoolView(vectors, split.pool_owner, content_keys(split.pool)))
 
     def find(self, device: Device, recipe: Recipe) -> Found:
@@ -73,8 +85,10 @@ class World:
         none = np.zeros(0, np.int64)
         if len(device.local) == 0:
             return Found(none, none, 0)
-        profile = build_profile(self._device_side, device.local, recipe)
-        query = profile.query(f"user-{device.user}", 1, self.model_sha256, recipe)
+        local = latest_that_fit(device.local, self._device_side.table)
+        ready = self._device_side.prepare(local, empty_batch(local.schema))
+        profile = build_profile(ready.trainer, ready.local, recipe)
+        query = profile.query(f"user-{device.user}", 1, self._device_side.model.sha256, recipe)
         ranked = self._matcher.rank(query, device.user)
         matched, payload = encode_within(self.split.pool.take, ranked, recipe.match_bytes)
         return Found(matched, self._random_rows(device, len(matched), recipe), len(payload))
@@ -111,24 +125,25 @@ def build_world(
     progress = progress or _silent
     folder.mkdir(parents=True, exist_ok=True)
     model = train_h0(split, labels, seed=seed, on_event=_epochs_told(progress))
-    sha256 = _convert_both(model, split, folder, batch_size, progress)
+    _convert_both(model, split, folder, batch_size, progress)
     write_pool(split.pool, folder / POOL_FOLDER)
-    return World(folder, split, sha256, progress)
+    return World(folder, split, progress)
 
 
-def _convert_both(model: keras.Model, split: Split, folder: Path, batch_size: int, progress: Progress) -> str:
+def _convert_both(model: keras.Model, split: Split, folder: Path, batch_size: int, progress: Progress) -> None:
     progress("convert", 0, 2)
-    options = ConvertOptions(batch_size=batch_size, schema=split.schema)
-    recommender = convert(model, folder / RECOMMENDER_FILE, options)
+    options = ConvertOptions(batch_size=batch_size, schema=split.schema, slots=slots_for(split.schema, SLOTS))
+    for rows in convert(model, folder / RECOMMENDER_FILE, options).rows.values():
+        write_row_table(rows, folder)
     progress("convert", 1, 2)
     classifier = sample_classifier(int(model.output["item_vector"].shape[-1]))
     convert(classifier, folder / CLASSIFIER_FILE, ConvertOptions(batch_size=batch_size))
     progress("convert", 2, 2)
-    return recommender.sha256
 
 
-def _embed(file: Path, split: Split, progress: Progress) -> NDArray[np.float32]:
-    embedder, pieces = Embedder(file), []
+def _embed(folder: Path, split: Split, progress: Progress) -> NDArray[np.float32]:
+    file = folder / RECOMMENDER_FILE
+    embedder, pieces = Embedder(file, rows=map_row_table(folder, file_sha256(file))), []
     for begin in range(0, len(split.pool), _ROWS_A_STEP):
         progress("index", begin, len(split.pool))
         pieces.append(embedder.vectors(split.pool.take(slice(begin, begin + _ROWS_A_STEP))))

@@ -19,6 +19,7 @@ from protocol.errors import MalformedMessageError, OversizeError
 from protocol.rows import MAX_SHARDS, TableRows
 from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, MAX_PROFILE_BYTES, Direction
 
+
 @dataclass(frozen=True)
 class BlobRef:
     """A blob by its content: what to ask for, and how to know it has arrived whole."""
@@ -116,7 +117,7 @@ class RowsRequest(Message):
     """Ask for rows of a table, by shard, so that the cloud learns a neighbourhood and not an item.
 
     Attributes:
-        request_id: The device's name for it; a repeated request is answered alike.
+        request_id: The device's name for it.
         version: Version of the rows, `protocol.rows.TableRows.version`.
         shards: Numbers of the shards, ascending: shard s has the ids from s * `ROWS_PER_SHARD` on.
         zstd: Whether the device can read zstd.

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,13 +63,29 @@ class TableRows:
         check_sha256(self.version, "rows: version")
         if not 2 <= self.slots <= MAX_SLOTS or not 2 <= self.vocabulary <= _MAX_VOCABULARY:
             raise MalformedMessageError(
-                f"rows of {self.table!r}: {self.slots} slots for {self.vocabulary} ids; 2 to {MAX_SLOTS} slots are allowed"
+                f"rows of {self.table!r}: {self.slots} slots for {self.vocabulary} ids; 2 to {MAX_SLOTS} slots can be"
             )
         names = [column.weight for column in self.columns]
         if not 1 <= len(names) <= _MAX_COLUMNS or len(set(names)) != len(names):
-            raise MalformedMessageError(f"rows of {self.table!r}: needs 1 to {_MAX_COLUMNS} distinct columns, got {names}")
+            raise MalformedMessageError(f"rows of {self.table!r}: 1 to {_MAX_COLUMNS} distinct columns, got {names}")
         if min(column.width for column in self.columns) < 1 or self.width > _MAX_WIDTH:
             raise MalformedMessageError(f"rows of {self.table!r}: widths are positive and at most {_MAX_WIDTH} in all")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TableRows:
+        """Inverse of `to_dict`.
+
+        Raises:
+            MalformedMessageError: If a field is missing or does not fit.
+        """
+        try:
+            return cls(**{**values, "columns": tuple(RowColumn(**column) for column in values["columns"])})
+        except (KeyError, TypeError) as error:
+            raise MalformedMessageError(f"rows: {error}") from error
 
     @property
     def width(self) -> int:
@@ -78,6 +96,19 @@ class TableRows:
     def shards(self) -> int:
         """Shards of the whole table."""
         return -(-self.vocabulary // ROWS_PER_SHARD)
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """A whole table.
+
+    Attributes:
+        description: What its rows are, and of which version.
+        values: float32 [vocabulary, width].
+    """
+
+    description: TableRows
+    values: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -147,7 +178,8 @@ def decode_rows(payload: bytes | memoryview, table: TableRows, *, max_rows: int)
 
 def shards_of(ids: NDArray[np.int32]) -> NDArray[np.int64]:
     """The shards in which these ids lie, ascending."""
-    return np.unique(ids.astype(np.int64) // ROWS_PER_SHARD)
+    shards: NDArray[np.int64] = np.unique(ids.astype(np.int64) // ROWS_PER_SHARD)
+    return shards
 
 
 def _split(payload: memoryview) -> tuple[dict[str, object], memoryview]:

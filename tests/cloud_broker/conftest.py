@@ -49,7 +49,11 @@ def model_and_index(state_dir: Path) -> tuple[Registry, PublishedModel, SampleIn
     model = registry.latest()
     assert model is not None
     path = registry.blobs.path(model.recommender.sha256)
-    return registry, model, SampleIndex(SamplePool(state_dir / "pool"), path, model.recommender.sha256)
+    return (
+        registry,
+        model,
+        SampleIndex(SamplePool(state_dir / "pool"), path, model.recommender.sha256, rows=registry.row_file(model)),
+    )
 
 
 def query_for(

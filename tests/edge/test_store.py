@@ -17,6 +17,7 @@ from edge.arrays import pack_arrays, unpack_arrays
 from edge.database import APPLICATION_ID, MIGRATIONS, Database
 from edge.errors import StoreError
 from edge.outbox import Outbox
+from edge.recommender import Personal
 from edge.round_store import ABANDONED, DONE
 from edge.store import Store
 from profiling.record import Outcome, PhaseRecord, RoundRecord
@@ -25,6 +26,7 @@ from protocol.errors import MalformedMessageError, OversizeError
 from protocol.messages import BlobRef, Contribution, Hello, Report, Task
 from protocol.recipe import Recipe
 from protocol.samples import concatenate
+from protocol.rows import RowBlock
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.edge.samples import SCHEMA, samples
 
@@ -147,20 +149,25 @@ class TestRounds:
     def test_the_served_model_survives(self, tmp_path: Path) -> None:
         """Personal weights come back bit by bit; h0 is served without any."""
         weights = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((), np.float32)}
+        block = RowBlock("c" * 64, np.array([3, 70_000], np.int32), np.ones((2, 5), np.float32))
         with Store(tmp_path) as store:
             assert store.rounds.serving() is None
-            store.rounds.serve(SHA, "r1", weights)
+            store.rounds.serve(SHA, "r1", Personal(weights, block))
         with Store(tmp_path) as store:
             serving = store.rounds.serving()
             assert serving is not None
-            assert serving.weights is not None
+            assert serving.personal is not None
             assert (serving.model_sha256, serving.round_id) == (SHA, "r1")
-            assert (serving.weights["a"] == weights["a"]).all()
-            assert serving.weights["b"].shape == ()
+            assert (serving.personal.weights["a"] == weights["a"]).all()
+            assert serving.personal.weights["b"].shape == ()
+            assert serving.personal.rows is not None
+            assert serving.personal.rows.version == block.version
+            assert serving.personal.rows.ids.tolist() == [3, 70_000]
+            assert (serving.personal.rows.values == block.values).all()
             store.rounds.serve(SHA, "r2", None)
             again = store.rounds.serving()
             assert again is not None
-            assert again.weights is None
+            assert again.personal is None
 
     def test_changes_stand_or_fall_together(self, tmp_path: Path) -> None:
         """A transaction that raises leaves nothing, nested ones included."""

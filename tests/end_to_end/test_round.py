@@ -61,7 +61,7 @@ def test_a_round_from_task_to_report(cloud: Any, device: MakeDevice) -> None:
     with one.store() as store:
         serving = store.rounds.serving()
         assert serving is not None
-        assert (serving.weights is not None) == (record.outcome.decision == "activated")
+        assert (serving.personal is not None) == (record.outcome.decision == "activated")
         assert store.rounds.records() == [record]
         assert store.outbox.pending() == []
 
@@ -105,7 +105,7 @@ def test_too_few_samples_serve_h0(cloud: Any, device: MakeDevice) -> None:
     with one.store() as store:
         serving = store.rounds.serving()
     assert serving is not None
-    assert serving.weights is None
+    assert serving.personal is None
 
 
 @pytest.mark.parametrize("contribute", [False, True])

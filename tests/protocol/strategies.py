@@ -25,8 +25,11 @@ from protocol.messages import (
     Refusal,
     RefusalCode,
     Report,
+    Rows,
+    RowsRequest,
     Task,
 )
+from protocol.rows import MAX_SHARDS, MAX_SLOTS, RowColumn, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import RESERVED_NAMES, Feature, FeatureKind, FeatureSchema
 from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES
@@ -77,6 +80,12 @@ plain_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
+_columns = st.dictionaries(st.text(max_size=8), st.integers(1, 64), min_size=1, max_size=4).map(
+    lambda widths: tuple(RowColumn(weight, width) for weight, width in widths.items())
+)
+table_rows = st.builds(
+    TableRows, sha256s, st.sampled_from(["item", "ad"]), st.integers(2, 1 << 31), st.integers(2, MAX_SLOTS), _columns
+)
 plain_maps = st.dictionaries(st.text(max_size=5), plain_values, max_size=4)
 
 
@@ -109,8 +118,16 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
     ),
     Contribution: st.builds(Contribution, st.binary(max_size=64)),
     Report: st.builds(Report, st.text(max_size=8), _INT64, plain_maps),
-    Task: st.builds(Task, _INT64, plain_maps, plain_maps, blob_refs, blob_refs),
-    Match: st.builds(Match, st.text(max_size=8), st.integers(1, 5000), blob_refs)
+    RowsRequest: st.builds(
+        RowsRequest,
+        st.text(max_size=8),
+        sha256s,
+        st.sets(st.integers(0, 1 << 27), min_size=1, max_size=MAX_SHARDS).map(lambda shards: tuple(sorted(shards))),
+        st.booleans(),
+    ),
+    Task: st.builds(Task, _INT64, plain_maps, plain_maps, blob_refs, blob_refs, st.none() | table_rows),
+    Rows: st.builds(Rows, st.text(max_size=8), blob_refs),
+    Match: st.builds(Match, st.text(max_size=8), st.integers(1, 5000), blob_refs, st.none() | blob_refs)
     | st.builds(Match, st.text(max_size=8), st.just(0), st.none()),
     Chunk: st.builds(Chunk, sha256s, _INT64, _INT64, st.binary(max_size=64)),
     Accepted: st.builds(Accepted, st.text(max_size=8)),

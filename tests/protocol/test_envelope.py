@@ -124,7 +124,7 @@ def test_body_must_be_the_messages_own(body: object, says: str) -> None:
 
 def test_nested_and_listed_values_are_checked() -> None:
     """The error names the field inside."""
-    match_body = {"query_id": "q1", "count": 1, "samples": {"sha256": SHA, "size_bytes": "1"}}
+    match_body = {"query_id": "q1", "count": 1, "samples": {"sha256": SHA, "size_bytes": "1"}, "rows": None}
     with pytest.raises(MalformedMessageError, match=r"match\.samples\.size_bytes: a str"):
         decode("down", "match", _packed(Match("q1", 0, None), b=match_body))
     with pytest.raises(MalformedMessageError, match=r"pull\.chunks: a float"):
