@@ -29,7 +29,7 @@ class Reference:
         self._call = call
         self._selection = weights
         self._optimizer = optimizer
-        self._start = {name: np.array(v) for name, v in weights.portable.items()}
+        self._start = {name: np.asarray(v) for name, v in weights.portable.items()}
         self._values = {name: tf.Variable(value) for name, value in self._start.items()}
         self._slots = {
             name: {slot: tf.Variable(np.full_like(self._start[name], start)) for slot, start in optimizer.slots.items()}

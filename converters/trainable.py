@@ -45,8 +45,8 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         self._weights = weights
         self._optimizer = optimizer
         self._batch_size = batch_size
-        self._start = {name: np.array(v) for name, v in weights.portable.items()}
-        self._frozen = [(v, tf.constant(np.array(v))) for v in weights.frozen]
+        self._start = {name: np.asarray(v) for name, v in weights.portable.items()}
+        self._frozen = [(v, tf.constant(np.asarray(v))) for v in weights.frozen]
         self.values = {name: tf.Variable(value, name=name) for name, value in self._start.items()}
         self.slots = {
             name: {slot: tf.Variable(np.full_like(self._start[name], start)) for slot, start in optimizer.slots.items()}
