@@ -66,12 +66,20 @@ class Artefacts:
         """The losses of the fine-tuning, [steps]."""
         return unpack_arrays(self._load("losses"))["losses"]
 
+    def save_trial(self, weights: Weights) -> None:
+        """Keep the weights that the gate judges, tuned without its hold-out."""
+        self._save("trial", pack_arrays(weights))
+
+    def trial(self) -> Weights:
+        """The weights that the gate judges."""
+        return unpack_arrays(self._load("trial"))
+
     def save_personal(self, weights: Weights) -> None:
-        """Keep the fine-tuned weights."""
+        """Keep the weights to serve if the gate agrees, tuned on all local samples."""
         self._save("personal", pack_arrays(weights))
 
     def personal(self) -> Weights:
-        """The fine-tuned weights."""
+        """The weights to serve if the gate agrees."""
         return unpack_arrays(self._load("personal"))
 
     def save_outcome(self, outcome: Outcome) -> None:

@@ -23,7 +23,7 @@ from edge.runtime import file_sha256, open_model
 from edge.session import Emit, Session
 from edge.store import Store
 from edge.trainer import Progress, Trainer
-from edge.tuning import tune
+from edge.tuning import tune_twice
 from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
@@ -116,12 +116,19 @@ class Phases:
         return "tune"
 
     def tune(self) -> str:
-        """Fine-tune from h0."""
+        """Fine-tune from h0: once without the gate's hold-out, for the gate, and once on everything, to be served."""
         training, _ = self._split()
         weights = self._kept.classification().keep_weights
-        progress = self._progress("tune")
-        tuned = tune(self._recommender(), training, self._matched(), weights, self._recipe, on_progress=progress)
+        trial, tuned = tune_twice(
+            self._recommender(),
+            (training, self._kept.local(self._schema)),
+            self._matched(),
+            weights,
+            self._recipe,
+            on_progress=self._progress("tune"),
+        )
         with self._store.transaction():
+            self._kept.save_trial(trial.weights)
             self._kept.save_personal(tuned.weights)
             self._kept.save_losses(tuned.losses)
         return "gate"
@@ -129,10 +136,9 @@ class Phases:
     def gate(self) -> str:
         """Decide on the hold-out which model is served from now on."""
         _, holdout = self._split()
-        personal = self._kept.personal()
-        decision = gate(self._recommender(), personal, holdout, self._recipe)
+        decision = gate(self._recommender(), self._kept.trial(), holdout, self._recipe)
         with self._store.transaction():
-            weights = personal if decision.activate else None
+            weights = self._kept.personal() if decision.activate else None
             self._store.rounds.serve(self._task.recommender.sha256, self._round_id, weights)
             self._kept.save_outcome(self._outcome(decision))
         return "report"

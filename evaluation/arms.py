@@ -12,7 +12,7 @@ Nothing here imports TensorFlow, so a worker process stays as small as a device.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -153,7 +153,9 @@ def _matched(bench: Bench, material: Material) -> Logits:
 def _tuned(bench: Bench, material: Material, others: SampleBatch) -> Logits:
     if too_few(material.local, bench.recipe):
         return _cloud(bench, material)
-    tune(bench.recommender, material.local, others, np.ones(len(others), np.float32), bench.recipe)
+    # As these arms are usually run: as many steps as CoDA, served as they end.
+    plain = replace(bench.recipe, interpolation=1.0)
+    tune(bench.recommender, material.local, others, np.ones(len(others), np.float32), plain)
     return bench.recommender.logits(material.test.features)
 
 
