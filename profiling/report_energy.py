@@ -38,7 +38,7 @@ def fairness_section(rounds: Sequence[RoundRecord]) -> str:
     for record in rounds:
         for name, value in record.conditions.items():
             conditions.setdefault(name, set()).add(value)
-    rows = [(name.replace("_", " "), _span(name, values)) for name, values in sorted(conditions.items())]
+    rows = [(_label(name), _span(name, values)) for name, values in sorted(conditions.items())]
     if overheads:
         share = max(overhead.cpu_share for overhead in overheads)
         seconds = figures.mean([overhead.cpu_s for overhead in overheads])
@@ -93,6 +93,23 @@ def _sensor_cells(device: str, energy: EnergyRecord) -> list[str]:
         units.count(energy.faults),
         energy.reason or "",
     ]
+
+
+_LABELS = {
+    "frequency_mhz_mean": "mean clock rate (MHz)",
+    "frequency_mhz_min": "lowest clock rate (MHz)",
+    "temperature_c_max": "highest temperature (\N{DEGREE SIGN}C)",
+    "pss_bytes": "proportional memory",
+    "private_bytes": "private memory",
+    "swap_bytes": "memory swapped out",
+}
+
+
+def _label(name: str) -> str:
+    for begin, label in _LABELS.items():
+        if name.startswith(begin):
+            return f"{label}{name.removeprefix(begin).replace('_', ' at the ')}"
+    return name.replace("_", " ")
 
 
 def _span(name: str, values: set[Any]) -> str:

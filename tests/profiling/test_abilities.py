@@ -31,7 +31,8 @@ def test_describe_a_jetson(tmp_path: Path) -> None:
     by_name = {ability.quantity: ability for ability in info.abilities}
     assert by_name["energy: ina3221"].how == "measured"
     assert "scope board-input, ±5% at 95%" in by_name["energy: ina3221"].note
-    assert "only the Raspberry Pi 5" in (by_name["energy: pi5-pmic"].why_not or "")
+    assert "no battery" in (by_name["energy: battery"].why_not or "")
+    assert "energy: pi5-pmic" not in by_name
     for ability in info.abilities:
         assert (ability.how is None) != (ability.why_not is None), ability
 
