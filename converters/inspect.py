@@ -10,9 +10,8 @@ from typing import Any
 
 from tensorflow.lite.python import schema_py_generated as schema
 
+from converters.compact import IDENTIFIER
 from converters.errors import LoadError
-
-_IDENTIFIER = b"TFL3"
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,8 @@ def foreign_ops(content: bytes) -> tuple[str, ...]:
 
 
 def _parse(content: bytes, what: str) -> Any:
-    if content[4:8] != _IDENTIFIER:
-        raise LoadError(f"{what}: not a TFLite file (no {_IDENTIFIER.decode()} mark in its first bytes)")
+    if content[4:8] != IDENTIFIER:
+        raise LoadError(f"{what}: not a TFLite file (no {IDENTIFIER.decode()} mark in its first bytes)")
     try:
         return schema.ModelT.InitFromPackedBuf(content, 0)
     except Exception as error:  # the generated reader follows offsets wherever damaged bytes lead it

@@ -51,7 +51,7 @@ class TrainableModule(tf.Module):  # type: ignore[misc]
         self._optimizer = optimizer
         self._batch_size = batch_size
         self._start = weights.start()
-        self._frozen = [(v, tf.constant(np.array(v))) for v in weights.frozen]
+        self._frozen = [(v, tf.constant(np.asarray(v))) for v in weights.frozen]
         self.anchors = {name: tf.Variable(self._start[name]) for name in weights.trained if name in weights.slotted}
         self.values = {name: tf.Variable(value, name=name) for name, value in self._start.items()}
         self.slots = {

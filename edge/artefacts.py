@@ -66,16 +66,21 @@ class Artefacts:
         """The losses of the fine-tuning, [steps]."""
         return unpack_arrays(self._load("losses"))["losses"]
 
+    def save_trial(self, personal: Personal) -> None:
+        """Keep the model that the gate judges, tuned without its hold-out."""
+        self._save_model("trial", personal)
+
+    def trial(self) -> Personal:
+        """The model that the gate judges."""
+        return self._model("trial")
+
     def save_personal(self, personal: Personal) -> None:
-        """Keep the fine-tuned model."""
-        self._save("personal", pack_arrays(personal.weights))
-        if personal.rows is not None:
-            self._save("personal-rows", pack_rows(personal.rows))
+        """Keep the model to serve if the gate agrees, tuned on all local samples."""
+        self._save_model("personal", personal)
 
     def personal(self) -> Personal:
-        """The fine-tuned model."""
-        rows = self._rounds.load(self._round_id, "personal-rows")
-        return Personal(unpack_arrays(self._load("personal")), None if rows is None else unpack_rows(rows))
+        """The model to serve if the gate agrees."""
+        return self._model("personal")
 
     def save_dropped(self, local: int) -> None:
         """Keep how many local samples the model has no room for."""
@@ -101,6 +106,15 @@ class Artefacts:
     def reported(self) -> bool:
         """Whether the report was put into the outbox."""
         return self._rounds.load(self._round_id, "reported") is not None
+
+    def _save_model(self, name: str, personal: Personal) -> None:
+        self._save(name, pack_arrays(personal.weights))
+        if personal.rows is not None:
+            self._save(f"{name}-rows", pack_rows(personal.rows))
+
+    def _model(self, name: str) -> Personal:
+        rows = self._rounds.load(self._round_id, f"{name}-rows")
+        return Personal(unpack_arrays(self._load(name)), None if rows is None else unpack_rows(rows))
 
     def _save(self, name: str, value: bytes) -> None:
         self._rounds.save(self._round_id, name, value)

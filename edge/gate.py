@@ -1,4 +1,8 @@
-"""The gate: is the personal model better than h0 on the latest local samples, which neither trained on?"""
+"""The gate: may the personal model replace h0, by the latest local samples, which neither trained on?
+
+A hold-out of a few samples is mostly noise, and fine-tuning helps most devices. So the gate is a veto: h0 stays where
+the hold-out speaks against the personal model by more than its own standard error.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.metrics import auc, log_loss
+from edge.metrics import auc, log_losses
 from edge.model import Weights
 from edge.trainer import Trainer
 from protocol.recipe import Recipe
@@ -65,7 +69,7 @@ def gate(recommender: Trainer, personal: Weights, holdout: SampleBatch, recipe: 
         recommender: Left with h0's weights.
         personal: The personal model's weights.
         holdout: Samples that nothing was trained on.
-        recipe: ``gate_min_gain``: by how much log-loss must fall.
+        recipe: ``gate_min_gain``: by how much log-loss must fall; ``gate_standard_errors``: the benefit of the doubt.
     """
     reason = _unfit(holdout)
     if reason:
@@ -76,7 +80,7 @@ def gate(recommender: Trainer, personal: Weights, holdout: SampleBatch, recipe: 
     recommender.reset()
     if not np.isfinite(personal_logits).all():
         return Decision(False, "the fine-tuning diverged: h0 is kept", len(holdout))
-    return _decide(recommender.logits(holdout.features), personal_logits, holdout, recipe.gate_min_gain)
+    return _decide(recommender.logits(holdout.features), personal_logits, holdout, recipe)
 
 
 def _unfit(holdout: SampleBatch) -> str:
@@ -87,14 +91,17 @@ def _unfit(holdout: SampleBatch) -> str:
     return ""
 
 
-def _decide(h0: NDArray[np.float32], personal: NDArray[np.float32], holdout: SampleBatch, min_gain: float) -> Decision:
-    before, after = log_loss(h0, holdout.label), log_loss(personal, holdout.label)
-    gain = before - after
-    activate = gain > 0 and gain >= min_gain
+def _decide(h0: NDArray[np.float32], personal: NDArray[np.float32], holdout: SampleBatch, recipe: Recipe) -> Decision:
+    losses_before, losses_after = log_losses(h0, holdout.label), log_losses(personal, holdout.label)
+    gains = losses_before - losses_after
+    standard_error = float(gains.std() / np.sqrt(len(gains)))
+    needed = recipe.gate_min_gain - recipe.gate_standard_errors * standard_error
+    activate = bool(gains.mean() > needed)
+    before, after = float(losses_before.mean()), float(losses_after.mean())
     verdict = "the personal model is served" if activate else "h0 is kept"
     return Decision(
         activate=activate,
-        reason=f"hold-out log-loss {before:.4f} -> {after:.4f}, needed gain {min_gain:g}: {verdict}",
+        reason=f"hold-out log-loss {before:.4f} -> {after:.4f}, needed gain {needed:.4f}: {verdict}",
         holdout_samples=len(holdout),
         log_loss_h0=before,
         log_loss_personal=after,

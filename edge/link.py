@@ -14,7 +14,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -24,6 +23,7 @@ from paho.mqtt.properties import Properties
 
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, StoppedError, UnreachableError
+from edge.inbox import Delivery, Inbox
 from edge.tls import device_context, refusal_of_certificate
 from edge.wire import Traffic
 from profiling.network import NetworkBytes
@@ -34,31 +34,10 @@ from protocol.messages import Presence
 
 KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 7 * 24 * 3600  # how long the broker keeps our subscription and queue while we are away
-# Messages and bytes that wait for `receive`. A broker sends only so many that are not acknowledged (Mosquitto 20, ours
-# 100), and a device is told little that it did not ask for.
-MAX_INBOX = 128
-MAX_INBOX_BYTES = 8 << 20
 FIRST_DELAY_S, LAST_DELAY_S = 0.5, 60.0
 _LOOP_S = 5.0  # how often paho looks whether a ping is due; anything to send or receive wakes it at once
 _WAIT_SLICE_S = 0.2  # how soon a wait notices that it is to stop
 _LAST_WAIT_S = 10.0  # for a connection attempt in progress, when closing
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A message as it arrived.
-
-    Attributes:
-        kind: The last part of its topic.
-        payload: Its bytes, not decoded yet.
-        mid: MQTT's number of it, on ``connection`` only.
-        connection: Which of our connections it came by.
-    """
-
-    kind: str
-    payload: bytes = field(repr=False)
-    mid: int
-    connection: int
 
 
 class Link:
@@ -80,8 +59,7 @@ class Link:
         self._usable = False
         self._connections = 0
         self._fault: Exception | None = None
-        self._inbox: deque[Delivery] = deque()
-        self._overflowed = False
+        self._inbox = Inbox()
         self._on_their_way: deque[mqtt.MQTTMessageInfo] = deque()
         self._traffic = Traffic()
         self._client = self._make_client()
@@ -157,11 +135,10 @@ class Link:
         Raises:
             StoppedError: If told to stop.
         """
-        self._wait(lambda: bool(self._inbox), timeout_s)
+        self._wait(lambda: len(self._inbox) > 0, timeout_s)
         with self._changed:
-            delivery = self._inbox.popleft() if self._inbox else None
-            if self._overflowed and not self._inbox:
-                self._overflowed = False
+            delivery = self._inbox.take()
+            if self._inbox.has_room_again():
                 self._client.disconnect()  # what was turned away comes again on the next connection
             return delivery
 
@@ -191,7 +168,7 @@ class Link:
     def _publish(self, kind: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         topic = topics.up(self._config.fleet, self._config.device, kind)
         info = self._client.publish(topic, payload, qos=qos, retain=retain)
-        if qos > 0:
+        if qos > 0 and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:  # else it waits for the next connection
             self._forget_published()
             self._on_their_way.append(info)
         self._traffic.add_payload(up=len(payload))
@@ -294,13 +271,10 @@ class Link:
         except MalformedMessageError:
             return  # not of our subscription
         with self._changed:
-            waiting_bytes = sum(len(delivery.payload) for delivery in self._inbox)
-            if len(self._inbox) >= MAX_INBOX or waiting_bytes + len(message.payload) > MAX_INBOX_BYTES:
-                self._overflowed = True
-                return
-            self._inbox.append(Delivery(kind, bytes(message.payload), message.mid, self._connections))
-            self._traffic.add_payload(down=len(message.payload))
-            self._changed.notify_all()
+            delivery = Delivery(kind, bytes(message.payload), message.mid, self._connections)
+            if self._inbox.put(delivery):
+                self._traffic.add_payload(down=len(delivery.payload))
+                self._changed.notify_all()
 
 
 def _leave_it_to_the_loop(_client: mqtt.Client, _userdata: Any, _socket: Any) -> None:

@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def log_loss(logits: Array, labels: Array) -> float:
-    """Mean binary cross-entropy of logits [n] against labels 0 or 1 [n], n >= 1, in nats."""
+def log_losses(logits: Array, labels: Array) -> NDArray[np.float64]:
+    """Binary cross-entropy of each logit [n] against its label 0 or 1 [n], in nats."""
     z = np.asarray(logits, np.float64)
-    return float(np.mean(np.logaddexp(0.0, z) - labels * z))
+    losses: NDArray[np.float64] = np.logaddexp(0.0, z) - labels * z
+    return losses
+
+
+def log_loss(logits: Array, labels: Array) -> float:
+    """Mean of `log_losses`, n >= 1."""
+    return float(log_losses(logits, labels).mean())
 
 
 def auc(scores: Array, labels: Array) -> float | None:

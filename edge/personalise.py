@@ -14,7 +14,7 @@ from edge.classifier import Classification, classify
 from edge.gate import Decision, gate, split_holdout
 from edge.model import Weights
 from edge.trainer import Progress, Trainer
-from edge.tuning import Tuned, tune
+from edge.tuning import Tuned, tune_twice
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 
@@ -32,7 +32,7 @@ class Outcome:
         samples_matched: Matched samples in all.
         samples_kept: Effective number of matched samples kept.
         classification: None where there were too few samples.
-        tuned: None where there were too few samples.
+        tuned: On all local samples; None where there were too few.
     """
 
     decision: Decision
@@ -72,7 +72,7 @@ def personalise(
     Args:
         recommender: h0.
         classifier: g.
-        local: All local samples; the latest share is kept for the gate.
+        local: All local samples; what the gate judges was tuned without the latest share.
         matched: What the cloud found; may be empty.
         recipe: Hyper-parameters.
         phase: Entered as ``phase("classify")`` and so on around each step, to measure it.
@@ -87,11 +87,16 @@ def personalise(
             recommender, classifier, training, matched, recipe, on_progress=_named(on_progress, "classify")
         )
     with phase("tune"):
-        tuned = tune(
-            recommender, training, matched, found.keep_weights, recipe, on_progress=_named(on_progress, "tune")
+        trial, tuned = tune_twice(
+            recommender,
+            (training, local),
+            matched,
+            found.keep_weights,
+            recipe,
+            on_progress=_named(on_progress, "tune"),
         )
     with phase("gate"):
-        decision = gate(recommender, tuned.weights, holdout, recipe)
+        decision = gate(recommender, trial.weights, holdout, recipe)
     return Outcome(decision, len(local), len(matched), found.samples_kept, found, tuned)
 
 

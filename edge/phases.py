@@ -27,7 +27,7 @@ from edge.runtime import file_sha256, open_model
 from edge.session import Emit, Session
 from edge.store import Store
 from edge.trainer import Progress, Trainer
-from edge.tuning import tune
+from edge.tuning import tune_twice
 from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
@@ -112,26 +112,35 @@ class Phases:
             if match.samples.size_bytes > self._recipe.match_bytes:
                 raise OversizeError("matched samples", match.samples.size_bytes, self._recipe.match_bytes)
             self._fetch("fetch", match.samples)
-            training, _ = self._split()
-            self._bring_rows("fetch", [training, self._matched()], match.rows)  # unreadable samples show now
+            both = [self._kept.local(self._schema), self._matched()]  # unreadable samples show now
+            self._bring_rows("fetch", both, match.rows)
         return "classify"
 
     def classify(self) -> str:
         """Train the sample classifier and weigh the matched samples."""
         ready = self._prepare()
+        training, _ = split_holdout(ready.local, self._recipe.holdout_share)
         progress = self._progress("classify")
         classifier = Trainer(self._classifier())
-        found = classify(ready.trainer, classifier, ready.local, ready.matched, self._recipe, on_progress=progress)
+        found = classify(ready.trainer, classifier, training, ready.matched, self._recipe, on_progress=progress)
         self._kept.save_classification(found)
         return "tune"
 
     def tune(self) -> str:
-        """Fine-tune from h0."""
+        """Fine-tune from h0: once without the gate's hold-out, for the gate, and once on everything, to be served."""
         ready = self._prepare()
+        training, _ = split_holdout(ready.local, self._recipe.holdout_share)
         weights = self._kept.classification().keep_weights
-        progress = self._progress("tune")
-        tuned = tune(ready.trainer, ready.local, ready.matched, weights, self._recipe, on_progress=progress)
+        trial, tuned = tune_twice(
+            ready.trainer,
+            (training, ready.local),
+            ready.matched,
+            weights,
+            self._recipe,
+            on_progress=self._progress("tune"),
+        )
         with self._store.transaction():
+            self._kept.save_trial(ready.personal(trial.weights))
             self._kept.save_personal(ready.personal(tuned.weights))
             self._kept.save_losses(tuned.losses)
         return "gate"
@@ -139,11 +148,10 @@ class Phases:
     def gate(self) -> str:
         """Decide on the hold-out which model is served from now on."""
         _, holdout = self._split()
-        personal = self._kept.personal()
         ready = self._recommender().prepare(holdout, empty_batch(self._schema))
-        decision = gate(ready.trainer, ready.weights(personal), ready.local, self._recipe)
+        decision = gate(ready.trainer, ready.weights(self._kept.trial()), ready.local, self._recipe)
         with self._store.transaction():
-            served = personal if decision.activate else None
+            served = self._kept.personal() if decision.activate else None
             self._store.rounds.serve(self._task.recommender.sha256, self._round_id, served)
             self._kept.save_outcome(self._outcome(decision))
         return "report"
@@ -189,9 +197,8 @@ class Phases:
         return Recommender(model, self._task.rows, self._store.rows)
 
     def _prepare(self) -> Prepared:
-        """h0 with what it trains on."""
-        training, _ = self._split()
-        return self._recommender().prepare(training, self._matched())
+        """h0 with all samples of the round."""
+        return self._recommender().prepare(self._kept.local(self._schema), self._matched())
 
     def _bring_rows(self, phase: str, batches: Sequence[SampleBatch], block: BlobRef | None = None) -> None:
         """See that the rows of the samples' items are here; ``block`` holds some of them, if there is one."""

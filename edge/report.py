@@ -34,9 +34,8 @@ def round_record(
         software=software(runtime),
         phases=tuple(phases),
         outcome=outcome,
-        energy_source=profiler.energy_source,
-        unmeasured=profiler.unmeasured,
         emulated=("instruction set",) if board.emulated else (),
+        **profiler.round_fields(),
     )
 
 

@@ -20,7 +20,7 @@ from edge.report import hello, round_record
 from edge.round_store import ABANDONED, DONE, Serving, StoredRound
 from hardware.board import identify
 from hardware.discovery import find_sensors
-from hardware.sensor import EnergySensor
+from profiling.machine import Machine
 from profiling.record import Outcome, PhaseRecord, RoundRecord
 from profiling.window import Profiler
 from protocol.errors import ProtocolError
@@ -46,8 +46,7 @@ class RoundRunner:
         self._rounds = tools.store.rounds
         self._board = identify(root)
         found = find_sensors(root)
-        counters = [sensor for sensor in found.sensors if isinstance(sensor, EnergySensor)]
-        self._profiler = Profiler(tools.session.link.network, counters, found.reasons)
+        self._profiler = Profiler(tools.session.link.network, found.sensors, found.reasons, machine=Machine(root))
         self._kept_phases = 0
         self._phases: Phases | None = None
 

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from edge.errors import LinkTimeoutError, RefusedError
-from edge.link import Delivery, Link
+from edge.inbox import Delivery
+from edge.link import Link
 from edge.store import Store
 from protocol.envelope import decode, encode
 from protocol.errors import ProtocolError

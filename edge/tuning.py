@@ -48,14 +48,55 @@ def tune(
         local: At least one sample.
         matched: May be empty.
         keep_weights: float32 [m], one a matched sample, 0 or more.
-        recipe: Steps, learning rate, proximal pull, local share, seed.
+        recipe: Steps, learning rate, proximal pull, local share, interpolation, seed.
         on_progress: Called with steps done and steps in all.
     """
     recommender.reset()
+    start = recommender.snapshot()
     augmented = bool((keep_weights > 0).any())
     sampler = _sampler(local, matched, keep_weights, recipe) if augmented else _local_sampler(local, recipe)
     losses = recommender.fit(sampler, recipe.steps, recipe.learning_rate, recipe.proximal, on_progress=on_progress)
-    return Tuned(recommender.snapshot(), losses, augmented)
+    weights = interpolate(start, recommender.snapshot(), recipe.interpolation)
+    recommender.restore(weights)
+    return Tuned(weights, losses, augmented)
+
+
+def tune_twice(
+    recommender: Trainer,
+    locals_: tuple[SampleBatch, SampleBatch],
+    matched: SampleBatch,
+    keep_weights: NDArray[np.float32],
+    recipe: Recipe,
+    *,
+    on_progress: Progress | None = None,
+) -> tuple[Tuned, Tuned]:
+    """`tune` for the gate and for serving, each from h0.
+
+    Judging needs a hold-out, serving needs every sample: of 5 positives the latest is the dearest. The gate's verdict
+    on the first model stands for the second, which differs in having seen more of the same.
+
+    Args:
+        recommender: As for `tune`.
+        locals_: Local samples without the hold-out, and all of them.
+        matched: As for `tune`.
+        keep_weights: As for `tune`.
+        recipe: As for `tune`.
+        on_progress: Called with steps done and steps of both.
+    """
+    trial, final = (
+        tune(recommender, local, matched, keep_weights, recipe, on_progress=_shifted(on_progress, run * recipe.steps))
+        for run, local in enumerate(locals_)
+    )
+    return trial, final
+
+
+def _shifted(on_progress: Progress | None, before: int) -> Progress | None:
+    return None if on_progress is None else lambda done, total: on_progress(before + done, 2 * total)
+
+
+def interpolate(start: Weights, end: Weights, share: float) -> Weights:
+    """Weights ``share`` of the way from ``start`` to ``end`` (Wortsman et al., 2022)."""
+    return {name: value + np.float32(share) * (end[name] - value) for name, value in start.items()}
 
 
 def _sampler(

@@ -152,9 +152,11 @@ def _matched(bench: Bench, material: Material) -> Logits:
 def _tuned(bench: Bench, material: Material, others: SampleBatch) -> Logits:
     if too_few(material.local, bench.recipe):
         return _cloud(bench, material)
+    # As these arms are usually run: as many steps as CoDA, served as they end.
+    plain = replace(bench.recipe, interpolation=1.0)
     ready = bench.recommender.prepare(material.local, others)
     alike = np.ones(len(ready.matched), np.float32)
-    tuned = tune(ready.trainer, ready.local, ready.matched, alike, bench.recipe)
+    tuned = tune(ready.trainer, ready.local, ready.matched, alike, plain)
     return bench.recommender.logits(material.test, ready.personal(tuned.weights))
 
 

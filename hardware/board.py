@@ -98,7 +98,7 @@ def identify(root: Path = Path("/"), machine: str | None = None) -> Board:
         revision=revision,
         l4t=_l4t(root),
         kernel=read_text(root / "proc/sys/kernel/osrelease"),
-        emulated=_is_emulated(machine, cpuinfo),
+        emulated=_is_emulated(root, machine, cpuinfo),
     )
 
 
@@ -160,6 +160,8 @@ def _l4t(root: Path) -> str | None:
     return f"{found[1]}.{found[2]}" if found else None
 
 
-def _is_emulated(machine: str, cpuinfo: str) -> bool:
-    x86_processor = re.search(r"^vendor_id\s*:", cpuinfo, re.M) is not None
+def _is_emulated(root: Path, machine: str, cpuinfo: str) -> bool:
+    # An emulator answers for uname; the kernel's own files still speak of the processor that is really there.
+    kernel_is_x86 = (read_text(root / "proc/sys/kernel/arch") or "").startswith(("x86", "i"))
+    x86_processor = kernel_is_x86 or re.search(r"^vendor_id\s*:", cpuinfo, re.M) is not None
     return machine.startswith(("arm", "aarch64")) and x86_processor

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardware import battery, hwmon, ina3221, modelled, pmic, rapl
+from hardware.board import identify
 from hardware.calibration import Calibration, unit_of
 from hardware.correction import CorrectedPower
 from hardware.errors import SensorError
 from hardware.sensor import PowerSensor, Sensor, preference
 
-_FINDERS: tuple[tuple[str, Callable[[Path], Sensor | list[Sensor] | str]], ...] = (
-    (pmic.NAME, pmic.find_pmic),
-    (ina3221.NAME, ina3221.find_ina3221),
-    (rapl.NAME, rapl.find_rapl),
-    (battery.NAME, battery.find_battery),
-    (hwmon.NAME, hwmon.find_hwmon),
-    (modelled.NAME, modelled.find_model),
+_ANY = frozenset({"raspberry-pi", "jetson", "generic"})
+# How each is found, and on which families of board it makes sense to look at all.
+_FINDERS: tuple[tuple[str, Callable[[Path], Sensor | list[Sensor] | str], frozenset[str]], ...] = (
+    (pmic.NAME, pmic.find_pmic, frozenset({"raspberry-pi"})),
+    (ina3221.NAME, ina3221.find_ina3221, frozenset({"jetson"})),
+    (rapl.NAME, rapl.find_rapl, frozenset({"generic"})),
+    (battery.NAME, battery.find_battery, _ANY),
+    (hwmon.NAME, hwmon.find_hwmon, _ANY),
+    (modelled.NAME, modelled.find_model, _ANY),
 )
 
 
@@ -28,7 +31,7 @@ class Found:
 
     Attributes:
         sensors: Usable sensors: measured before modelled, then the widest scope first.
-        reasons: Why a sensor that was looked for is absent, by its name.
+        reasons: Why a sensor that a board of this family may have is absent, by its name.
     """
 
     sensors: tuple[Sensor, ...]
@@ -51,7 +54,10 @@ def find_sensors(root: Path = Path("/"), calibrations: Sequence[Calibration] = (
     own = {calibration.source: calibration for calibration in calibrations if calibration.unit == unit}
     sensors: list[Sensor] = []
     reasons: dict[str, str] = {}
-    for name, find in _FINDERS:
+    family = identify(root).family
+    for name, find, families in _FINDERS:
+        if family not in families:
+            continue
         found = _fitted_model(root, own) if name == modelled.NAME and name in own else find(root)
         if isinstance(found, str):
             reasons[name] = found

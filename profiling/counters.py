@@ -45,7 +45,7 @@ class Counters:
         self.reasons: dict[str, str] = {}
         self._root = root
         self._io = root / "proc" / process / "io"
-        self._cgroup = _cgroup(root, process)
+        self._cgroup = cgroup_folder(root, process)
         self._readers: dict[str, Callable[[], Values | None]] = {
             "context_switches": _switches,
             "io": self._read_io,
@@ -125,7 +125,8 @@ def _switches() -> Values:
     }
 
 
-def _cgroup(root: Path, process: str) -> Path | None:
+def cgroup_folder(root: Path = Path("/"), process: str = "self") -> Path | None:
+    """Folder of the process's control group of version 2, or None where it is in none that keeps ``cpu.stat``."""
     found = re.search(r"^0::(/.*)$", read_text(root / "proc" / process / "cgroup") or "", re.M)
     if found is None:
         return None

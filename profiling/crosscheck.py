@@ -8,6 +8,7 @@ from itertools import combinations
 
 from hardware.sensor import Kind, Scope
 from profiling.energy_record import EnergyRecord, EnergySource
+from profiling.record import PhaseRecord, RoundRecord
 
 _ORDER = [scope.value for scope in Scope]
 _NESTED = set(_ORDER) - {Scope.BATTERY.value, Scope.COMPONENT.value}  # each of these contains the next
@@ -29,6 +30,12 @@ def cross_check(energies: Sequence[EnergyRecord]) -> list[str]:
     return found
 
 
+def contradictions(record: RoundRecord) -> list[str]:
+    """Everything in one round that cannot be true together, each a sentence."""
+    found = [f"{phase.name}: {wrong}" for phase in record.phases if (wrong := check_bytes(phase))]
+    return cross_check(record.energies) + found
+
+
 def _compare(wide: EnergyRecord, narrow: EnergyRecord) -> str | None:
     excess_mj = (narrow.gross_mj or 0.0) - (wide.gross_mj or 0.0)
     bar_mj = math.hypot(wide.u95_mj or 0.0, narrow.u95_mj or 0.0)
@@ -38,6 +45,22 @@ def _compare(wide: EnergyRecord, narrow: EnergyRecord) -> str | None:
             return f"{names} differ by {abs(excess_mj) / 1000:.3g} J, their bars allow {bar_mj / 1000:.3g} J"
     elif {wide.source.scope, narrow.source.scope} <= _NESTED and excess_mj > bar_mj:
         return f"{names}: the narrower draws {excess_mj / 1000:.3g} J more than the wider, which cannot be"
+    return None
+
+
+def check_bytes(phase: PhaseRecord) -> str | None:
+    """What is wrong between the connection's own count of bytes and the interfaces', or None.
+
+    Interfaces carry every process's traffic, headers included, so they can only show more.
+    """
+    counters = phase.counters
+    if phase.tcp_up_bytes is None or phase.tcp_down_bytes is None or "interface_up_bytes" not in counters:
+        return None
+    looped = counters.get("loopback_bytes", 0.0)
+    for way, own in (("up", phase.tcp_up_bytes), ("down", phase.tcp_down_bytes)):
+        seen = counters.get(f"interface_{way}_bytes", 0.0) + looped
+        if own > seen:
+            return f"the connection counts {own} TCP bytes {way}, all interfaces together only {seen:.0f}"
     return None
 
 

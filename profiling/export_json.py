@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from profiling.crosscheck import cross_check
+from profiling.crosscheck import contradictions
 from profiling.run import Run
 from profiling.statistics import estimates, settled
 
@@ -25,9 +25,7 @@ def to_dict(run: Run, warm_up: int = 1) -> dict[str, Any]:
         "emulated": sorted({what for record in rounds for what in record.emulated}),
         "flagged": sum(bool(record.flags) for record in rounds),
         "energy_sources": [asdict(source) for source in sources],
-        "contradictions": [
-            f"{record.device}: {sentence}" for record in rounds for sentence in cross_check(record.energies)
-        ],
+        "contradictions": [f"{record.device}: {sentence}" for record in rounds for sentence in contradictions(record)],
         "estimates": [asdict(value) for value in estimates(rounds)],
         "unmeasured": {name: why for record in reversed(rounds) for name, why in record.unmeasured.items()},
     }

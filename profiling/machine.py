@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from hardware.errors import SensorError
 from hardware.files import read_text
 from hardware.firmware import find_firmware
 from hardware.state import frequency_mhz, governor, hottest_c, power_mode, throttle_reader
-from profiling.counters import Counters, smaps
+from profiling.counters import Counters, cgroup_folder, smaps
+from profiling.memory import CgroupPeak, NestedPeaks
 from profiling.sampler import Gauge
 
 _SLOW_HZ = 2.0  # temperature and clock rate change slowly, and reading them takes a file for every processor
@@ -27,6 +28,7 @@ class Machine:
 
     Attributes:
         counters: Read at the edges of phases.
+        cgroup_peaks: Peak memory of the control group by phase.
         gauges: Sampled over time.
         reasons: Why a quantity is absent.
     """
@@ -35,11 +37,17 @@ class Machine:
         self._root = root
         self._process = process
         self.counters = Counters(root, process)
+        self.cgroup_peaks = NestedPeaks(CgroupPeak(cgroup_folder(root, process)))
         self.reasons = dict(self.counters.reasons)
+        if self.cgroup_peaks.reason is not None:
+            self.reasons["cgroup_peak"] = self.cgroup_peaks.reason
         self.gauges = tuple(self._find_gauges())
         self._throttled = self._find_throttled()
         self._clock_offset_s = _clock_offset()
         self._flags: set[str] = set()
+        self._memory_begin = smaps(root, process)
+        if not self._memory_begin:
+            self.reasons["proportional_memory"] = f"/proc/{process}/smaps_rollup cannot be read"
 
     def look(self) -> None:
         """Note conditions of this moment that would make a round's numbers no fair ones."""
@@ -58,13 +66,14 @@ class Machine:
         """What `look` has noted so far."""
         return tuple(sorted(self._flags))
 
-    def memory(self) -> Mapping[str, float]:
-        """Proportional and private memory; slow, see `profiling.counters.smaps`."""
-        return smaps(self._root, self._process)
-
     def conditions(self) -> dict[str, Any]:
-        """State by name over the time that was sampled; what is not known is absent."""
+        """State by name over the time that was sampled; what is not known is absent.
+
+        Proportional and private memory are those when this object was made and now: reading them is slow.
+        """
         found: dict[str, Any] = {"governor": governor(self._root), "power_mode": power_mode(self._root)}
+        for when, memory in (("begin", self._memory_begin), ("end", smaps(self._root, self._process))):
+            found |= {f"{name}_{when}": value for name, value in memory.items()}
         for gauge in self.gauges:
             values = gauge.series.copy()[1]
             if gauge.series.name == "temperature_c" and values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -42,10 +43,62 @@ class PeakMemory:
         return int(found[1]) << 10
 
 
+class CgroupPeak:
+    """Peak memory of the process's control group, files' cache and kernel memory included (version 2, ``memory.peak``).
+
+    Since Linux 6.12 a write to an open descriptor resets the peak as seen through that descriptor.
+
+    Attributes:
+        reason: Why it cannot be had, or None while it can.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.reason: str | None = None
+        self._descriptor: int | None = None
+        if folder is None:
+            self.reason = "the process is in no control group of version 2"
+            return
+        path = folder / "memory.peak"
+        try:
+            self._descriptor = os.open(path, os.O_RDWR)
+            os.pwrite(self._descriptor, b"reset\n", 0)
+        except OSError as error:
+            self.reason = f"{path} cannot be reset ({error.strerror}); Linux 6.12 and the memory controller are needed"
+            self.close()
+
+    def reset(self) -> None:
+        """Begin a new peak at what is used now."""
+        if self._descriptor is not None:
+            try:
+                os.pwrite(self._descriptor, b"reset\n", 0)
+            except OSError as error:
+                self.reason = f"memory.peak cannot be reset ({error.strerror})"
+
+    def peak_bytes(self) -> int | None:
+        """Largest use since the last reset, or None; then ``reason`` says why."""
+        if self._descriptor is None or self.reason is not None:
+            return None
+        try:
+            text = os.pread(self._descriptor, 32, 0).strip()
+        except OSError as error:
+            self.reason = f"memory.peak cannot be read ({error.strerror})"
+            return None
+        return int(text) if text.isdigit() else None
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class NestedPeaks:
     """Peaks of phases that nest: a phase's own reset of the kernel's mark must not hide a peak from those around it."""
 
-    def __init__(self, memory: PeakMemory) -> None:
+    def __init__(self, memory: PeakMemory | CgroupPeak) -> None:
         self._memory = memory
         self._open: list[int | None] = []
 

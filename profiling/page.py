@@ -36,7 +36,7 @@ table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric
 th,td{padding:7px 11px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
 th{font-weight:600;color:var(--muted);vertical-align:bottom;background:var(--soft)}
 th.group{text-align:center;border-bottom:0;padding-bottom:0} tr+tr th{padding-top:2px}
-th.text,td.text{text-align:left} td.wrap{white-space:normal;min-width:15em}
+th.text,td.text{text-align:left} td.wrap{white-space:normal;min-width:36em}
 tr:last-child td{border-bottom:0} tr.strong td{font-weight:600;background:var(--soft)}
 th:first-child,td:first-child{position:sticky;left:0;background:var(--bg)}
 th:first-child,tr.strong td:first-child{background:var(--soft)}

@@ -12,6 +12,7 @@ WIDE = 900
 NARROW = 350
 _TOP = 8
 _AXIS = 44
+_HALF_TICK = 26  # room for half of the label of a tick at the right end
 _DIGIT = 6.6  # width of a character at the chart's 12 px
 
 
@@ -110,7 +111,7 @@ def row_chart(rows: Sequence[Row], axis: Axis, *, width: int, row_height: int = 
         describe: The chart in one sentence, for readers who do not see it.
     """
     left = min(max(len(row.label) for row in rows) * _DIGIT + 14, width * 0.38)
-    right = width - 12 - _note_room(rows)
+    right = width - max(_note_room(rows), _HALF_TICK)
     height = _TOP + row_height * len(rows) + _AXIS
     scale = _Scale(axis.low, axis.high, left, right)
     parts = [_axis(axis, scale, height, width)]
@@ -135,7 +136,7 @@ class _Scale:
 
 def _note_room(rows: Sequence[Row]) -> float:
     notes = [len(mark.text) for row in rows for mark in row.marks if isinstance(mark, Note)]
-    return max(notes) * _DIGIT + 9 if notes else 0
+    return max(notes) * _DIGIT + 21 if notes else 0
 
 
 def _axis(axis: Axis, scale: _Scale, height: int, width: int) -> str:

@@ -30,6 +30,7 @@ class PhaseRecord:
         cpu_user_s: Processor seconds of all threads of this process in user mode.
         cpu_system_s: The same in the kernel.
         peak_rss_bytes: Largest resident memory of the process within the phase.
+        cgroup_peak_bytes: Largest memory of the process's control group, cache included, within the phase.
         payload_up_bytes: Message payloads sent.
         payload_down_bytes: Message payloads received.
         mqtt_up_bytes: MQTT packets sent, before TLS.
@@ -48,6 +49,7 @@ class PhaseRecord:
     cpu_user_s: float
     cpu_system_s: float
     peak_rss_bytes: int | None = None
+    cgroup_peak_bytes: int | None = None
     payload_up_bytes: int | None = None
     payload_down_bytes: int | None = None
     mqtt_up_bytes: int | None = None
@@ -81,7 +83,8 @@ class PhaseRecord:
 
 
 _AMOUNTS = tuple(f.name for f in fields(PhaseRecord) if f.name not in ("name", "counters"))
-_SUMMED = tuple(name for name in _AMOUNTS if name not in ("peak_rss_bytes", "level", "started_unix_s"))
+_PEAKS = ("peak_rss_bytes", "cgroup_peak_bytes")
+_SUMMED = tuple(name for name in _AMOUNTS if name not in (*_PEAKS, "level", "started_unix_s"))
 
 
 @dataclass(frozen=True)
@@ -203,12 +206,13 @@ def total(name: str, phases: Iterable[PhaseRecord]) -> PhaseRecord:
     optional = {f: sum(values) for f in _SUMMED if f not in sums and (values := column(f)) is not None}
     counters = [row.counters for row in rows]
     shared = set.intersection(*map(set, counters)) if counters else set()
-    peaks, starts = column("peak_rss_bytes"), column("started_unix_s")
+    peaks = {name: max(found) for name in _PEAKS if (found := column(name))}
+    starts = column("started_unix_s")
     return PhaseRecord(
         name=name,
         **sums,
         **optional,
-        peak_rss_bytes=max(peaks) if peaks else None,
+        **peaks,
         started_unix_s=min(starts) if starts else None,
         counters={key: sum(values[key] for values in counters) for key in sorted(shared)},
     )

@@ -124,7 +124,9 @@ def _quality(devices: Sequence[Mapping[str, Any]]) -> str:
     verb = "raises" if gain > 0 else "lowers" if gain < 0 else "does not change"
     amount = f" by {abs(gain):.4f}" if gain else ""
     title = f"CoDA {verb} mean test AUC{amount}: {up} of {plural(len(scored), 'device')} gain, {down} lose"
+    alone = None if means["local"] is None or means["cloud"] is None else means["local"] - means["cloud"]
     note = (
+        f"Tuning on local samples alone changes the mean by {units.change(alone, 4)}. "
         "Each row is a device; the line leads from the cloud's model to the one CoDA trained there. Sorted by gain. "
         "So few devices show how a run went, not whether the method pays: for that, see an evaluation over many users."
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from profiling import figures, page, units
-from profiling.crosscheck import cross_check
+from profiling.crosscheck import contradictions
 from profiling.energy_record import EnergyRecord, EnergySource
 from profiling.record import RoundRecord
 
@@ -26,8 +27,6 @@ def energy_section(rounds: Sequence[RoundRecord], phases: figures.PhaseValues) -
     if any(phase.energy_mj is not None for rows in phases.values() for phase in rows):
         parts.append(figures.energy_figure(phases))
     parts.append(_sensor_table(rounds))
-    for record in rounds:
-        parts += [page.banner(f"{record.device}:", sentence) for sentence in cross_check(record.energies)]
     return page.section(title, *parts)
 
 
@@ -35,12 +34,11 @@ def fairness_section(rounds: Sequence[RoundRecord]) -> str:
     """Rounds that must not be compared, the machine's state, and the profiler's own cost."""
     flagged = [record for record in rounds if record.flags]
     overheads = [record.overhead for record in rounds if record.overhead is not None]
-    conditions: dict[str, set[str]] = {}
+    conditions: dict[str, set[Any]] = {}
     for record in rounds:
         for name, value in record.conditions.items():
-            text = f"{value:.3g}" if isinstance(value, float) else str(value)
-            conditions.setdefault(name.replace("_", " "), set()).add(text)
-    rows = [(name, " to ".join(_ends(values))) for name, values in sorted(conditions.items())]
+            conditions.setdefault(name, set()).add(value)
+    rows = [(_label(name), _span(name, values)) for name, values in sorted(conditions.items())]
     if overheads:
         share = max(overhead.cpu_share for overhead in overheads)
         seconds = figures.mean([overhead.cpu_s for overhead in overheads])
@@ -49,6 +47,7 @@ def fairness_section(rounds: Sequence[RoundRecord]) -> str:
         if drawn is not None:
             rows.append(("", f"about {units.energy(drawn)} a round, by its share of processor time"))
     banners = [page.banner(f"{record.device}:", f"flagged {', '.join(record.flags)}") for record in flagged]
+    banners += [page.banner(f"{r.device}:", sentence) for r in rounds for sentence in contradictions(r)]
     if not rows and not banners:
         return ""
     title = f"{len(flagged)} of {len(rounds)} rounds must not be compared" if flagged else "The machine kept its pace"
@@ -96,6 +95,28 @@ def _sensor_cells(device: str, energy: EnergyRecord) -> list[str]:
     ]
 
 
-def _ends(values: set[str]) -> list[str]:
-    ordered = sorted(values, key=lambda text: (not text.replace(".", "", 1).isdigit(), text.zfill(12)))
-    return [ordered[0]] if len(ordered) == 1 else [ordered[0], ordered[-1]]
+_LABELS = {
+    "frequency_mhz_mean": "mean clock rate (MHz)",
+    "frequency_mhz_min": "lowest clock rate (MHz)",
+    "temperature_c_max": "highest temperature (\N{DEGREE SIGN}C)",
+    "pss_bytes": "proportional memory",
+    "private_bytes": "private memory",
+    "swap_bytes": "memory swapped out",
+}
+
+
+def _label(name: str) -> str:
+    for begin, label in _LABELS.items():
+        if name.startswith(begin):
+            return f"{label}{name.removeprefix(begin).replace('_', ' at the ')}"
+    return name.replace("_", " ")
+
+
+def _span(name: str, values: set[Any]) -> str:
+    """All words, or the smallest and the largest number, with its unit where the name ends in bytes."""
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    if len(numbers) < len(values):
+        return ", ".join(sorted(map(str, values)))
+    text = units.size if "_bytes" in name else lambda value: f"{value:.4g}"
+    ends = [text(value) for value in sorted({min(numbers), max(numbers)})]
+    return " to ".join(dict.fromkeys(ends))

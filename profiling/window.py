@@ -145,6 +145,8 @@ class Profiler:
     def _begin(self) -> tuple[float, _Edge]:
         own_s = time.thread_time()
         self._peaks.begin()
+        if self._machine is not None:
+            self._machine.cgroup_peaks.begin()
         self._sampler.hold()
         self._sampler.edge()
         self._level += 1
@@ -158,14 +160,17 @@ class Profiler:
         self._sampler.edge()
         self._sampler.release()
         self._level -= 1
+        cgroup_peak_bytes = None
         if self._machine is not None:
             self._machine.look()
+            cgroup_peak_bytes = self._machine.cgroup_peaks.end()
         record = PhaseRecord(
             name=name,
             elapsed_s=end.energy.at_s - begin.energy.at_s,
             cpu_user_s=max(0.0, end.user_s - begin.user_s),
             cpu_system_s=max(0.0, end.system_s - begin.system_s),
             peak_rss_bytes=self._peaks.end(),
+            cgroup_peak_bytes=cgroup_peak_bytes,
             level=self._level,
             started_unix_s=unix_s,
             counters=difference(begin.counters, end.counters),

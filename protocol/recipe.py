@@ -29,7 +29,11 @@ class Recipe:
         learning_rate: Step size of the fine-tuning (SGD).
         proximal: Pull toward h0's weights (L2-SP).
         local_share: Share of each fine-tuning batch drawn from local samples; the rest is drawn from kept ones.
-        gate_min_gain: Hold-out log-loss must fall by at least this for the personal model to be served.
+        interpolation: How far to go from h0's weights to the tuned ones, above 0 to 1; less than 1 ranks and calibrates
+            better than either end.
+        gate_min_gain: Hold-out log-loss must fall by more than this for the personal model to be served.
+        gate_standard_errors: Less so many standard errors of that fall: a hold-out of a few samples is mostly noise,
+            and tuning helps most devices, so only a hold-out that clearly speaks against it keeps h0.
         seed: Seeds every random choice of the round.
     """
 
@@ -47,7 +51,9 @@ class Recipe:
     learning_rate: float = 0.05
     proximal: float = 0.0
     local_share: float = 0.3
+    interpolation: float = 0.7
     gate_min_gain: float = 0.0
+    gate_standard_errors: float = 1.0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -60,6 +66,11 @@ class Recipe:
         for name in ("min_local_samples", "match_samples", "match_bytes", "profile_centroids", "steps"):
             if getattr(self, name) < 1:
                 raise MalformedMessageError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.interpolation <= 1 or self.gate_standard_errors < 0:
+            raise MalformedMessageError(
+                f"recipe: interpolation must lie above 0 and up to 1, gate_standard_errors not below 0, "
+                f"got {self.interpolation} and {self.gate_standard_errors}"
+            )
         if self.keep_rule not in ("soft", "hard"):
             raise MalformedMessageError(f"recipe: keep_rule must be soft or hard, got {self.keep_rule!r}")
         if self.classifier_folds < 2:

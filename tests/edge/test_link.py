@@ -15,7 +15,8 @@ from cloud_broker.broker import free_port
 from cloud_broker.certificates import FleetAuthority
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, StoppedError, UnreachableError
-from edge.link import MAX_INBOX, Link
+from edge.inbox import MAX_MESSAGES, Inbox
+from edge.link import Link
 from protocol.envelope import decode, encode
 from protocol.messages import Accepted, Hello, Presence
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
@@ -138,7 +139,7 @@ def test_a_killed_broker_is_found_again(own_broker: FleetBroker, tmp_path: Path)
     assert link.connections >= 2
 
 
-@pytest.mark.parametrize("limit", [25, MAX_INBOX])
+@pytest.mark.parametrize("limit", [25, MAX_MESSAGES])
 def test_an_inbox_that_is_not_read_is_bounded(
     fleet_broker: FleetBroker,
     peer: Callable[..., Peer],
@@ -147,7 +148,7 @@ def test_an_inbox_that_is_not_read_is_bounded(
     limit: int,
 ) -> None:
     """What does not fit while nobody reads is turned away, and comes again when there is room: nothing is lost."""
-    monkeypatch.setattr("edge.link.MAX_INBOX", limit)
+    monkeypatch.setattr("edge.link.Inbox", lambda: Inbox(limit))
     cloud, count, device = peer("cloud"), 60, f"link-6-{limit}"
     config = config_for(fleet_broker, device, tmp_path)
     with Link(config) as link:

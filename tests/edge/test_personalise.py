@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from edge.gate import gate
 from edge.personalise import Outcome, personalise
 from edge.profile import build_profile
 from edge.trainer import Trainer
-from edge.tuning import tune
+from edge.tuning import tune, tune_twice
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, concatenate, empty_batch
 from protocol.topics import MAX_PROFILE_BYTES
@@ -121,6 +122,42 @@ def test_the_gate_asks_for_the_gain_that_the_recipe_asks_for(recommender: Traine
     assert not gate(recommender, tuned.weights, samples(60, seed=3), Recipe(gate_min_gain=5.0)).activate
 
 
+def test_the_gate_gives_the_benefit_of_the_doubt(recommender: Trainer) -> None:
+    """A loss within its own standard error does not keep h0; asked to be strict, the gate keeps it."""
+    start = recommender.snapshot()
+    rng = np.random.default_rng(1)
+    noise = {name: rng.standard_normal(value.shape, np.float32) for name, value in start.items()}
+    shaken = {name: value + np.float32(0.02) * noise[name] for name, value in start.items()}
+    holdout = samples(12, seed=3)
+    decisions = [gate(recommender, shaken, holdout, Recipe(gate_standard_errors=k)) for k in (0.0, 100.0)]
+    gains = [(d.log_loss_h0 or 0.0) - (d.log_loss_personal or 0.0) for d in decisions]
+    assert gains[0] == gains[1]
+    assert decisions[0].activate == (gains[0] > 0)
+    assert decisions[1].activate
+
+
+def test_tuned_weights_go_part_of_the_way_from_h0(recommender: Trainer) -> None:
+    """At a share of one half every weight lies midway between h0's and the fully tuned one's."""
+    recommender.reset()
+    start = recommender.snapshot()
+    nothing = np.zeros(0, np.float32)
+    half, whole = (
+        tune(recommender, samples(60), NOTHING, nothing, replace(RECIPE, interpolation=share)).weights
+        for share in (0.5, 1.0)
+    )
+    for name, value in start.items():
+        assert half[name] == pytest.approx((value + whole[name]) / 2, abs=1e-6)
+
+
+def test_what_is_served_has_seen_the_hold_out_and_what_is_judged_has_not(recommender: Trainer) -> None:
+    """The first model equals one tuned on the training part alone, the second one tuned on everything."""
+    part, everything, nothing = samples(40), samples(60), np.zeros(0, np.float32)
+    trial, final = tune_twice(recommender, (part, everything), NOTHING, nothing, RECIPE)
+    for model, local in ((trial, part), (final, everything)):
+        alone = tune(recommender, local, NOTHING, nothing, RECIPE)
+        assert all(np.array_equal(model.weights[name], value) for name, value in alone.weights.items())
+
+
 def test_the_gate_rejects_a_model_that_diverged(recommender: Trainer) -> None:
     """Weights that are not finite keep h0 and leave it loaded."""
     broken = {name: np.full_like(value, np.nan) for name, value in recommender.snapshot().items()}
@@ -164,4 +201,4 @@ def test_phases_and_progress_are_told(recommender: Trainer, classifier: Trainer)
 
     personalise(recommender, classifier, samples(60), samples(80), RECIPE, phase=phase, on_progress=on_progress)
     assert entered == ["classify", "tune", "gate"]
-    assert progress == {"classify": (600, 600), "tune": (300, 300)}
+    assert progress == {"classify": (600, 600), "tune": (600, 600)}

@@ -25,8 +25,8 @@ from protocol.envelope import decode
 from protocol.errors import MalformedMessageError, OversizeError
 from protocol.messages import BlobRef, Contribution, Hello, Report, Task
 from protocol.recipe import Recipe
-from protocol.samples import concatenate
 from protocol.rows import RowBlock
+from protocol.samples import concatenate
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.edge.samples import SCHEMA, samples
 

@@ -73,9 +73,13 @@ def test_generic_machines(tmp_path: Path) -> None:
 
 
 def test_emulation_is_seen(tmp_path: Path) -> None:
-    """An ARM program that finds an x86 /proc/cpuinfo runs under user emulation."""
-    put(tmp_path, "proc/cpuinfo", X86_CPUINFO)
-    assert identify(tmp_path, "aarch64").emulated
+    """An ARM program over an x86 kernel or processor runs under user emulation."""
+    put(tmp_path / "a", "proc/cpuinfo", X86_CPUINFO)
+    put(tmp_path / "b", "proc/cpuinfo", ARM_CPUINFO)
+    put(tmp_path / "b", "proc/sys/kernel/arch", "x86_64")
+    put(tmp_path / "c", "proc/cpuinfo", ARM_CPUINFO)
+    put(tmp_path / "c", "proc/sys/kernel/arch", "aarch64")
+    assert [identify(tmp_path / name, "aarch64").emulated for name in "abc"] == [True, True, False]
 
 
 def test_garbled_device_tree(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from hardware.errors import SensorError
 from hardware.hwmon import HwmonEnergy, HwmonPower, find_hwmon
 from hardware.ina3221 import Ina3221, find_ina3221
 from hardware.modelled import LinearModel, ModelledEnergy, model_for
-from hardware.sensor import EnergySensor, Kind, PowerSensor, Scope
-from tests.hardware.trees import ina_hwmon, ina_iio, pi, put, rapl
+from hardware.sensor import EnergySensor, PowerSensor, Scope
+from tests.hardware.trees import ina_hwmon, ina_iio, jetson, pi, put, rapl
 
 
 def _power(found: object) -> PowerSensor:
@@ -226,14 +226,20 @@ def test_model_without_stat(tmp_path: Path) -> None:
 
 
 def test_discovery_prefers_measured_and_wide(tmp_path: Path) -> None:
-    """A board's input comes before a package or a component, and a model comes last however wide its scope."""
-    pi(tmp_path, "Raspberry Pi 4 Model B Rev 1.4", 0xC03114)
-    _stat(tmp_path, 1, 1)
-    rapl(tmp_path)
-    _hwmon(tmp_path, 0, "ina226", power1_input=2_500_000)
-    ina_hwmon(tmp_path, "1-0040", 3, {"VDD_IN": (5000, 436)})
-    _battery(tmp_path, "Discharging", power_now=7_250_000)
-    sources = [sensor.source for sensor in find_sensors(tmp_path).sensors]
-    names = [source.name for source in sources]
-    assert names[:4] == ["ina3221", "battery", "rapl", "hwmon-ina226-power1"]
-    assert all(source.kind is Kind.MEASURED for source in sources[:4])
+    """The widest measured scope comes first and a model last; what no board of the family has is not looked for."""
+    pi(tmp_path / "pi", "Raspberry Pi 4 Model B Rev 1.4", 0xC03114)
+    jetson(tmp_path / "jetson", "nvidia,p3768-0000+p3767-0005")
+    put(tmp_path / "pc", "proc/cpuinfo", "")
+    for name in ("pi", "jetson", "pc"):
+        root = tmp_path / name
+        _stat(root, 1, 1)
+        rapl(root)
+        _hwmon(root, 0, "ina226", power1_input=2_500_000)
+        ina_hwmon(root, "1-0040", 3, {"VDD_IN": (5000, 436)})
+        _battery(root, "Discharging", power_now=7_250_000)
+    found = {name: [s.source.name for s in find_sensors(tmp_path / name).sensors] for name in ("pi", "jetson", "pc")}
+    assert found == {
+        "pi": ["battery", "hwmon-ina226-power1", "modelled"],
+        "jetson": ["ina3221", "battery", "hwmon-ina226-power1"],
+        "pc": ["battery", "rapl", "hwmon-ina226-power1"],
+    }

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from profiling.abilities import describe
-from profiling.crosscheck import cross_check, why_incomparable
+from profiling.crosscheck import check_bytes, cross_check, why_incomparable
 from profiling.energy_record import EnergyRecord, EnergySource
 from profiling.machine import Machine
 from profiling.overhead import compare_on_off
+from profiling.record import PhaseRecord
 from profiling.window import Profiler
 from tests.hardware.trees import ina_hwmon, jetson, program, put
 
@@ -30,7 +31,8 @@ def test_describe_a_jetson(tmp_path: Path) -> None:
     by_name = {ability.quantity: ability for ability in info.abilities}
     assert by_name["energy: ina3221"].how == "measured"
     assert "scope board-input, ±5% at 95%" in by_name["energy: ina3221"].note
-    assert "only the Raspberry Pi 5" in (by_name["energy: pi5-pmic"].why_not or "")
+    assert "no battery" in (by_name["energy: battery"].why_not or "")
+    assert "energy: pi5-pmic" not in by_name
     for ability in info.abilities:
         assert (ability.how is None) != (ability.why_not is None), ability
 
@@ -89,3 +91,13 @@ def test_on_off_comparison() -> None:
     assert result.pairs == 5
     with pytest.raises(ValueError, match="at least 3 pairs"):
         compare_on_off(lambda: None, Profiler, pairs=2)
+
+
+def test_bytes_that_contradict_the_interfaces() -> None:
+    """A connection cannot carry more than all interfaces together; where neither counts, nothing is said."""
+    phase = PhaseRecord("fetch", 1, 1, 0, tcp_up_bytes=900, tcp_down_bytes=50_000)
+    seen = {"interface_up_bytes": 400.0, "interface_down_bytes": 60_000.0, "loopback_bytes": 600.0}
+    assert check_bytes(phase) is None
+    assert check_bytes(replace(phase, counters=seen)) is None
+    wrong = check_bytes(replace(phase, counters={**seen, "loopback_bytes": 100.0}))
+    assert wrong == "the connection counts 900 TCP bytes up, all interfaces together only 500"

@@ -105,7 +105,11 @@ def test_conditions_and_gauges(tmp_path: Path) -> None:
         zone.write_text(str(millidegrees))
         for gauge in machine.gauges:
             gauge.sample(lambda: float(next(ticks)))
+    put(tmp_path, "proc/self/smaps_rollup", "Pss:  300 kB")
     assert machine.conditions() == {
+        "pss_bytes_end": 307_200,
+        "private_bytes_end": 0,
+        "swap_bytes_end": 0,
         "governor": "ondemand",
         "temperature_c_max": 61.5,
         "frequency_mhz_mean": 1500,
@@ -159,3 +163,36 @@ def test_this_machine() -> None:
     known = profiler.phases[0].counters
     groups = {name.split("_")[0] for name in MEANINGS} - {name.split("_")[0] for name in known}
     assert all(any(reason.startswith(group) or group == "loopback" for reason in machine.reasons) for group in groups)
+
+
+class _Cgroup:
+    """A control group's memory.peak as Linux 6.12 shows it: a write begins a new peak."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = put(_tree(root), "sys/fs/cgroup/user.slice/coda/memory.peak", 1 << 20)
+
+    def use(self, peak_bytes: int) -> None:
+        """What the kernel would tell from now on."""
+        self.path.write_text(f"{peak_bytes}\n")
+
+
+def test_cgroup_peak_by_phase(tmp_path: Path) -> None:
+    """The control group's peak is reset when a phase begins and read when it ends; outer phases keep inner peaks."""
+    cgroup = _Cgroup(tmp_path)
+    profiler = Profiler(machine=Machine(tmp_path))
+    with profiler.phase("outer"):
+        cgroup.use(90 << 20)
+        with profiler.phase("inner"):
+            assert cgroup.path.read_bytes().startswith(b"reset")
+            cgroup.use(50 << 20)
+    assert [phase.cgroup_peak_bytes for phase in profiler.phases] == [90 << 20, 50 << 20]
+    assert "cgroup_peak" not in profiler.unmeasured
+
+
+def test_cgroup_peak_absent(tmp_path: Path) -> None:
+    """Without the file there is no peak, and the reason names what is needed."""
+    profiler = Profiler(machine=Machine(_tree(tmp_path)))
+    with profiler.phase("tune"):
+        pass
+    assert profiler.phases[0].cgroup_peak_bytes is None
+    assert "Linux 6.12" in profiler.unmeasured["cgroup_peak"]

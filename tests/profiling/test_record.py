@@ -31,6 +31,7 @@ phase_records = st.builds(
     cpu_user_s=amounts,
     cpu_system_s=amounts,
     peak_rss_bytes=counts,
+    cgroup_peak_bytes=counts,
     payload_up_bytes=counts,
     payload_down_bytes=counts,
     mqtt_up_bytes=counts,

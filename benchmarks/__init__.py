@@ -1,0 +1,1 @@
+"""What this costs beside named alternatives; see README.md in this folder."""
