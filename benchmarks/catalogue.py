@@ -83,7 +83,7 @@ def measure(items: int, trainable: str, repetitions: int, passes: int) -> list[C
     """The cost of a catalogue of ``items`` to the Trainer, by installed runtime."""
     from benchmarks.training.prepare import prepare
 
-    options: dict[str, Any] = {"slots": SLOTS} if has_slots() else {}
+    options: dict[str, Any] = {"slots": {"item": SLOTS}} if has_slots() else {}
     keys = [key for key in (f"trainer-{runtime}" for runtime in RUNTIMES) if CONTENDERS[key].is_installed()]
     with tempfile.TemporaryDirectory(prefix="coda-benchmark-") as folder:
         job = prepare(Job(Path(folder), trainable, items), options)

@@ -1,8 +1,8 @@
-"""Initial values that are one number throughout, computed when a file is opened instead of stored in it.
+"""Values of variables that are one number throughout, computed by the file instead of stored in it.
 
-The converter stores every variable's initial value as a constant. For accumulators of an optimiser and for tables whose
-rows are set later these are arrays of zeros, which may be most of the file. Here they become FILL operations of the
-subgraph that runs once.
+The converter stores what a variable starts from, or is reset to, as a constant. For accumulators of an optimiser and
+for tables whose rows are set later these are arrays of zeros, which may be most of the file. Here they become FILL
+operations.
 """
 
 from __future__ import annotations
@@ -17,33 +17,28 @@ MIN_BYTES = 512  # below, the operation takes as much room as the array
 
 
 def fill_uniform(model: Any) -> None:
-    """Change a file's object tree so that uniform initial values are computed; their old buffers are not used then."""
-    for graph in _initialisers(model):
-        for index in _uniform(model, graph):
-            _compute(model, graph, index)
+    """Change a file's object tree so that uniform values of variables are computed; their buffers are not used then."""
+    for graph in model.subgraphs:
+        for index in _assigned(model, graph):
+            if _is_uniform(model, graph.tensors[index]):
+                _compute(model, graph, index)
 
 
-def _initialisers(model: Any) -> list[Any]:
-    """Subgraphs that run once, when the file is opened."""
-    called = {
-        op.builtinOptions.initSubgraphIndex
-        for graph in model.subgraphs
-        for op in graph.operators or ()
-        if op.builtinOptionsType == schema.BuiltinOptions.CallOnceOptions
-    }
-    return [model.subgraphs[index] for index in sorted(called)]
+def _assigned(model: Any, graph: Any) -> list[int]:
+    """Indices of the tensors of a subgraph that are assigned to variables and used for nothing else."""
+    uses: dict[int, set[int]] = {}
+    for op in graph.operators or ():
+        for index in op.inputs:
+            uses.setdefault(int(index), set()).add(_builtin(model.operatorCodes[op.opcodeIndex]))
+    return sorted(index for index, ops in uses.items() if ops == {schema.BuiltinOperator.ASSIGN_VARIABLE})
 
 
-def _uniform(model: Any, graph: Any) -> list[int]:
-    """Indices of the float constants of a subgraph that hold one number, and many times."""
-    found = []
-    for index, tensor in enumerate(graph.tensors):
-        data = model.buffers[tensor.buffer].data
-        if tensor.type == schema.TensorType.FLOAT32 and data is not None and len(data) >= MIN_BYTES:
-            values = np.frombuffer(bytes(data), "<f4")
-            if (values == values[0]).all():
-                found.append(index)
-    return found
+def _is_uniform(model: Any, tensor: Any) -> bool:
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < MIN_BYTES:
+        return False
+    values = np.frombuffer(bytes(data), "<f4")
+    return bool((values == values[0]).all())
 
 
 def _compute(model: Any, graph: Any, index: int) -> None:
@@ -72,10 +67,15 @@ def _constant(model: Any, graph: Any, value: NDArray[Any]) -> int:
 def _fill_code(model: Any) -> int:
     fill = schema.BuiltinOperator.FILL
     for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == fill:
+        if _builtin(code) == fill:
             return index
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = fill
     code.version = 1
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
+
+
+def _builtin(code: Any) -> int:
+    # Files of old converters have the code in a byte, newer ones in an int; the other field is then smaller.
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))

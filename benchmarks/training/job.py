@@ -44,6 +44,11 @@ class Job:
         return self.folder / "model.tflite"
 
     @property
+    def rows(self) -> Path:
+        """The rows in the file's slots, where it has slots."""
+        return self.folder / "rows.npz"
+
+    @property
     def keras(self) -> Path:
         """The Keras model that was converted."""
         return self.folder / "model.keras"

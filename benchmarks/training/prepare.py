@@ -14,7 +14,10 @@ from benchmarks.training.job import Array, Job
 from benchmarks.training.sampling import sampler
 from converters.convert import ConvertOptions, convert
 from converters.zoo.din import din
+from protocol.rows import RowTable
+from protocol.samples import SampleBatch
 from protocol.schema import Feature, FeatureKind, FeatureSchema
+from protocol.slots import SlotMap
 
 SAMPLES = 1000  # of one user's own and matched ones
 GENRES = 20
@@ -34,13 +37,25 @@ def prepare(job: Job, options: Mapping[str, Any] | None = None) -> Job:
     keras.utils.set_random_seed(_MODEL_SEED)
     model = din(schema, embedding_dim=job.embedding_dim)
     given = ConvertOptions(batch_size=job.batch_size, schema=schema, trainable=job.trainable)
-    convert(model, job.tflite, replace(given, **(options or {})))
+    done = convert(model, job.tflite, replace(given, **(options or {})))
     model.save(job.keras)
     job.save_weights({v.path: np.array(v) for v in model.variables})
     columns = samples(job.items)
+    for rows in done.rows.values():
+        columns = to_slots(job, schema, rows, columns)
     job.save_samples(columns, sampler(columns, job.sampling_seed).draw(job.steps, job.batch_size))
     job.save()
     return job
+
+
+def to_slots(job: Job, schema: FeatureSchema, rows: RowTable, columns: dict[str, Array]) -> dict[str, Array]:
+    """The samples that fit, with slots for ids, as on a device; the rows of these ids go to the job's folder."""
+    features = {feature.name: columns[feature.name] for feature in schema.features}
+    batch = SampleBatch(schema, features, columns["label"], np.zeros(len(columns["label"]), np.int64))
+    slots = SlotMap(schema, rows.description)
+    fitting = batch.take(slots.admit(batch))
+    np.savez(job.rows, **slots.arrays(rows.values[slots.ids]))
+    return {**slots.remap(fitting).features, "label": fitting.label}
 
 
 def movielens_like(items: int) -> FeatureSchema:

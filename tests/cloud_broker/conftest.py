@@ -60,6 +60,7 @@ def query_for(
     registry: Registry, model: PublishedModel, batch: SampleBatch, query_id: str = "q1", max_samples: int = 50
 ) -> Query:
     """A device's query: one centroid, the mean of its samples' vectors."""
-    vectors = Embedder(registry.blobs.path(model.recommender.sha256)).vectors(batch)
+    path = registry.blobs.path(model.recommender.sha256)
+    vectors = Embedder(path, rows=registry.row_file(model)).vectors(batch)
     raw = vectors.mean(axis=0).astype(np.float16).astype("<f2").tobytes()
     return Query(query_id, 1, model.recommender.sha256, vectors.shape[1], raw, (1.0,), max_samples, 1 << 18)

@@ -14,9 +14,11 @@ from converters.zoo.din import din
 from edge.errors import RuntimeMissingError
 from edge.runtime import RUNTIMES, load_runtime, open_model
 from edge.trainer import Trainer
+from protocol.rows import RowTable
 from tests.edge.samples import SCHEMA
 
 BATCH_SIZE = 16
+SLOTS = 56
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,34 @@ class ModelFiles:
     recommender_sha256: str
     classifier: Path
     classifier_sha256: str
+    rows: RowTable | None = None
 
 
 @pytest.fixture(scope="session")
 def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     """A tiny recommender and a tiny sample classifier."""
+    return _convert_both(tmp_path_factory.mktemp("models"), {})
+
+
+@pytest.fixture(scope="session")
+def slotted_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """The same, with fewer slots than there are items."""
+    return _convert_both(tmp_path_factory.mktemp("slotted"), {"item": SLOTS})
+
+
+def _convert_both(folder: Path, slots: dict[str, int]) -> ModelFiles:
     keras.utils.set_random_seed(1)
-    folder = tmp_path_factory.mktemp("models")
     model = din(SCHEMA, embedding_dim=4, attention_units=(4,), hidden_units=(8,))
     content_dim = model.output["item_vector"].shape[-1]
-    recommender = convert(model, folder / "recommender.tflite", ConvertOptions(batch_size=BATCH_SIZE, schema=SCHEMA))
+    options = ConvertOptions(batch_size=BATCH_SIZE, schema=SCHEMA, slots=slots)
+    recommender = convert(model, folder / "recommender.tflite", options)
     classifier = convert(
         sample_classifier(content_dim, hidden_units=(4,)),
         folder / "classifier.tflite",
         ConvertOptions(batch_size=BATCH_SIZE),
     )
-    return ModelFiles(recommender.path, recommender.sha256, classifier.path, classifier.sha256)
+    rows = recommender.rows.get("item")
+    return ModelFiles(recommender.path, recommender.sha256, classifier.path, classifier.sha256, rows)
 
 
 @pytest.fixture(params=list(RUNTIMES))

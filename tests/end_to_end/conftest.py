@@ -24,11 +24,11 @@ from edge.store import Store
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from tests.broker_fixtures import FLEET, FleetBroker
-from tests.edge.conftest import ModelFiles, model_files
+from tests.edge.conftest import ModelFiles, model_files, slotted_files
 from tests.edge.samples import SCHEMA, samples
 from tests.edge.test_link import config_for
 
-__all__ = ["cloud", "device", "model_files"]
+__all__ = ["cloud", "device", "model_files", "slotted_files"]
 
 WAIT_S = 60.0
 
@@ -58,10 +58,10 @@ def cloud(fleet_broker: FleetBroker, model_files: ModelFiles, tmp_path: Path) ->
     """Makes a context manager that serves a pool of two tastes with published models, by recipe."""
 
     @contextmanager
-    def serve(recipe: Recipe, broker: FleetBroker = fleet_broker) -> Iterator[Cloud]:
+    def serve(recipe: Recipe, broker: FleetBroker = fleet_broker, models: ModelFiles = model_files) -> Iterator[Cloud]:
         state_dir = tmp_path / "cloud"
         if not state_dir.exists():
-            _fill(state_dir, model_files)
+            fill(state_dir, models)
         identity = broker.cloud()
         config = CloudConfig(
             fleet=FLEET,
@@ -93,11 +93,13 @@ def cloud(fleet_broker: FleetBroker, model_files: ModelFiles, tmp_path: Path) ->
     return serve
 
 
-def _fill(state_dir: Path, models: ModelFiles) -> None:
+def fill(state_dir: Path, models: ModelFiles) -> None:
+    """Give a cloud its pool, once, and publish models."""
     with closing(SamplePool(state_dir / "pool", SCHEMA)) as pool:
         pool.add_many(Given(f"user-{n}", samples(50, taste=n % 2, seed=100 + n), "first") for n in range(20))
     with closing(Registry(state_dir)) as registry:
-        registry.publish(SCHEMA, models.recommender.read_bytes(), models.classifier.read_bytes(), {})
+        files = (models.recommender.read_bytes(), models.classifier.read_bytes())
+        registry.publish(SCHEMA, *files, {}, models.rows)
 
 
 @dataclass

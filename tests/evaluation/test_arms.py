@@ -111,3 +111,17 @@ def test_h0_learns_what_people_of_like_taste_do(labels: Labels) -> None:
     assert result.mean_user_auc.low > 0.5
     assert set(result.baselines) == {"item mean", "popularity", "user kNN"}
     assert json.dumps(result.to_dict())
+
+
+def test_arms_come_to_the_same_through_slots(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world whose model has slots for its items finds the same samples and gives the same scores."""
+    monkeypatch.setattr("evaluation.world.SLOTS", 98)
+    slotted = build_world(world.split, tmp_path, labels=Labels.IMPLICIT)
+    assert (tmp_path / "rows.npy").exists()
+    devices = world.split.devices[:3]
+    for ours, theirs in zip(
+        run_devices(slotted, devices, _RECIPE, workers=1), run_devices(world, devices, _RECIPE, workers=1), strict=True
+    ):
+        assert ours.samples_matched == theirs.samples_matched
+        for arm, score in theirs.scores.items():
+            assert ours.scores[arm].log_loss == pytest.approx(score.log_loss, abs=2e-2), arm

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from benchmarks.training.contenders import Passes
 from benchmarks.training.job import Job
 from benchmarks.training.sampling import sampler
@@ -13,7 +15,11 @@ from edge.trainer import Trainer
 
 def open_job(job: Job, runtime: str) -> Passes:
     """With ``runtime`` on one thread."""
-    trainer = Trainer(open_model(job.tflite, runtime=runtime))
+    model = open_model(job.tflite, runtime=runtime)
+    if model.has_slots:
+        with np.load(job.rows) as rows:
+            model.set_rows(dict(rows))
+    trainer = Trainer(model)
     source = sampler(job.columns(), job.sampling_seed)
 
     def steps() -> Sequence[float]:
