@@ -85,6 +85,7 @@ def train_on(
         batch.take(~judged),
         batch.take(judged),
         epochs=options.epochs,
+        patience=options.patience,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         seed=options.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from coda.judgement import judge
 from coda.output import console, progress
 from coda.summary import Row, device_row, mean_row, summary_table, write_run
 from evaluation.metrics import mean_defined
+from evaluation.models import model_options
 from evaluation.samples import Labels
 from hardware.board import identify
 from profiling.record import RoundRecord
@@ -112,8 +113,9 @@ def _prepare(options: DemoOptions, bars: Progress) -> DemoData:
 
 def _cloud_values(options: DemoOptions, recipe: Recipe) -> dict[str, object]:
     """What the cloud's configuration says beside its connection."""
-    models = {"seed": options.seed, **({"epochs": 1} if options.quick else {})}
-    return {"recipe": recipe.to_dict(), "models": models}
+    models = model_options(options.labels, options.seed)
+    models = replace(models, epochs=1) if options.quick else models
+    return {"recipe": recipe.to_dict(), "models": asdict(models)}
 
 
 def _judge(
