@@ -20,6 +20,7 @@ from evaluation.samples import Labels
 from evaluation.split import Protocol, split_interactions
 from evaluation.statistics import paired_difference
 from evaluation.world import Progress, build_world
+from protocol.errors import MalformedMessageError
 from protocol.recipe import Recipe
 
 _ARMS = ("cloud", "local", "coda")
@@ -69,8 +70,11 @@ def recipe_from(changes: str) -> Recipe:
         MalformedMessageError: If a name or a value is not a recipe's.
     """
     defaults = Recipe().to_dict()
-    pairs = dict(change.split("=", 1) for change in changes.split(",") if change)
-    typed = {name: type(defaults.get(name, ""))(value) for name, value in pairs.items()}
+    try:
+        pairs = dict(change.split("=", 1) for change in changes.split(",") if change)
+        typed = {name: type(defaults.get(name, ""))(value) for name, value in pairs.items()}
+    except ValueError as error:
+        raise MalformedMessageError(f"recipe {changes!r}: give name=value,name=value ({error})") from error
     return Recipe.from_dict({**defaults, **typed})
 
 
