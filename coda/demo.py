@@ -68,7 +68,7 @@ def run_demo(options: DemoOptions, out: Path | None = None) -> dict[str, Any]:
         recipe = Recipe(seed=options.seed)
         broker = write_broker_directory(run_dir / "broker", FLEET, port=free_port())
         cloud_config = write_cloud(run_dir / "cloud", data, broker, _cloud_values(options, recipe))
-        homes = {n: write_device(run_dir / "devices" / n, n, device, broker) for n, device in data.devices.items()}
+        homes = {name: write_device(run_dir, name, device, broker) for name, device in data.devices.items()}
         broker_version = run_processes(broker, cloud_config, homes, bars)
         rows, records = _judge(data, homes, recipe, bars)
     published = read_published(cloud_config)
