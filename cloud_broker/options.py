@@ -15,6 +15,7 @@ class ModelOptions:
     Attributes:
         embedding_dim: Columns of h0's tables.
         epochs: At most so many passes over the pool.
+        patience: Epochs without a lower validation log-loss before training stops; 0 keeps the last of ``epochs``.
         learning_rate: Of h0's training.
         weight_decay: Of h0's training.
         item_rates: Whether h0's item biases start from each item's own rate of likes in the pool.
@@ -33,6 +34,7 @@ class ModelOptions:
 
     embedding_dim: int = 24
     epochs: int = 12
+    patience: int = 2
     learning_rate: float = 3e-3
     weight_decay: float = 0.2
     item_rates: bool = False
@@ -46,6 +48,8 @@ class ModelOptions:
         for name in ("embedding_dim", "epochs", "device_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"models: {name} must be at least 1, got {getattr(self, name)}")
+        if self.patience < 0:
+            raise ConfigError(f"models: patience must not be negative, got {self.patience}")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise ConfigError("models: learning_rate must be positive, weight_decay not negative")
         if not 2 <= self.slots <= MAX_SLOTS:

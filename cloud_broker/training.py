@@ -23,11 +23,12 @@ from cloud_broker.errors import TrainingError
 from protocol.samples import SampleBatch
 
 _PREDICT_ROWS = 8192
-_AVERAGING = 0.999
+# Weights are averaged over about this share of an epoch: longer, and the average lags behind what was learnt.
+_AVERAGED_EPOCHS = 1 / 3
 _ITEM_BIAS = "item_bias"
 # An intercept sees only its own user's samples, so it has to learn faster than what all users share.
-_INTERCEPT_SPEED = 5.0
-_INTERCEPT_PENALTY = 0.01
+_INTERCEPT_SPEED = 10.0
+_INTERCEPT_PENALTY = 0.5
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def train_global(
         batch_size: Samples a step; lowered to what there is. The last, incomplete batch of an epoch is left out.
         learning_rate: AdamW's.
         weight_decay: AdamW's, of all weights but the item biases, which a rare item's few samples could not hold up.
-        patience: Epochs without a better validation log-loss before it stops.
+        patience: Epochs without a better validation log-loss before it stops; 0 runs every epoch and keeps the last.
+            That suits intercepts: held-out users have none, so their log-loss does not tell how items are ordered.
         seed: Of the order of samples.
         owner: [n], each sample's user; if given, each user has an intercept of its own in training, which is no part of
             the model. It takes up how freely that user gives likes. Else the model reads that from the history, where
@@ -117,14 +119,14 @@ def train_global(
         trained = trainer.run_epoch(batch, min(batch_size, len(batch)), rng)
         with trainer.averaged_weights():
             result = EpochResult(epoch, trained, log_loss(model, validation))
-            if best is None or result.validation_log_loss < best.validation_log_loss:
+            if best is None or patience == 0 or result.validation_log_loss < best.validation_log_loss:
                 best, best_weights = result, model.get_weights()
         history.append(result)
         if not np.isfinite([trained, result.validation_log_loss]).all():
             raise TrainingError(f"the loss is not finite in epoch {epoch}: lower the learning rate")
         if on_progress is not None:
             on_progress(result)
-        if epoch - best.epoch >= patience:
+        if patience and epoch - best.epoch >= patience:
             break
     model.set_weights(best_weights)
     return TrainingResult(tuple(history), best.epoch if best else 0, len(batch), len(validation))
@@ -162,7 +164,7 @@ class _Trainer:
         optimizer.exclude_from_weight_decay(var_list=biases)
         optimizer.build(trained)
 
-        def step(features: dict[str, Any], label: Any, user: Any) -> Any:
+        def step(features: dict[str, Any], label: Any, user: Any, keep_at_most: Any) -> Any:
             with tf.GradientTape() as tape:
                 own = tf.gather(intercepts.value, user)
                 logit = model(features, training=True)["logit"] + _INTERCEPT_SPEED * own
@@ -172,7 +174,7 @@ class _Trainer:
             optimizer.apply_gradients(zip(gradients, trained, strict=True))
             steps.assign_add(1.0)
             # Early averages would remember the random start for too long.
-            keep = tf.minimum(_AVERAGING, steps / (steps + 9.0))
+            keep = tf.minimum(keep_at_most, steps / (steps + 9.0))
             for average, weight in zip(self._averages, self._weights, strict=True):
                 average.assign(keep * average + (1.0 - keep) * weight)
             return loss
@@ -183,11 +185,13 @@ class _Trainer:
         """One pass in random order; the mean loss of its steps."""
         order = rng.permutation(len(batch))
         losses = []
+        averaged_steps = max(1.0, _AVERAGED_EPOCHS * len(batch) / batch_size)
+        keep_at_most = tf.constant(1.0 - 1.0 / averaged_steps, tf.float32)
         for begin in range(0, len(batch) - batch_size + 1, batch_size):
             rows = order[begin : begin + batch_size]
             part = batch.take(rows)
             users = np.zeros(batch_size, np.int32) if self._users is None else self._users[rows]
-            losses.append(self._step(dict(part.features), part.label, users))
+            losses.append(self._step(dict(part.features), part.label, users, keep_at_most))
         return float(np.mean([loss.numpy() for loss in losses]))
 
     @contextmanager

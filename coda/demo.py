@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from coda.judgement import judge
 from coda.output import console, progress
 from coda.summary import Row, device_row, mean_row, summary_table, write_run
 from evaluation.metrics import mean_defined
+from evaluation.models import model_options
 from evaluation.samples import Labels
 from hardware.board import identify
 from profiling.record import RoundRecord
@@ -68,7 +69,7 @@ def run_demo(options: DemoOptions, out: Path | None = None) -> dict[str, Any]:
         recipe = Recipe(seed=options.seed)
         broker = write_broker_directory(run_dir / "broker", FLEET, port=free_port())
         cloud_config = write_cloud(run_dir / "cloud", data, broker, _cloud_values(options, recipe))
-        homes = {n: write_device(run_dir / "devices" / n, n, device, broker) for n, device in data.devices.items()}
+        homes = {name: write_device(run_dir, name, device, broker) for name, device in data.devices.items()}
         broker_version = run_processes(broker, cloud_config, homes, bars)
         published, table_rows = read_published(cloud_config)
         rows, records = _judge(data, homes, table_rows, recipe, bars)
@@ -113,8 +114,9 @@ def _prepare(options: DemoOptions, bars: Progress) -> DemoData:
 
 def _cloud_values(options: DemoOptions, recipe: Recipe) -> dict[str, object]:
     """What the cloud's configuration says beside its connection."""
-    models = {"seed": options.seed, **({"epochs": 1} if options.quick else {})}
-    return {"recipe": recipe.to_dict(), "models": models}
+    models = model_options(options.labels, options.seed)
+    models = replace(models, epochs=1) if options.quick else models
+    return {"recipe": recipe.to_dict(), "models": asdict(models)}
 
 
 def _judge(

@@ -20,6 +20,7 @@ from edge.recommender import Personal
 from edge.store import Store
 from evaluation.split import Device
 from profiling.record import RoundRecord
+from profiling.recording import RECORDINGS_FOLDER
 
 FLEET = "demo"
 _STATE = "state"
@@ -59,14 +60,15 @@ class DeviceState:
     personal: Personal | None
 
 
-def write_device(folder: Path, name: str, device: Device, broker: BrokerConfig) -> DeviceHome:
-    """Give a device its certificate, its configuration and its user's samples."""
-    home = DeviceHome(folder)
-    folder.mkdir(parents=True)
-    with Store(folder / _STATE) as store:
+def write_device(run_dir: Path, name: str, device: Device, broker: BrokerConfig) -> DeviceHome:
+    """Give a device its certificate, its configuration and its user's samples. Raw samples go beside the report."""
+    home = DeviceHome(run_dir / "devices" / name)
+    home.folder.mkdir(parents=True)
+    with Store(home.folder / _STATE) as store:
         store.samples.add(device.local)
     identity = broker.authority().device(name)
-    values = {"device": name, "fleet": FLEET, **_connection(broker, identity), "state_dir": _STATE}
+    kept = {"state_dir": _STATE, "recordings": str(run_dir / RECORDINGS_FOLDER)}
+    values = {"device": name, "fleet": FLEET, **_connection(broker, identity), **kept}
     home.config.write_text(to_toml(values))
     return home
 

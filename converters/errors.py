@@ -5,11 +5,13 @@ ConverterError
 ├── ConversionError          the model cannot become a file that trains
 │   ├── NoGradientError        an operation has no gradient in builtin ops; becomes the next, which knows the layer
 │   └── UnsupportedOpError     an operation or its gradient has no builtin form; names layer, op and a way out
-└── ParityError              the file ran, but did not do what TensorFlow does; carries the comparison
+├── ParityError              the file ran, but did not train as TensorFlow does; carries the comparison
+└── AccuracyError            a file for inference is further from the model than its kind of weights allows
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,3 +70,15 @@ class ParityError(ConverterError):
     def __init__(self, message: str, report: ParityReport) -> None:
         super().__init__(message)
         self.report = report
+
+
+class AccuracyError(ConverterError):
+    """A file for inference does not run, or says something else than the model.
+
+    Attributes:
+        errors: Largest relative error of its outputs by runtime; infinite where it did not run.
+    """
+
+    def __init__(self, message: str, errors: Mapping[str, float]) -> None:
+        super().__init__(message)
+        self.errors = dict(errors)

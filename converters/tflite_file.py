@@ -15,17 +15,17 @@ from converters.compact import compact
 from converters.errors import ConversionError
 from converters.inspect import foreign_ops
 
+WEIGHTS = ("float32", "float16", "int8")
+
 
 def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
-    """The file's bytes; the same for the same module.
+    """The bytes of a file whose variables stay variables; the same for the same module.
 
     Raises:
         ConversionError: If the file would need operations that are not builtin.
         Exception: Whatever the converter raises, most often a private class of it, if it cannot write the file.
     """
-    with tempfile.TemporaryDirectory(prefix="coda-convert-") as folder, _quiet():
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures=dict(signatures), options=options)
+    with _saved(module, signatures) as folder:
         # What tf.lite.TFLiteConverter calls in the end. It first loads the SavedModel three times, for the sake of
         # its statistics, and a conversion takes twice as long.
         content = convert_saved_model(
@@ -36,6 +36,32 @@ def to_tflite(module: Any, signatures: Mapping[str, Any]) -> bytes:
             target_ops={tf.lite.OpsSet.TFLITE_BUILTINS},
             enable_tflite_resource_variables=True,
         )
+    return _finished(content)
+
+
+def to_constant_tflite(module: Any, signatures: Mapping[str, Any], weights: str) -> bytes:
+    """The bytes of a file whose variables became constants, stored as one of `WEIGHTS`; otherwise as `to_tflite`."""
+    with _saved(module, signatures) as folder:
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
+        converter.exclude_conversion_metadata = True
+        if weights != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if weights == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        content = converter.convert()
+    return _finished(content)
+
+
+@contextmanager
+def _saved(module: Any, signatures: Mapping[str, Any]) -> Iterator[str]:
+    """A folder with the module as a SavedModel."""
+    with tempfile.TemporaryDirectory(prefix="coda-convert-") as folder, _quiet():
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, folder, signatures=dict(signatures), options=options)
+        yield folder
+
+
+def _finished(content: bytes) -> bytes:
     foreign = foreign_ops(content)
     if foreign:
         raise ConversionError(f"the file would need operations that devices do not have: {', '.join(foreign)}")

@@ -18,6 +18,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
+MOST_IDLE_S = 600.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeConfig:
@@ -36,6 +38,13 @@ class EdgeConfig:
         threads: Threads of the model's kernels.
         contribute: Whether the device gives its samples to the pool. Off unless its owner says so.
         timeout_s: How long the cloud may take to answer, or to leave a task, before a round gives up for now.
+        recordings: Folder where the newest round's raw samples are kept, as ``<device>.jsonl``; None keeps none.
+        calibrations: Folder of this board's calibrations; see `hardware.calibration`.
+        meter: Device file of the serial port with the power meter beside the board.
+        meter_kind: One of `hardware.meters.autodetect.KINDS`; None to find out.
+        meter_vdd_mv: Supply in millivolts, for a meter that measures no voltage.
+        idle_s: How long to watch the board at idle when the service starts, so that a round's energy can be told net of
+            it; 0 not to. The board must be at rest then.
 
     Raises:
         ConfigError: If a value is out of bounds.
@@ -53,6 +62,12 @@ class EdgeConfig:
     threads: int = 1
     contribute: bool = False
     timeout_s: float = 60.0
+    recordings: Path | None = None
+    calibrations: Path | None = None
+    meter: Path | None = None
+    meter_kind: str | None = None
+    meter_vdd_mv: int | None = None
+    idle_s: float = 0.0
 
     def __post_init__(self) -> None:
         try:
@@ -68,6 +83,17 @@ class EdgeConfig:
             raise ConfigError(f"configuration: threads {self.threads} is not in 1..256")
         if not self.timeout_s > 0:
             raise ConfigError(f"configuration: timeout_s {self.timeout_s} must be above 0")
+        if not 0 <= self.idle_s <= MOST_IDLE_S:
+            raise ConfigError(f"configuration: idle_s {self.idle_s} is not in 0..{MOST_IDLE_S:g}")
+        if self.meter_kind is not None:
+            _check_meter_kind(self.meter_kind)
+
+
+def _check_meter_kind(kind: str) -> None:
+    from hardware.meters.autodetect import KINDS  # noqa: PLC0415 (a device without a meter need not load them)
+
+    if kind not in KINDS:
+        raise ConfigError(f"configuration: meter_kind {kind!r} is not one of {', '.join(KINDS)}")
 
 
 def load_config(path: Path) -> EdgeConfig:

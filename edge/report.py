@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 from edge.round_store import StoredRound
 from edge.runtime import load_runtime
 from hardware.board import Board
 from profiling.record import Outcome, PhaseRecord, RoundRecord
-from profiling.window import Profiler
 from protocol.messages import Hello
 
 
@@ -22,9 +22,9 @@ def round_record(
     device: str,
     board: Board,
     runtime: str | None,
-    profiler: Profiler,
+    measured: Mapping[str, Any],
 ) -> RoundRecord:
-    """What a round did and cost."""
+    """What a round did and cost; ``measured`` as `profiling.window.Profiler.round_fields` gives it."""
     return RoundRecord(
         round_id=stored.round_id,
         device=device,
@@ -35,7 +35,7 @@ def round_record(
         phases=tuple(phases),
         outcome=outcome,
         emulated=("instruction set",) if board.emulated else (),
-        **profiler.round_fields(),
+        **measured,
     )
 
 

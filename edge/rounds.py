@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from edge.artefacts import Artefacts
 from edge.errors import EdgeError, ModelFileError, RefusedError, RoundError
 from edge.phases import Phases, Tools
 from edge.report import hello, round_record
 from edge.round_store import ABANDONED, DONE, Serving, StoredRound
+from edge.sensing import Sensing
 from hardware.board import identify
-from hardware.discovery import find_sensors
-from profiling.machine import Machine
 from profiling.record import Outcome, PhaseRecord, RoundRecord
-from profiling.window import Profiler
 from protocol.errors import ProtocolError
 from protocol.messages import Report
 from protocol.schema import FeatureSchema
@@ -38,15 +35,15 @@ class RoundRunner:
 
     Args:
         tools: Configuration, store, session and so on.
-        root: Where the board's files are; another folder in tests.
+        sensing: What tells the round's energy.
     """
 
-    def __init__(self, tools: Tools, root: Path = Path("/")) -> None:
+    def __init__(self, tools: Tools, sensing: Sensing) -> None:
         self._tools = tools
         self._rounds = tools.store.rounds
-        self._board = identify(root)
-        found = find_sensors(root)
-        self._profiler = Profiler(tools.session.link.network, found.sensors, found.reasons, machine=Machine(root))
+        self._board = identify(sensing.root)
+        self._sensing = sensing
+        self._profiler = sensing.profiler(tools.session.link.network)
         self._kept_phases = 0
         self._phases: Phases | None = None
 
@@ -143,12 +140,23 @@ class RoundRunner:
         record = self._record(stored)
         state = ABANDONED if record.outcome.decision == ABANDONED else DONE
         self._rounds.close(stored.round_id, state, record)
+        self._keep_recording(record)
         serving = self._rounds.serving()
         needed = {stored.task.recommender.sha256, stored.task.classifier.sha256}
         self._tools.store.blobs.keep_only(needed | ({serving.model_sha256} if serving else set()))
         self._tools.store.rows.keep_only(_row_versions(stored, serving))
         self._tools.emit({"event": "round", "record": record.to_dict()})
         return record
+
+    def _keep_recording(self, record: RoundRecord) -> None:
+        """A recording that cannot be kept is told and fails no round."""
+        folder = self._tools.config.recordings
+        if folder is None or not self._profiler.phases:
+            return
+        try:
+            self._profiler.recording(record).save(folder / f"{record.device}.jsonl")
+        except OSError as error:
+            self._tools.emit({"event": "recording-lost", "round_id": record.round_id, "reason": str(error)})
 
     def _record(self, stored: StoredRound) -> RoundRecord:
         return round_record(
@@ -158,7 +166,7 @@ class RoundRunner:
             device=self._tools.config.device,
             board=self._board,
             runtime=self._tools.config.runtime,
-            profiler=self._profiler,
+            measured=self._sensing.round_fields(self._profiler),
         )
 
     @contextmanager

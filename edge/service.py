@@ -13,6 +13,7 @@ from edge.errors import LinkError, StoppedError
 from edge.link import Link
 from edge.phases import Tools
 from edge.rounds import RoundRunner
+from edge.sensing import Sensing
 from edge.session import Emit, Session
 from edge.store import Store
 from profiling.record import RoundRecord
@@ -26,8 +27,8 @@ class EdgeService:
     Args:
         config: Who the device is, and where its state and its broker are.
         on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
-            ``progress``, ``message-refused``, ``round-abandoned``, ``round`` (with the whole record), ``idle``,
-            ``offline``, ``stopped``.
+            ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
+            record), ``idle``, ``offline``, ``stopped``.
     """
 
     def __init__(self, config: EdgeConfig, on_event: Emit | None = None) -> None:
@@ -44,8 +45,8 @@ class EdgeService:
             EdgeError: If the round could not be done; what was done is kept, and the next call goes on from there.
         """
         try:
-            with self._tools(stop or threading.Event()) as tools:
-                record = RoundRunner(tools).run()
+            with self._tools(stop or threading.Event()) as (tools, sensing):
+                record = RoundRunner(tools, sensing).run()
         except StoppedError:
             self._emit({"event": "stopped"})
             return None
@@ -61,15 +62,15 @@ class EdgeService:
         """
         stop = stop or threading.Event()
         try:
-            with self._tools(stop) as tools:
+            with self._tools(stop) as (tools, sensing):
                 while True:
-                    self._next_round(tools)
+                    self._next_round(tools, sensing)
         except StoppedError:
             self._emit({"event": "stopped"})
 
-    def _next_round(self, tools: Tools) -> None:
+    def _next_round(self, tools: Tools, sensing: Sensing) -> None:
         rounds = tools.store.rounds
-        runner = RoundRunner(tools)
+        runner = RoundRunner(tools, sensing)
         try:
             if rounds.unfinished() is None:
                 runner.greet()
@@ -81,10 +82,11 @@ class EdgeService:
                 raise StoppedError("told to stop") from error
 
     @contextmanager
-    def _tools(self, stop: threading.Event) -> Iterator[Tools]:
-        with Store(self._config.state_dir) as store, Link(self._config, stop) as link:
-            session = Session(link, store, self._emit, self._config.timeout_s)
-            yield Tools(self._config, store, session, self._emit, stop)
+    def _tools(self, stop: threading.Event) -> Iterator[tuple[Tools, Sensing]]:
+        config = self._config
+        with Sensing(config, stop) as sensing, Store(config.state_dir) as store, Link(config, stop) as link:
+            session = Session(link, store, self._emit, config.timeout_s)
+            yield Tools(config, store, session, self._emit, stop), sensing
 
 
 def _ignore(_event: dict[str, Any]) -> None:

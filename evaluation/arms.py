@@ -2,6 +2,7 @@
 
     cloud      h0 as it is
     local      h0 fine-tuned on all local samples
+    gentle     the same, then drawn toward h0 as CoDA is: what shrinkage alone gives
     random     on local samples and random ones of the pool
     matched    on local samples and matched ones, unfiltered
     coda       the device's round: classifier, keep weights, fine-tuning, gate; h0 where the gate says so
@@ -141,6 +142,10 @@ def _local(bench: Bench, material: Material) -> Logits:
     return _tuned(bench, material, empty_batch(material.local.schema))
 
 
+def _gentle(bench: Bench, material: Material) -> Logits:
+    return _tuned(bench, material, empty_batch(material.local.schema), bench.recipe.interpolation)
+
+
 def _random(bench: Bench, material: Material) -> Logits:
     return _tuned(bench, material, material.random)
 
@@ -149,20 +154,20 @@ def _matched(bench: Bench, material: Material) -> Logits:
     return _tuned(bench, material, material.matched)
 
 
-def _tuned(bench: Bench, material: Material, others: SampleBatch) -> Logits:
+def _tuned(bench: Bench, material: Material, others: SampleBatch, interpolation: float = 1.0) -> Logits:
     if too_few(material.local, bench.recipe):
         return _cloud(bench, material)
-    # As these arms are usually run: as many steps as CoDA, served as they end.
-    plain = replace(bench.recipe, interpolation=1.0)
+    recipe = replace(bench.recipe, interpolation=interpolation)
     ready = bench.recommender.prepare(material.local, others)
     alike = np.ones(len(ready.matched), np.float32)
-    tuned = tune(ready.trainer, ready.local, ready.matched, alike, plain)
+    tuned = tune(ready.trainer, ready.local, ready.matched, alike, recipe)
     return bench.recommender.logits(material.test, ready.personal(tuned.weights))
 
 
 ARMS: Mapping[str, Callable[[Bench, Material], Logits]] = {
     "cloud": _cloud,
     "local": _local,
+    "gentle": _gentle,
     "random": _random,
     "matched": _matched,
 }

@@ -13,13 +13,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.options import ModelOptions
 from cloud_broker.publish import train_on
 from cloud_broker.training import predict
 from evaluation.baselines import ItemMean, Popularity, UserKnn
 from evaluation.errors import SplitError
 from evaluation.interactions import Interactions
 from evaluation.metrics import expected_calibration_error, gauc, log_loss, mean_defined, sigmoid, user_aucs
+from evaluation.models import model_options
 from evaluation.samples import Labels
 from evaluation.split import Device, Part, Protocol, Split, split_interactions
 from evaluation.statistics import Interval, bootstrap_mean, paired_difference
@@ -72,14 +72,6 @@ class H0Result:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
         return asdict(self)
-
-
-def model_options(labels: Labels, seed: int = 1) -> ModelOptions:
-    """How h0 is trained for labels of this kind; the evidence is in docs/evaluation-notes.md."""
-    if labels is Labels.IMPLICIT:
-        return ModelOptions(seed=seed)
-    # Where a negative is an item rated low, users differ in how many they have, and there is less to learn.
-    return ModelOptions(seed=seed, weight_decay=2.0, item_rates=True, user_intercepts=True)
 
 
 def train_h0(split: Split, labels: Labels, *, seed: int = 1, on_event: OnEvent | None = None) -> keras.Model:

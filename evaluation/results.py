@@ -12,7 +12,7 @@ from evaluation.arms import DeviceRow
 from evaluation.metrics import gauc, mean_defined
 from evaluation.statistics import Interval, Signs, bootstrap_mean, count_signs, paired_difference
 
-_COMPARED_WITH = ("cloud", "local", "random", "matched")
+_COMPARED_WITH = ("cloud", "local", "gentle", "random", "matched")
 
 
 @dataclass(frozen=True)

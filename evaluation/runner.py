@@ -20,7 +20,7 @@ from evaluation.worker import Job, run_job, start_worker
 from evaluation.world import Progress, World, build_world
 from protocol.recipe import Recipe
 
-DEFAULT_ARMS = ("cloud", "local", "random", "matched", "coda")
+DEFAULT_ARMS = ("cloud", "local", "gentle", "random", "matched", "coda")
 
 
 def evaluate_arms(

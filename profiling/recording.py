@@ -107,15 +107,17 @@ class Recording:
         return next((series for series in self.series if series.name == name), None)
 
     def save(self, path: Path) -> None:
-        """Write it."""
+        """Write it; whoever reads meanwhile, or after a power cut, finds a whole file or none."""
         path.parent.mkdir(parents=True, exist_ok=True)
         values = asdict(self)
         parts = {name: values.pop(name) for name in ("phases", "series")}
-        with path.open("w", encoding="utf-8") as file:
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("w", encoding="utf-8") as file:
             file.write(json.dumps({"schema_version": SCHEMA_VERSION, **values}, allow_nan=False) + "\n")
             for name, rows in parts.items():
                 for row in rows:
                     file.write(json.dumps({name: row}, allow_nan=False, separators=(",", ":")) + "\n")
+        unfinished.replace(path)
 
 
 def load_recording(path: Path) -> Recording:

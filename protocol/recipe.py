@@ -12,7 +12,7 @@ from protocol.errors import MalformedMessageError
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyper-parameters of one round.
+    """Hyper-parameters of one round; the evidence for the defaults is in docs/evaluation-notes.md.
 
     Attributes:
         min_local_samples: With fewer, the device serves h0 and says why.
@@ -39,7 +39,7 @@ class Recipe:
 
     min_local_samples: int = 20
     holdout_share: float = 0.2
-    match_samples: int = 2000
+    match_samples: int = 4000
     match_bytes: int = 512 << 10
     profile_centroids: int = 8
     classifier_steps: int = 200
@@ -47,10 +47,10 @@ class Recipe:
     classifier_folds: int = 2
     keep_rule: str = "soft"
     keep_weight_clip: float = 3.0
-    steps: int = 400
+    steps: int = 200
     learning_rate: float = 0.05
     proximal: float = 0.0
-    local_share: float = 0.3
+    local_share: float = 0.5
     interpolation: float = 0.7
     gate_min_gain: float = 0.0
     gate_standard_errors: float = 1.0

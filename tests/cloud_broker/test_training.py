@@ -127,10 +127,12 @@ def test_item_biases_start_from_the_items_own_rates() -> None:
 
 
 def test_whole_contributors_judge_where_there_are_enough() -> None:
-    """Of 40 contributors 5% judge with all their samples; of three, each one's latest samples do."""
+    """Of 40 contributors 5% judge with all their samples, or one at least; of three, each one's latest samples do."""
     owner = np.repeat(np.arange(40, dtype=np.int32), 20)
     judged = judging_samples(owner, np.arange(800), ModelOptions())
     assert sorted(np.bincount(owner[judged], minlength=40).tolist()) == [0] * 38 + [20, 20]
+    one = judging_samples(owner, np.arange(800), ModelOptions(validation_share=0.001))
+    assert int(one.sum()) == 20
     few = judging_samples(owner[:60], np.arange(60), ModelOptions())
     assert np.flatnonzero(few).tolist() == [19, 39, 59]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from profiling.run import load_run
 from tests.coda.running import ROOT, coda, start_coda
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -72,6 +73,15 @@ def test_records_fit_the_documented_schema(run: tuple[Path, subprocess.Completed
         jsonschema.validate(record, schema)
         names = list(dict.fromkeys(phase["name"] for phase in record["phases"]))
         assert names == ["sync", "query", "fetch", "classify", "tune", "gate", "report"]
+
+
+def test_raw_samples_are_kept(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """Each device's round has its raw samples, from which the report draws the round over time."""
+    found = load_run(run[0])
+    assert [recording.device for recording in found.recordings] == sorted(record.device for record in found.rounds)
+    for recording in found.recordings:
+        assert {series.name for series in recording.series} >= {"cpu_s", "rss_bytes", "mqtt_bytes"}
+    assert "One round over time" in (run[0] / "report.html").read_text()
 
 
 def test_the_report_needs_no_network(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from converters.convert import Conversion, ConvertOptions, convert
 from converters.zoo.classifier import sample_classifier
 from converters.zoo.din import din
 from protocol.schema import Feature, FeatureKind, FeatureSchema
+
+# A reference runs each of its graphs at most fifty times: to optimise it takes longer than that saves.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+# What is imported by now stays, so no collection need look at it again.
+gc.freeze()
 
 SCHEMA = FeatureSchema(
     (
@@ -19,6 +29,14 @@ SCHEMA = FeatureSchema(
         Feature("disliked", FeatureKind.SEQUENCE, 5, 50, "item"),
     )
 )
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Two processes for conversions, which take most of these tests' time."""
+    executor = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+    yield executor
+    executor.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")

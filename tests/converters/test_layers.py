@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import keras
@@ -9,19 +11,33 @@ import pytest
 
 from converters.convert import ConvertOptions, convert
 from converters.errors import UnsupportedOpError
-from tests.converters.layer_cases import CASES, DOCUMENT, REFUSALS, Case, Refusal, document
+from converters.parity import ParityReport
+from tests.converters.layer_cases import CASES, DOCUMENT, REFUSALS, Refusal, document
+from tests.converters.side_by_side import Futures, start
 
 SMALL = ConvertOptions(batch_size=4)
+CASES_BY_ID = {case.id: case for case in CASES}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.id))
-def test_a_layer_trains_as_in_tensorflow(case: Case, tmp_path: Path) -> None:
-    """The parity gate passes, and every trained weight was compared."""
+def prove(case_id: str) -> tuple[ParityReport, int]:
+    """Convert a case's model; gives also how many weights it trains."""
     keras.utils.set_random_seed(1)
-    model = case.build()
-    parity = convert(model, tmp_path / "layer.tflite", SMALL).parity
+    model = CASES_BY_ID[case_id].build()
+    with tempfile.TemporaryDirectory() as folder:
+        return convert(model, Path(folder) / "layer.tflite", SMALL).parity, len(model.trainable_variables)
+
+
+@pytest.fixture(scope="module")
+def proofs(pool: ProcessPoolExecutor, request: pytest.FixtureRequest) -> Futures[tuple[ParityReport, int]]:
+    """The parity of every case that was chosen."""
+    return start(pool, request, test_a_layer_trains_as_in_tensorflow.__name__, prove)
+
+
+@pytest.mark.parametrize("case_id", CASES_BY_ID)
+def test_a_layer_trains_as_in_tensorflow(case_id: str, proofs: Futures[tuple[ParityReport, int]]) -> None:
+    """The parity gate passes, and every trained weight was compared."""
+    parity, trained = proofs[case_id,].result()
     assert parity.passed
-    trained = len(model.trainable_variables)
     assert all(len(runtime.weight_errors) >= trained for runtime in parity.runtimes)
 
 
@@ -42,4 +58,4 @@ def test_the_table_in_the_documentation_is_current() -> None:
 
 def test_enough_distinct_models_are_proven() -> None:
     """At least 25 models, each of its own name."""
-    assert len({case.id for case in CASES}) == len(CASES) >= 25
+    assert len(CASES_BY_ID) == len(CASES) >= 25

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 from converters.convert import ConvertOptions, convert
 from converters.optimizers import OPTIMIZERS
 from converters.options import TRAINABLE_SETS
+from converters.parity import ParityReport
+from converters.runtimes import installed_runtimes
 from converters.zoo.classifier import sample_classifier
 from converters.zoo.deepfm import deepfm
 from converters.zoo.din import din
@@ -21,6 +25,7 @@ from converters.zoo.pnn import pnn
 from converters.zoo.wide_deep import wide_deep
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.converters.conftest import SCHEMA
+from tests.converters.side_by_side import Futures, start
 
 MIXED = FeatureSchema((*SCHEMA.features[:3], Feature("price", FeatureKind.DENSE, 2)))
 SMALL: dict[str, Any] = {"embedding_dim": 3, "hidden_units": (6, 4)}
@@ -41,14 +46,29 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "optimizer", "trainable"), COMBINATIONS)
-def test_a_zoo_model_trains_as_in_tensorflow(name: str, optimizer: str, trainable: str, tmp_path: Path) -> None:
-    """The parity gate passes: losses, weights and their changes over 50 steps."""
+def prove(name: str, optimizer: str, trainable: str) -> ParityReport:
+    """Convert a zoo model."""
     keras.utils.set_random_seed(1)
     schema = None if name == "sample_classifier" else SCHEMA if name == "din" else MIXED
     options = ConvertOptions(batch_size=8, optimizer=optimizer, trainable=trainable, schema=schema)
-    parity = convert(MODELS[name](), tmp_path / "zoo.tflite", options).parity
+    with tempfile.TemporaryDirectory() as folder:
+        return convert(MODELS[name](), Path(folder) / "zoo.tflite", options).parity
+
+
+@pytest.fixture(scope="module")
+def proofs(pool: ProcessPoolExecutor, request: pytest.FixtureRequest) -> Futures[ParityReport]:
+    """The parity of every combination that was chosen."""
+    return start(pool, request, test_a_zoo_model_trains_as_in_tensorflow.__name__, prove)
+
+
+@pytest.mark.parametrize(("name", "optimizer", "trainable"), COMBINATIONS)
+def test_a_zoo_model_trains_as_in_tensorflow(
+    name: str, optimizer: str, trainable: str, proofs: Futures[ParityReport]
+) -> None:
+    """The parity gate passes: losses, weights and their changes over 50 steps."""
+    parity = proofs[name, optimizer, trainable].result()
     assert parity.passed
+    assert [runtime.runtime for runtime in parity.runtimes] == [runtime.name for runtime in installed_runtimes()]
     assert max(max(runtime.weight_errors.values()) for runtime in parity.runtimes) < 1e-4
 
 

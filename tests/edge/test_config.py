@@ -49,6 +49,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (("timeout_s = 5", "timeout_s = -1"), "timeout_s"),
         (("timeout_s = 5", "timeout_s = nan"), "timeout_s"),
         (("timeout_s = 5", 'runtime = "torch"'), "runtime 'torch'"),
+        (("timeout_s = 5", "idle_s = 601"), "idle_s 601"),
+        (("timeout_s = 5", 'meter_kind = "abacus"'), "meter_kind 'abacus' is not one of csv, um"),
         (("timeout_s = 5", "threads = 0"), "threads 0"),
         (("timeout_s = 5", "contribute = 1"), "contribute must be bool"),
         (("port = 8883", "port = = 8883"), "not TOML"),

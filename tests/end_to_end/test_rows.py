@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.recommender import Recommender
-from edge.runtime import open_model
+from edge.runtime import file_sha256, open_model
 from profiling.record import RoundRecord
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
@@ -44,7 +43,7 @@ def test_a_round_with_slots(cloud: Any, device: MakeDevice, slotted_files: Model
         served = [event for event in service.events if event["event"] == "rows"]
     assert record.outcome.decision == "activated", record.outcome.reason
     assert len(served) == 1
-    assert record.outcome.metrics["matched_samples_without_slots"] >= 0
+    assert record.outcome.metrics["matched_samples_without_slots"] is not None
     dropped = record.outcome.metrics["local_samples_without_slots"]
     assert dropped is not None
     assert record.outcome.samples_local + dropped == 45
@@ -95,11 +94,11 @@ def test_rows_of_another_version_end_the_round(cloud: Any, device: MakeDevice, s
     one = device("rows-gone")
     one.add(samples(40))
     files = [slotted_files.recommender, slotted_files.classifier]
-    refs = [BlobRef(hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size) for file in files]
+    recommender, classifier = (BlobRef(file_sha256(file), file.stat().st_size) for file in files)
     assert slotted_files.rows is not None
     rows = replace(slotted_files.rows.description, version="f" * 64)
     with one.store() as store:
-        store.rounds.begin(Task(1, SCHEMA.to_dict(), RECIPE.to_dict(), *refs, rows), "sync")
+        store.rounds.begin(Task(1, SCHEMA.to_dict(), RECIPE.to_dict(), recommender, classifier, rows), "sync")
     with cloud(RECIPE, models=slotted_files):
         record = _record(one.run().finish())
     assert record.outcome.decision == "abandoned"

@@ -1,0 +1,23 @@
+"""How h0 is trained for the labels at hand: the settings that the evaluation found, and that the demo uses."""
+
+from __future__ import annotations
+
+from cloud_broker.options import ModelOptions
+from evaluation.samples import Labels
+
+
+def model_options(labels: Labels, seed: int = 1) -> ModelOptions:
+    """How h0 is trained for labels of this kind; the evidence is in docs/evaluation-notes.md."""
+    if labels is Labels.IMPLICIT:
+        return ModelOptions(seed=seed)
+    # Where a negative is an item rated low, users differ in how many they have, and there is less to learn. Nothing is
+    # chosen by the users left out, so few are.
+    return ModelOptions(
+        seed=seed,
+        epochs=7,
+        patience=0,
+        weight_decay=2.0,
+        item_rates=True,
+        user_intercepts=True,
+        validation_share=0.01,
+    )
