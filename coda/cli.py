@@ -29,7 +29,7 @@ app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.add_typer(hardware.app, name="hardware")
 app.add_typer(evaluate.app, name="evaluate")
-app.command(epilog=report.EPILOG)(report.report)
+app.add_typer(report.app, name="report")
 
 _DEBUG = {"on": False}
 

@@ -1,38 +1,54 @@
-"""`coda hardware`: what this machine is, what can be measured on it, and the meters beside it."""
+"""`coda hardware`: what this machine is, what can be measured on it, and its calibration against a meter."""
 
 from __future__ import annotations
 
-import csv
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coda.commands import meters
+from coda.commands.meters import (
+    BaudOption,
+    HeaderOption,
+    JsonOption,
+    KindOption,
+    PortArgument,
+    SourceOption,
+    VddOption,
+)
+
 if TYPE_CHECKING:
-    from hardware.meters.meter import Meter, Reading
+    from hardware.calibration import Calibration
+    from hardware.modelled import Utilisation
+    from hardware.sensor import PowerSensor, Sensor
     from profiling.abilities import Info
+    from profiling.calibrate import Step
 
 app = typer.Typer(help="Boards, sensors and power meters.", no_args_is_help=True)
-meters = typer.Typer(help="Power meters on a serial port.", no_args_is_help=True)
-app.add_typer(meters, name="meters")
+app.add_typer(meters.app, name="meters")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-PortArgument = Annotated[str, typer.Argument(help="Device file of the port, such as /dev/ttyUSB0.")]
-KindOption = Annotated[str | None, typer.Option("--kind", help="Kind of the meter; found out by default.")]
-VddOption = Annotated[int | None, typer.Option("--vdd-mv", help="Supply of a PPK2, which measures no voltage.")]
+CALIBRATIONS = Path("calibrations")
 
-_LOG_COLUMNS = ("t_s", "power_w", "voltage_v", "current_a")
+RootOption = Annotated[
+    Path, typer.Option("--root", help="Where the system's files hang, as in a container.", exists=True, file_okay=False)
+]
 
 
 @app.command(epilog="Example:  coda hardware info --json")
-def info(as_json: JsonOption = False) -> None:
+def info(
+    calibrations: Annotated[
+        Path | None, typer.Option(help="Folder of this board's calibrations.", exists=True, file_okay=False)
+    ] = None,
+    root: RootOption = Path("/"),
+    as_json: JsonOption = False,
+) -> None:
     """Tell the board, and for each quantity whether and how it can be measured here, or why not."""
     from coda.output import print_json, results
+    from hardware.calibration import load_calibrations
     from profiling.abilities import describe
 
-    found = describe()
+    found = describe(root, load_calibrations(calibrations) if calibrations is not None else ())
     if as_json:
         print_json(found.to_dict())
     else:
@@ -52,81 +68,95 @@ def _info_lines(found: Info) -> list[str]:
     return lines
 
 
-@meters.command(name="list", epilog="Example:  coda hardware meters list")
-def list_(as_json: JsonOption = False) -> None:
-    """List serial ports, and the meter that a port's USB identity stands for."""
-    from dataclasses import asdict
-
-    from coda.output import print_json, results
-    from hardware.meters.autodetect import KINDS, list_ports
-
-    ports = list_ports()
-    if as_json:
-        print_json([asdict(port) for port in ports])
-        return
-    for port in ports:
-        results.print(f"{port.path}: {port.description}, {port.kind or 'any kind of meter'}", markup=False)
-    if not ports:
-        results.print(f"no serial port; meters that can be read: {', '.join(KINDS)}", markup=False)
-
-
-@meters.command(epilog="Example:  coda hardware meters read /dev/ttyUSB0")
-def read(port: PortArgument, kind: KindOption = None, vdd_mv: VddOption = None, as_json: JsonOption = False) -> None:
-    """Read a meter once."""
-    from coda.output import print_json, results
-
-    meter = _open(port, kind, vdd_mv)
-    try:
-        reading = meter.read()[-1]
-    finally:
-        meter.close()
-    values = {"meter": meter.source.name, **dict(zip(_LOG_COLUMNS[1:], _row(reading)[1:], strict=True))}
-    if as_json:
-        print_json(values)
-    else:
-        results.print("  ".join(f"{name} {value}" for name, value in values.items()), markup=False)
-
-
-@meters.command(epilog="Example:  coda hardware meters log /dev/ttyUSB0 --seconds 60 --out power.csv")
-def log(
+@app.command(epilog="Example:  coda hardware calibrate /dev/ttyUSB0 --out calibrations")
+def calibrate(
     port: PortArgument,
-    seconds: Annotated[float, typer.Option(help="How long to log.", min=0.1)] = 60.0,
-    out: Annotated[Path | None, typer.Option(help="CSV file; standard output by default.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="What to calibrate: a power sensor's name, or modelled; the widest one by default."),
+    ] = None,
+    step_seconds: Annotated[float, typer.Option(help="Seconds of each of ten loads.", min=1.0, max=600.0)] = 10.0,
+    out: Annotated[Path, typer.Option(help="Folder of calibrations.")] = CALIBRATIONS,
     kind: KindOption = None,
+    baud: BaudOption = None,
+    csv_header: HeaderOption = None,
     vdd_mv: VddOption = None,
+    ppk2_source: SourceOption = False,
+    root: RootOption = Path("/"),
+    as_json: JsonOption = False,
 ) -> None:
-    """Log a meter's readings as CSV; says at the end what was lost and what only repeated."""
-    from coda.output import console
+    """Step the processors' load with a meter beside the board, and fit the board's own source to it.
 
-    meter = _open(port, kind, vdd_mv)
-    stream = out.open("w", newline="") if out is not None else sys.stdout
+    Let nothing else run meanwhile. Half of the steps fit the line, the other half say how far to trust it. Name the
+    folder as `calibrations` in the device's configuration, and its reports cite the calibration's id.
+    """
+    from coda.output import print_json, results
+
+    chosen = _source(root, source)
+    reference = meters.open_stream(port, kind, meters.meter_options(baud, csv_header, vdd_mv, ppk2_source))
     try:
-        written = _log(meter, csv.writer(stream), seconds)
+        calibration = _calibrate(chosen, reference, step_seconds, root)
     finally:
-        meter.close()
-        if out is not None:
-            stream.close()
-    console.print(f"{meter.source.name}: {written} readings, {meter.lost} lost, {meter.repeated} repeats dropped")
+        reference.close()
+    path = calibration.save(out)
+    if as_json:
+        print_json({**vars(calibration), "id": calibration.id, "path": str(path)})
+    else:
+        results.print(_verdict(calibration), markup=False)
+        results.print(f"written: {path}", markup=False)
 
 
-def _log(meter: Meter, rows: Any, seconds: float) -> int:
-    rows.writerow(_LOG_COLUMNS)
-    begin_s, written = time.monotonic(), 0
-    while time.monotonic() - begin_s < seconds:
-        for reading in meter.read():
-            rows.writerow([f"{reading.at_s - begin_s:.6f}", *_row(reading)[1:]])
-            written += 1
-    return written
+def _source(root: Path, name: str | None) -> PowerSensor | Utilisation:
+    """The sensor of that name, before any correction; by default the widest one, else the utilisation.
 
-
-def _row(reading: Reading) -> tuple[float, float, float | None, float | None]:
-    return reading.at_s, reading.watts, reading.volts, reading.amps
-
-
-def _open(port: str, kind: str | None, vdd_mv: int | None) -> Meter:
+    Raises:
+        UsageError: If there is none of that name.
+    """
     from coda.errors import UsageError
-    from hardware.meters.autodetect import KINDS, MeterOptions, open_meter
+    from hardware import modelled
+    from hardware.correction import CorrectedPower
+    from hardware.discovery import find_sensors
+    from hardware.sensor import PowerSensor, Scope
 
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"--kind {kind}: use one of {', '.join(KINDS)}")
-    return open_meter(port, kind, MeterOptions(vdd_mv=vdd_mv))
+    found = [sensor for sensor in find_sensors(root).sensors if isinstance(sensor, PowerSensor)]
+    sensors = [sensor.inner if isinstance(sensor, CorrectedPower) else sensor for sensor in found]
+    by_name = {sensor.source.name: sensor for sensor in sensors}
+    # A component says little of what the whole board draws; who wants one calibrated names it.
+    whole = [name for name, sensor in by_name.items() if sensor.source.scope is not Scope.COMPONENT]
+    chosen = name or next(iter(whole), modelled.NAME)
+    if chosen == modelled.NAME:
+        return modelled.Utilisation(root)
+    if chosen not in by_name:
+        raise UsageError(f"--source {chosen}: use one of {', '.join([*by_name, modelled.NAME])}")
+    return by_name[chosen]
+
+
+def _calibrate(source: PowerSensor | Utilisation, reference: Sensor, step_s: float, root: Path) -> Calibration:
+    from coda.output import console, progress
+    from hardware import modelled
+    from hardware.sensor import Sensor
+    from profiling.calibrate import LOADS, fit, run_steps
+
+    name = source.source.name if isinstance(source, Sensor) else modelled.NAME
+    console.print(f"{name} against {reference.source.name}: {len(LOADS)} loads of {step_s:g} s each", markup=False)
+    steps: list[Step] = []
+    with progress() as bars:
+        bar = bars.add_task("calibrating", total=len(LOADS))
+        for step in run_steps(source, reference, step_s=step_s):
+            steps.append(step)
+            console.print(f"load {step.load:4.0%}: {_said(name, step)}, meter {step.reference_mw:.0f} mW", markup=False)
+            bars.advance(bar)
+    return fit(steps, name, reference, root)
+
+
+def _said(name: str, step: Step) -> str:
+    from hardware import modelled
+
+    return f"busy {step.source:.0%}" if name == modelled.NAME else f"{name} {step.source:.0f} mW"
+
+
+def _verdict(calibration: Calibration) -> str:
+    return (
+        f"calibration {calibration.id}: {calibration.source} against {calibration.reference} on this unit, "
+        f"±{calibration.relative_u95:.1%} at 95%"
+    )

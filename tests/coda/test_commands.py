@@ -18,9 +18,11 @@ from tests.coda.running import coda
 def _commands(
     group: typer.Typer, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], str | None, str | None]]:
+    default = getattr(group.info.cls, "DEFAULT", None)  # needs no name on the command line
     for command in group.registered_commands:
         name = command.name or (command.callback.__name__ if command.callback else "")
-        yield (*path, name), command.epilog, command.callback.__doc__ if command.callback else None
+        words = path if name == default else (*path, name)
+        yield words, command.epilog, command.callback.__doc__ if command.callback else None
     for sub in group.registered_groups:
         if sub.typer_instance is not None:
             yield from _commands(sub.typer_instance, (*path, sub.name or ""))

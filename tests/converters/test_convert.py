@@ -64,10 +64,10 @@ def test_a_conversion_names_its_bytes(file: str, request: pytest.FixtureRequest)
 @both_runtimes
 def test_signatures_have_the_names_of_the_contract(runtime: Runtime, din_file: Conversion) -> None:
     """A device addresses inputs and outputs by these names."""
-    interpreter = runtime.open(din_file.path)
+    signatures = runtime.open(din_file.path).get_signature_list()
     features = {f.name for f in SCHEMA.features}
-    inputs = {s: set(interpreter.get_signature_runner(s).get_input_details()) for s in interpreter.get_signature_list()}
-    outputs = {s: set(interpreter.get_signature_runner(s).get_output_details()) for s in inputs}
+    inputs = {name: set(signature["inputs"]) for name, signature in signatures.items()}
+    outputs = {name: set(signature["outputs"]) for name, signature in signatures.items()}
     names = outputs["get_weights"]
     assert inputs == {
         "train": features | {"label", "weight", "learning_rate", "proximal"},
@@ -87,7 +87,7 @@ def test_signatures_have_the_names_of_the_contract(runtime: Runtime, din_file: C
 @both_runtimes
 def test_a_fresh_process_infers_as_keras_does(runtime: Runtime, din_file: Conversion, din_model: Any) -> None:
     """The file carries its initial weights: nothing must be set before the first inference."""
-    module = runtime.interpreter.__module__
+    module = runtime.module
     code = (
         "import sys, numpy as np\n"
         f"from {module} import Interpreter\n"
@@ -169,8 +169,8 @@ def test_only_the_chosen_weights_train(trainable: str, expected: set[str], din_m
     """Only the trainable set has weights in the file, and parity holds for it too."""
     options = ConvertOptions(batch_size=8, trainable=trainable, schema=SCHEMA)
     conversion = convert(din_model, tmp_path / "part.tflite", options)
-    interpreter = installed_runtimes()[0].open(conversion.path)
-    assert set(interpreter.get_signature_runner("get_weights").get_output_details()) == expected
+    signatures = installed_runtimes()[0].open(conversion.path).get_signature_list()
+    assert set(signatures["get_weights"]["outputs"]) == expected
 
 
 def test_a_file_that_trains_apart_is_not_written(

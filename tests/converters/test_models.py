@@ -106,8 +106,8 @@ def test_head_and_embeddings_part_the_weights() -> None:
 def test_statistics_of_a_frozen_layer_rest(tmp_path: Path) -> None:
     """Nothing of the normalisation trains, so its statistics neither move nor travel, and parity holds."""
     conversion = convert(_normalised(), tmp_path / "model.tflite", ConvertOptions(batch_size=4, trainable="^score/"))
-    runner = installed_runtimes()[0].open(conversion.path).get_signature_runner("get_weights")
-    assert set(runner.get_output_details()) == {"score_kernel", "score_bias"}
+    signatures = installed_runtimes()[0].open(conversion.path).get_signature_list()
+    assert set(signatures["get_weights"]["outputs"]) == {"score_kernel", "score_bias"}
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adagrad", "adam"])
@@ -122,7 +122,7 @@ def test_resetting_the_optimiser_repeats_the_run(optimizer: str, tmp_path: Path)
     rng = np.random.default_rng(0)
     batch: dict[str, Any] = {"x": rng.standard_normal((4, 3)), "label": np.array([0, 1, 1, 0]), "weight": np.ones(4)}
     scalars = {"learning_rate": 0.1, "momentum": 0.9, "epsilon": 1e-7, "beta_1": 0.9, "beta_2": 0.999, "proximal": 0.0}
-    inputs = {name: np.float32((batch | scalars)[name]) for name in train.get_input_details()}
+    inputs = {name: np.float32((batch | scalars)[name]) for name in interpreter.get_signature_list()["train"]["inputs"]}
 
     def run() -> list[float]:
         return [float(train(**inputs)["loss"]) for _ in range(5)]

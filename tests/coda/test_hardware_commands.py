@@ -1,0 +1,225 @@
+"""`coda hardware`: what can be measured, meters on a port, and calibration against one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hardware.calibration import load_calibrations
+from hardware.meters import um
+from profiling.abilities import describe
+from tests.coda.running import coda, start_coda
+from tests.hardware.pseudo import PPK2_METADATA, Device, device, ppk2_samples, silent, um_frame
+from tests.hardware.trees import pi, put
+
+Answer = Callable[[bytes], tuple[bytes, int]]
+
+
+def _um(amps: Callable[[], float]) -> Answer:
+    """A UM25C at 5 V."""
+    return lambda heard: (um_frame(amps=amps()) * heard.count(um.ASK), len(heard))
+
+
+def _falling() -> Callable[[], float]:
+    """A current that is never twice the same: equal frames are the meter repeating itself."""
+    begin_s = time.monotonic()
+    return lambda: 0.5 - (time.monotonic() - begin_s) * 0.001
+
+
+@contextmanager
+def _board(root: Path) -> Iterator[Callable[[], float]]:
+    """A Pi Zero whose utilisation goes up and down by itself; gives the watts that a meter beside it would read."""
+    pi(root, "Raspberry Pi Zero 2 W Rev 1.0", 0x902120)
+    begin_s, done = time.monotonic(), threading.Event()
+
+    def utilisation() -> float:
+        return 0.5 + 0.4 * math.sin((time.monotonic() - begin_s) * 0.7)
+
+    def tick() -> None:
+        last_s, busy, whole = begin_s, 0.0, 1.0
+        while True:
+            now_s = time.monotonic()
+            busy, whole = busy + utilisation() * (now_s - last_s), whole + now_s - last_s
+            last_s = now_s
+            put(root, "proc/stat.part", f"cpu  {busy * 1e5:.0f} 0 0 {(whole - busy) * 1e5:.0f} 0 0 0 0 0 0")
+            (root / "proc/stat.part").replace(root / "proc/stat")
+            if done.wait(0.005):
+                return
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        yield lambda: 0.7 + 1.5 * utilisation()
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def _csv_meter(watts: Callable[[], float]) -> Iterator[Device]:
+    """A microcontroller that prints the power fifty times a second."""
+    done = threading.Event()
+
+    def speak() -> None:
+        while not done.wait(0.02):
+            far.send(f"5.0,{watts():.4f}\r\n".encode())
+
+    with device(silent) as far:
+        thread = threading.Thread(target=speak)
+        thread.start()
+        try:
+            yield far
+        finally:
+            done.set()
+            thread.join()
+
+
+@pytest.mark.slow
+def test_calibrate_then_info_uses_it(tmp_path: Path) -> None:
+    """Ten steps against a meter give a calibration with an id and a bar, and what is measured here then cites it."""
+    with _board(tmp_path / "root") as watts, _csv_meter(watts) as far:
+        folder, root = str(tmp_path / "calibrations"), str(tmp_path / "root")
+        options = (
+            "--kind",
+            "csv",
+            "--csv-header",
+            "bus_V,power_W",
+            "--step-seconds",
+            "1",
+            "--root",
+            root,
+            "--out",
+            folder,
+            "--json",
+        )
+        done = coda("hardware", "calibrate", far.path, *options)
+        assert done.returncode == 0, done.stderr
+        info = coda("hardware", "info", "--root", root, "--calibrations", folder)
+    found = json.loads(done.stdout)
+    assert done.stderr.count("load ") == 10
+    assert (found["source"], found["reference"], found["steps"]) == ("modelled", "csv", 10)
+    assert (found["offset_mw"], found["scale"]) == (pytest.approx(700, rel=0.1), pytest.approx(1500, rel=0.1))
+    assert 0.02 <= found["relative_u95"] < 0.1
+    assert load_calibrations(tmp_path / "calibrations")[0].id == found["id"]
+    assert f"calibration-{found['id']} against csv on this unit" in info.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("calibrate", "{port}", "--source", "sun"), 2, "--source sun: use one of modelled"),
+        (("calibrate", "{tmp}/none", "--kind", "um"), 1, "none: cannot be opened"),
+        (("calibrate", "{port}", "--kind", "um"), 1, "more within"),
+        (("meters", "read", "{port}", "--kind", "abacus"), 2, "--kind abacus: use one of csv, um"),
+        (("meters", "read", "{port}", "--kind", "ppk2"), 1, "state its supply in millivolts"),
+        (("meters", "log", "{tmp}/none", "--kind", "um"), 1, "none: cannot be opened"),
+        (("info", "--calibrations", "{tmp}/none"), 2, "none"),
+        (("info", "--calibrations", "{tmp}"), 1, "bad.json"),
+    ],
+)
+def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    """A wrong option and a port without a meter are each one line, without a traceback."""
+    (tmp_path / "bad.json").write_text("{}")
+    root = put(tmp_path, "root/proc/stat", "cpu  1 0 0 1 0 0 0 0 0 0").parents[1]
+    rooted = ("--root", str(root)) if arguments[0] == "calibrate" else ()
+    with device(silent) as far:
+        words = [word.format(port=far.path, tmp=tmp_path) for word in arguments]
+        done = coda("hardware", *words, *rooted)
+    assert done.returncode == code
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_info_says_why_not() -> None:
+    """Every quantity is either measured somehow or has a reason, for a person and as JSON."""
+    values = json.loads(coda("hardware", "info", "--json").stdout)
+    for ability in values["abilities"]:
+        assert bool(ability["how"]) != bool(ability["why_not"])
+    printed = coda("hardware", "info").stdout
+    assert all(ability.quantity in printed for ability in describe().abilities)
+
+
+def test_read_a_meter() -> None:
+    """One reading, with the meter's name."""
+    with device(_um(lambda: 0.5)) as far:
+        done = coda("hardware", "meters", "read", far.path, "--kind", "um", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"meter": "um-um25c", "power_w": 2.5, "voltage_v": 5.0, "current_a": 0.5}
+
+
+def test_log_a_meter_that_is_unplugged(tmp_path: Path) -> None:
+    """The log goes on once the meter is back, its times begin at zero and rise, and the end tells what happened."""
+    port, out = tmp_path / "port", tmp_path / "power.csv"
+    first = Device(_um(_falling()))
+    port.symlink_to(first.path)
+    running = start_coda("hardware", "meters", "log", str(port), "--kind", "um", "--seconds", "60", "--out", str(out))
+    try:
+        _await(lambda: out.exists() and out.stat().st_size > 100)
+        with device(_um(_falling())) as second:
+            port.unlink()
+            port.symlink_to(second.path)
+            first.close()
+            before = out.stat().st_size
+            _await(lambda: out.stat().st_size > before + 200)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=30)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 130, said
+    assert "1 reconnections" in said
+    assert "last fault" in said
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    times = [float(row["t_s"]) for row in rows]
+    assert times[0] == 0
+    assert times == sorted(set(times))
+    assert all(2 < float(row["power_w"]) <= 2.5 for row in rows)
+
+
+def test_log_a_ppk2(tmp_path: Path) -> None:
+    """A PPK2's options reach it: the supply that it cannot measure, and that it is to supply the board."""
+    asked = bytearray()
+
+    def answer(heard: bytes) -> tuple[bytes, int]:
+        asked.extend(heard)
+        reply = PPK2_METADATA.encode() if b"\x19" in heard else b""
+        return reply + (ppk2_samples(6400) if b"\x06" in heard else b""), len(heard)
+
+    with device(answer) as far:
+        options = ("--kind", "ppk2", "--vdd-mv", "3300", "--ppk2-source", "--seconds", "1")
+        done = coda("hardware", "meters", "log", far.path, *options)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert rows
+    assert all(float(row["voltage_v"]) == 3.3 for row in rows)
+    assert b"\x11\x02\x0d\x0c\xe4" in asked  # a source of 3300 mV
+    assert f"{len(rows)} readings, 0 lost" in done.stderr
+
+
+def test_log_a_csv_meter_whose_header_has_passed() -> None:
+    """A meter that printed its header before anyone listened is told on the command line what its columns are."""
+    with device(silent, b"5.0,0.5\r\n") as far:
+        options = ("--kind", "csv", "--csv-header", "bus_V,current_A", "--seconds", "1")
+        done = coda("hardware", "meters", "log", far.path, *options)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert {float(row["power_w"]) for row in rows} == {2.5}
+
+
+def _await(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Until something holds that another process brings about."""
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        os.sched_yield()
+        time.sleep(0.01)
