@@ -46,6 +46,8 @@ def to_constant_tflite(module: Any, signatures: Mapping[str, Any], weights: str)
         converter.exclude_conversion_metadata = True
         if weights != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            # One scale for the whole matrix of a dense layer: tflite-runtime 2.14 knows no other.
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
         if weights == "float16":
             converter.target_spec.supported_types = [tf.float16]
         content = converter.convert()
