@@ -1,16 +1,18 @@
 """What can go wrong in the cloud, drawn as a tree.
 
-CloudError
-├── CertificateError         a certificate or key is unreadable, not PEM, mismatched, expired or of another fleet
-├── BrokerError              the private Mosquitto did not start, or died
-│   ├── BrokerNotFoundError  it is not installed
-│   └── PortTakenError       another program listens on its port
-├── ConnectionFailedError    a worker cannot reach the broker, or is not let in
-├── StorageError             a file or database of the cloud's state is unusable
-│   └── BlobCorruptError     a blob's bytes do not match its name (also a `protocol.errors.IntegrityError`)
-├── UnknownBlobError         no such blob, or it has expired
-├── UnknownModelError        a query for a model that is not the one served
-└── TrainingError            nothing to train on, or training diverged
+::
+
+    CloudError
+    ├── CertificateError         a certificate or key is unreadable, not PEM, mismatched, expired or of another fleet
+    ├── BrokerError              the private Mosquitto did not start, or died
+    │   ├── BrokerNotFoundError  it is not installed
+    │   └── PortTakenError       another program listens on its port
+    ├── ConnectionFailedError    a worker cannot reach the broker, or is not let in
+    ├── StorageError             a file or database of the cloud's state is unusable
+    │   └── BlobCorruptError     a blob's bytes do not match its name (also a `protocol.errors.IntegrityError`)
+    ├── UnknownBlobError         no such blob, or it has expired
+    ├── UnknownModelError        a query for a model that is not the one served
+    └── TrainingError            nothing to train on, or training diverged
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """What can go wrong in a conversion, drawn as a tree.
 
-ConverterError
-├── LoadError                what was named is no Keras model, or no TFLite file
-├── ConversionError          the model cannot become a file that trains
-│   ├── NoGradientError        an operation has no gradient in builtin ops; becomes the next, which knows the layer
-│   └── UnsupportedOpError     an operation or its gradient has no builtin form; names layer, op and a way out
-├── ParityError              the file ran, but did not train as TensorFlow does; carries the comparison
-└── AccuracyError            a file for inference is further from the model than its kind of weights allows
+::
+
+    ConverterError
+    ├── LoadError                what was named is no Keras model, or no TFLite file
+    ├── ConversionError          the model cannot become a file that trains
+    │   ├── NoGradientError        an operation has no gradient in builtin ops; becomes the next, which knows the layer
+    │   └── UnsupportedOpError     an operation or its gradient has no builtin form; names layer, op and a way out
+    ├── ParityError              the file ran, but did not train as TensorFlow does; carries the comparison
+    └── AccuracyError            a file for inference is further from the model than its kind of weights allows
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Files that only infer: smaller, and if wanted with weights in fewer bits, at a loss that is measured.
 
-float16 halves the file; the runtime widens the weights as it loads them. int8 (dynamic range) stores every matrix and
-table of 1024 numbers or more as bytes with a scale, and rounds what it multiplies with them while it runs. Biases and
-small weights stay as they are.
+Every matrix and table of 1024 numbers or more is stored as float16, which a runtime widens as it loads the file, or as
+int8 with a scale (dynamic range): then what is multiplied with it is rounded, too, while it runs. Biases and small
+weights stay as they are.
 """
 
 from __future__ import annotations

@@ -72,11 +72,10 @@ def serve(module: str) -> None:
 
 
 def _act(request: dict[str, Any], opened: dict[int, Any], interpreter_class: Any) -> Any:
+    for forgotten in request["forget"]:
+        opened.pop(forgotten, None)
     handle = request["handle"]
     if request["do"] == "open":
         opened[handle] = interpreter_class(model_path=request["path"], num_threads=request["threads"])
         return opened[handle].get_signature_list()
-    if request["do"] == "close":
-        opened.pop(handle, None)
-        return None
     return opened[handle].get_signature_runner(request["signature"])(**request["inputs"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -81,6 +82,7 @@ class _Process:
 
     def __init__(self, module: str) -> None:
         self.handles = itertools.count()
+        self._forgotten: deque[int] = deque()
         self._lock = threading.Lock()
         self._child = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT
@@ -99,8 +101,9 @@ class _Process:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         with self._lock:
+            forgotten = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
             try:
-                send(self._child.stdin, request)
+                send(self._child.stdin, {**request, "forget": forgotten})
                 answer = receive(self._child.stdout)
             except (BrokenPipeError, ValueError):  # the latter where an earlier crash closed the pipe
                 answer = None
@@ -112,8 +115,8 @@ class _Process:
         return answer["value"]
 
     def forget(self, handle: int) -> None:
-        if self.running:
-            self.ask({"do": "close", "handle": handle})
+        """Close a file with the next question: a garbage collection in the middle of one may call this."""
+        self._forgotten.append(handle)
 
     def close(self) -> None:
         self._child.kill()

@@ -13,6 +13,7 @@ from tensorflow.lite.python.convert import convert_saved_model
 
 from converters.compact import compact
 from converters.errors import ConversionError
+from converters.half import halve
 from converters.inspect import foreign_ops
 
 WEIGHTS = ("float32", "float16", "int8")
@@ -44,12 +45,12 @@ def to_constant_tflite(module: Any, signatures: Mapping[str, Any], weights: str)
     with _saved(module, signatures) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         converter.exclude_conversion_metadata = True
-        if weights != "float32":
+        if weights == "int8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if weights == "float16":
-            converter.target_spec.supported_types = [tf.float16]
+            # One scale for the whole matrix of a dense layer: tflite-runtime 2.14 knows no other.
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
         content = converter.convert()
-    return _finished(content)
+    return _finished(halve(content) if weights == "float16" else content)
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """What can go wrong on a device, drawn as a tree.
 
-EdgeError
-├── ConfigError              a configuration value is missing, mistyped or names a file that is not there
-├── RuntimeMissingError      the TFLite runtime asked for, or any, cannot be imported
-├── ModelFileError           a model file is absent, is not the one promised, or lacks what a round needs
-├── StoreError               the device's database is damaged, foreign, of a later version, or full
-├── RoundError               a round cannot go on, and trying again would not help
-└── LinkError                the cloud could not be spoken to
-├── UnreachableError     no connection within the time given
-├── CertificateError     a certificate or key is unreadable, or the other side's or ours is refused
-├── LinkTimeoutError     connected, but no answer within the time given
-└── RefusedError         the cloud answered that it will not do what was asked
+::
+
+    EdgeError
+    ├── ConfigError              a configuration value is missing, mistyped or names a file that is not there
+    ├── RuntimeMissingError      the TFLite runtime asked for, or any, cannot be imported
+    ├── ModelFileError           a model file is absent, is not the one promised, or lacks what a round needs
+    ├── StoreError               the device's database is damaged, foreign, of a later version, or full
+    ├── RoundError               a round cannot go on, and trying again would not help
+    └── LinkError                the cloud could not be spoken to
+        ├── UnreachableError     no connection within the time given
+        ├── CertificateError     a certificate or key is unreadable, or the other side's or ours is refused
+        ├── LinkTimeoutError     connected, but no answer within the time given
+        └── RefusedError         the cloud answered that it will not do what was asked
 """
 
 from __future__ import annotations

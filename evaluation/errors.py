@@ -1,11 +1,13 @@
 """What can go wrong in an evaluation, drawn as a tree.
 
-EvaluationError
-├── DataError
-│   ├── DataUnavailableError     no copy on this machine, and none could be downloaded
-│   ├── DataIntegrityError       the file is not the published one: truncated or altered
-│   └── DataFormatError          a file or line that cannot be read: names the file and the line
-├── SplitError                   too few users or samples for the protocol asked for
+::
+
+    EvaluationError
+    ├── DataError
+    │   ├── DataUnavailableError     no copy on this machine, and none could be downloaded
+    │   ├── DataIntegrityError       the file is not the published one: truncated or altered
+    │   └── DataFormatError          a file or line that cannot be read: names the file and the line
+    ├── SplitError                   too few users or samples for the protocol asked for
     └── WorkerError                  a worker process died
 """
 

@@ -1,9 +1,11 @@
 """What can go wrong with the machine, drawn as a tree.
 
-HardwareError
-├── SensorError          a sensor that was found cannot be read, or reads nonsense
-│   └── MeterError       a meter on a serial port is silent, gone, or talks nonsense
-└── CalibrationError     the steps do not determine a correction, or a stored one is malformed
+::
+
+    HardwareError
+    ├── SensorError          a sensor that was found cannot be read, or reads nonsense
+    │   └── MeterError       a meter on a serial port is silent, gone, or talks nonsense
+    └── CalibrationError     the steps do not determine a correction, or a stored one is malformed
 
 Every message says what failed, where, and what the kernel or the device said.
 """

@@ -1,8 +1,10 @@
 """What can go wrong with records and reports, drawn as a tree.
 
-ProfilingError
-├── RecordError          a round record that is malformed, or of another schema version
-└── RunError             a run directory that lacks a file, or holds a truncated or malformed one
+::
+
+    ProfilingError
+    ├── RecordError          a round record that is malformed, or of another schema version
+    └── RunError             a run directory that lacks a file, or holds a truncated or malformed one
 
 Every message names the field, or the file and the line.
 """

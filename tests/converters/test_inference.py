@@ -83,6 +83,14 @@ def test_fewer_bits_make_a_smaller_file(exports: dict[tuple[str, str], Exported]
     assert bytes_of["int8"] < 0.6 * bytes_of["float16"]
 
 
+@pytest.mark.parametrize("weights", BOUNDS)
+def test_an_empty_history_is_no_special_case(weights: str, tmp_path: Path) -> None:
+    """Narrow weights leave alone what keeps a division by zero finite."""
+    samples = {f.name: np.zeros(f.shape(4), f.dtype) for f in SCHEMA.features}
+    exported = export_for_inference(MODELS["din"](), tmp_path / "m.tflite", weights, samples=samples)
+    assert max(exported.errors.values()) < BOUNDS[weights]
+
+
 def _ranker(slope: float) -> Any:
     x = keras.Input((1,), name="x")
     score = keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(slope), name="score")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from converters.convert import Conversion
+from converters.runtime_worker import send
 from converters.runtimes import Runtime, _process_of, installed_runtimes
 
 both_runtimes = pytest.mark.parametrize("runtime", installed_runtimes(), ids=lambda runtime: str(runtime.name))
@@ -51,3 +53,21 @@ def test_arrays_arrive_as_they_were_sent(runtime: Runtime, din_file: Conversion)
     file.get_signature_runner("set_weights")(**changed)
     got = file.get_signature_runner("get_weights")()
     assert all(np.array_equal(got[name], changed[name]) for name in weights)
+
+
+@both_runtimes
+def test_a_file_may_be_dropped_while_another_is_asked(
+    runtime: Runtime, din_file: Conversion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection of garbage in the middle of a question waits for no answer of its own."""
+    first, second = runtime.open(din_file.path), runtime.open(din_file.path)
+    dropped = [first]
+    del first
+
+    def send_and_drop(*arguments: Any) -> None:
+        dropped.clear()
+        send(*arguments)
+
+    monkeypatch.setattr("converters.runtimes.send", send_and_drop)
+    assert second.get_signature_runner("get_weights")()
+    assert second.get_signature_runner("get_weights")()

@@ -19,7 +19,7 @@ from converters.parity import ParityReport
 from converters.runtimes import installed_runtimes
 from converters.zoo.classifier import sample_classifier
 from converters.zoo.deepfm import deepfm
-from converters.zoo.din import din
+from converters.zoo.din import MPDA, din
 from converters.zoo.lr import lr
 from converters.zoo.pnn import pnn
 from converters.zoo.wide_deep import wide_deep
@@ -34,7 +34,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "wide_deep": lambda: wide_deep(MIXED, **SMALL),
     "deepfm": lambda: deepfm(MIXED, **SMALL),
     "pnn": lambda: pnn(MIXED, **SMALL),
-    "din": lambda: din(SCHEMA, attention_units=(5,), **SMALL),
+    "din": lambda: din(SCHEMA, attention_units=(5, 4), **SMALL),
     "sample_classifier": lambda: sample_classifier(4, hidden_units=(5,)),
 }
 COMBINATIONS = [
@@ -93,6 +93,15 @@ def test_the_pairs_of_deepfm_are_those_of_a_factorisation_machine() -> None:
     parts = keras.Model(model.input, [model.get_layer("linear").output, model.get_layer("score").output])
     rest = sum(np.asarray(part)[:, 0] for part in parts(batch))
     np.testing.assert_allclose(np.asarray(model(batch)["logit"]) - rest, sum(pairs), rtol=1e-4, atol=1e-6)
+
+
+def test_din_comes_in_the_sizes_of_the_literature() -> None:
+    """Embeddings of 9; attention 80-40-1; hidden layers 200-80 and a logit, where MPDA has two classes."""
+    shapes = {variable.path: tuple(variable.shape) for variable in din(SCHEMA, **MPDA).trainable_variables}
+    assert shapes["item_embedding/embeddings"] == (50, 9)
+    attention = [shapes[f"liked_attention_{part}/kernel"] for part in ("query", "key", "product", "hidden_1", "score")]
+    assert attention == [(9, 80), (9, 80), (9, 80), (80, 40), (40, 1)]
+    assert [shapes[f"{name}/kernel"][1] for name in ("hidden_1", "hidden_2", "score")] == [200, 80, 1]
 
 
 def test_padding_does_not_count() -> None:
