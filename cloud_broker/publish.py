@@ -66,8 +66,8 @@ def publish_models(
 
 def slots_for(schema: FeatureSchema, slots: int) -> dict[str, int]:
     """``slots`` for the largest table, as `ConvertOptions` takes them, if that table has more rows; else none."""
-    table = max(schema.tables, key=lambda name: schema.tables[name])
-    return {table: slots} if schema.tables[table] > slots else {}
+    rows, table = max(((rows, table) for table, rows in schema.tables.items()), default=(0, ""))
+    return {table: slots} if rows > slots else {}
 
 
 def train_recommender(pool: SamplePool, options: ModelOptions, on_event: OnEvent) -> tuple[keras.Model, TrainingResult]:
