@@ -1,7 +1,7 @@
 """The gate: may the personal model replace h0, by the latest local samples, which neither trained on?
 
 A hold-out of a few samples is mostly noise, and fine-tuning helps most devices. So the gate is a veto: h0 stays where
-the hold-out speaks against the personal model by more than its own standard error.
+the hold-out speaks against the personal model by more than so many of its own standard errors.
 """
 
 from __future__ import annotations

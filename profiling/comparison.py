@@ -10,6 +10,7 @@ from profiling.diff import INCOMPARABLE, Change, Diff, diff
 from profiling.metrics import METRICS, Metric
 from profiling.page import figure
 from profiling.plots import Axis, Dot, Line, Note, Row, row_chart
+from profiling.report_marks import marks
 from profiling.run import Run
 from profiling.statistics import Estimate, estimate, settled
 
@@ -37,7 +38,7 @@ def render_comparison(runs: Sequence[Run], warm_up: int = 1) -> str:
         raise ValueError(f"a comparison needs at least two runs, got {len(runs)}")
     diffs = [diff(runs[0], run, warm_up) for run in runs[1:]]
     names = _names(runs)
-    parts = [f"<h1>{len(runs)} runs compared</h1>", page.paragraph(_intro(names), "muted")]
+    parts = [f"<h1>{len(runs)} runs compared</h1>", page.paragraph(_intro(names), "muted"), marks(runs)]
     for name, found in zip(names[1:], diffs, strict=True):
         parts.append(page.section(headline(found, names[0], name), *_warnings(found), _diff_table(found)))
     for metric in METRICS:

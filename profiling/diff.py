@@ -80,7 +80,7 @@ class Diff:
 def diff(before: Run, after: Run, warm_up: int = 1) -> Diff:
     """Compare two runs' rounds, each device's first ``warm_up`` left out where it has more."""
     first, second = settled(before.rounds, warm_up), settled(after.rounds, warm_up)
-    paired = {record.device for record in first} == {record.device for record in second} and bool(first)
+    paired = _devices(first) == _devices(second) and bool(first)
     incomparable = _energy_incomparable(first, second)
     pairs = [_sample(first, second, metric, paired) for metric in METRICS]
     verdicts: list[tuple[float | None, str]] = []
@@ -97,6 +97,11 @@ def diff(before: Run, after: Run, warm_up: int = 1) -> Diff:
         phases = _by_phase(metric, first, second)
         changes.append(_change(metric, a, b, None if p is None else next(adjusted), why=why, phases=phases))
     return Diff(tuple(changes), tuple(_warnings(first, second)), paired)
+
+
+def _devices(rounds: Sequence[RoundRecord]) -> set[tuple[str, str]]:
+    """Devices with their boards: one that got another board is no longer itself."""
+    return {(record.device, str(record.board.get("kind"))) for record in rounds}
 
 
 def _sample(

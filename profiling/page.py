@@ -32,11 +32,12 @@ margin:18px 0;border-radius:3px}
 .card b{display:block;font-size:1.4rem;line-height:1.25;font-variant-numeric:tabular-nums;font-weight:600}
 .card span{font-size:.84rem;color:var(--muted)}
 .scroll{overflow-x:auto;margin:12px 0;border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
+table{border-collapse:separate;border-spacing:0;width:100%;font-size:.875rem;line-height:22px;
+font-variant-numeric:tabular-nums}
 th,td{padding:7px 11px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
 th{font-weight:600;color:var(--muted);vertical-align:bottom;background:var(--soft)}
 th.group{text-align:center;border-bottom:0;padding-bottom:0} tr+tr th{padding-top:2px}
-th.text,td.text{text-align:left} td.wrap{white-space:normal;min-width:36em}
+th.text,td.text{text-align:left} td.wrap{white-space:normal;min-width:46em}
 tr:last-child td{border-bottom:0} tr.strong td{font-weight:600;background:var(--soft)}
 th:first-child,td:first-child{position:sticky;left:0;background:var(--bg)}
 th:first-child,tr.strong td:first-child{background:var(--soft)}

@@ -11,6 +11,7 @@ from typing import Any
 from profiling import figures, page, units
 from profiling.record import RoundRecord
 from profiling.report_energy import energy_section, fairness_section
+from profiling.report_marks import marks
 from profiling.report_tables import device_table, largest_peak, phase_table
 from profiling.run import Run, load_run
 from profiling.summary import add, device_row, mapping, number, plural
@@ -77,21 +78,7 @@ def _headline(run: Run, devices: Sequence[Mapping[str, Any]]) -> str:
     )
     title = f"<h1>CoDA Edge: one round on {escape(name)}</h1>"
     when = page.paragraph(_when(run.summary.get("created_unix_s")), "muted small")
-    return title + when + _banners(run) + page.paragraph(intro) + page.cards(_cards(devices))
-
-
-def _banners(run: Run) -> str:
-    parts = []
-    if mapping(run.summary, "data").get("synthetic"):
-        text = "Users and ratings were drawn by a generator. Scores say that the machinery works, not how well it does."
-        parts.append(page.banner("Synthetic data.", text))
-    if any(recording.synthetic for recording in run.recordings):
-        parts.append(page.banner("Synthetic recordings.", "Powers and times were made by a generator, on no board."))
-    emulated = sorted({what for record in run.rounds for what in record.emulated})
-    if emulated:
-        text = f"{', '.join(emulated)}: times and energies are no real board's."
-        parts.append(page.banner("Emulated:", text))
-    return "".join(parts)
+    return title + when + marks([run]) + page.paragraph(intro) + page.cards(_cards(devices))
 
 
 def _cards(devices: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -202,14 +189,26 @@ def _setup(run: Run) -> str:
     for name, model in mapping(summary, "models").items():
         if isinstance(model, Mapping):
             digest = str(model.get("sha256", ""))[:12]
-            parity = model.get("parity")
-            rows.append((f"{name} file", _join(units.size(number(model, "size_bytes")), digest, parity)))
+            size = units.size(number(model, "size_bytes"))
+            rows.append((f"{name} file", _join(size, digest, *_proofs(mapping(model, "parity")))))
     h0 = number(mapping(summary, "h0"), "mean_user_auc")
     if h0 is not None:
         rows.append(("cloud model (h0)", f"mean user AUC {h0:.4f} over all new devices"))
     software = {f"{k} {v}" for record in run.rounds for k, v in record.software.items()}
     rows.append(("software", ", ".join(sorted(software)) or units.MISSING))
     return page.section("What ran", page.definitions(rows))
+
+
+def _proofs(parity: Mapping[str, Any]) -> list[str]:
+    """In which runtimes a converted file was found to train as TensorFlow does, and how closely."""
+    found = []
+    for proof in parity.get("runtimes", ()):
+        error, name = number(proof, "loss_error"), f"{proof.get('runtime')} {proof.get('version')}"
+        if proof.get("passed") and error is not None:
+            found.append(f"trains as TensorFlow does in {name} (losses within {error:.0e})")
+        else:
+            found.append(f"NOT proven in {name}")
+    return found
 
 
 def _when(unix_s: object) -> str:

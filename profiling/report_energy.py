@@ -58,7 +58,8 @@ def fairness_section(rounds: Sequence[RoundRecord]) -> str:
 
 def _describe(source: EnergySource) -> str:
     bar = "error not stated" if source.relative_u95 is None else f"±{source.relative_u95:.0%} at 95%"
-    return f"Source: {source.name}, {source.kind}, scope {source.scope}, {bar}. {source.note}".rstrip(" .") + "."
+    note = f" ({source.note})" if source.note else ""
+    return f"Source: {source.name}, {source.kind}, scope {source.scope}, {bar}{note}."
 
 
 def _whole_bar(records: Sequence[EnergyRecord]) -> str:
@@ -103,12 +104,13 @@ _LABELS = {
     "private_bytes": "private memory",
     "swap_bytes": "memory swapped out",
 }
+_WHEN = {"_begin": " at the beginning", "_end": " at the end"}
 
 
 def _label(name: str) -> str:
     for begin, label in _LABELS.items():
         if name.startswith(begin):
-            return f"{label}{name.removeprefix(begin).replace('_', ' at the ')}"
+            return label + _WHEN.get(name.removeprefix(begin), "")
     return name.replace("_", " ")
 
 

@@ -157,11 +157,11 @@ def _series(
         talks = place is not None and phases[place].name in _DOWN
         busy = 0.0 if place is None else 0.15 if talks else 0.97
         power_mw = board.idle_mw + board.compute_mw * busy + (board.talk_mw if talks else 0)
-        used_s += busy * step_s
         times.append(round(at_s, 4))
         powers.append(round(power_mw * rng.gauss(1, 0.02), 1))
         busy_s.append(round(used_s, 4))
         memory.append(float(56 * _MIB if place is None else phases[place].peak_rss_bytes or 0) * rng.uniform(0.97, 1))
+        used_s += busy * step_s
         at_s += step_s
     for name, values in ((f"power_mw:{board.source.name}", powers), ("cpu_s", busy_s), ("rss_bytes", memory)):
         yield RecordedSeries(name, tuple(times), tuple(values))

@@ -51,9 +51,9 @@ class Recipe:
     learning_rate: float = 0.05
     proximal: float = 0.0
     local_share: float = 0.5
-    interpolation: float = 0.7
+    interpolation: float = 0.85
     gate_min_gain: float = 0.0
-    gate_standard_errors: float = 1.0
+    gate_standard_errors: float = 2.0
     seed: int = 1
 
     def __post_init__(self) -> None:

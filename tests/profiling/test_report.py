@@ -78,6 +78,8 @@ def test_findings(tmp_path: Path) -> None:
     assert "47% of it goes to tune" in text
     assert "over MQTT, 97% of it in fetch" in text
     assert "mosquitto, 2.0.11, TLS" in text
+    assert "trains as TensorFlow does in ai-edge-litert 2.3.0 (losses within 3e-07)" in text
+    assert "NOT proven in tflite-runtime 2.14.0" in text
 
 
 def test_unmeasured_is_named(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_circumstances_are_warned_of() -> None:
     assert "different boards: pi-5 against pi-4b" in warnings
     assert "different governors: None against powersave" in warnings
     assert "4 rounds of the second run are flagged: throttled" in warnings
+    assert not diff(first, second).paired  # a device with another board is no longer itself
 
 
 def test_comparison_page(tmp_path: Path) -> None:
@@ -168,6 +169,7 @@ def test_comparison_page(tmp_path: Path) -> None:
     assert "Against pi, slow takes" in text
     assert "more wall time" in text
     assert "different boards: pi-5 against jetson-orin-nano" in text
+    assert "Synthetic recordings." in text
     markdown = diff_markdown(diff(runs[0], runs[1]), "pi", "slow")
     assert "| wall time |" in markdown
     assert "| worse | tune |" in markdown
