@@ -20,6 +20,7 @@ from tests.coda.running import coda
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 
 Tensor = Any
+Run = Callable[..., tuple[Any, str]]
 
 
 class Twice(layers.Layer):  # type: ignore[misc]
@@ -50,18 +51,23 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _run(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, str]:
-    """Exit code and error lines of the command, in this process, which has loaded TensorFlow already."""
-    monkeypatch.setattr(sys, "argv", ["coda", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code, capsys.readouterr().err
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command in this process, which has loaded TensorFlow already: exit code and error lines."""
+
+    def run(*arguments: str) -> tuple[Any, str]:
+        monkeypatch.setattr(sys, "argv", ["coda", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
 
 
 def test_a_file_is_converted_with_its_report(tmp_path: Path) -> None:
     """A .keras file gives a file that trains, one JSON document, and the comparison in a file."""
     source, out, report = tmp_path / "model.keras", tmp_path / "model.tflite", tmp_path / "parity.json"
-    model(lambda x: layers.Dense(1, activation="sigmoid")(x)).save(source)
+    model(layers.Dense(1, activation="sigmoid")).save(source)
     done = coda("convert", str(source), "--out", str(out), "--report", str(report), "--batch-size", "8", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -72,12 +78,9 @@ def test_a_file_is_converted_with_its_report(tmp_path: Path) -> None:
     assert {"train", "infer", "evaluate", "get_weights", "set_weights"} <= {s.name for s in info.signatures}
 
 
-def test_a_function_is_converted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_is_converted(tmp_path: Path, run: Run) -> None:
     """A Python object may have layers that no file could hold."""
-    arguments = ["convert", f"{__name__}:small_model", "--out", str(tmp_path / "m.tflite"), "--trainable", "^score/"]
-    code, _ = _run(arguments, capsys, monkeypatch)
+    code, _ = run("convert", f"{__name__}:small_model", "--out", str(tmp_path / "m.tflite"), "--trainable", "^score/")
     assert code == 0
     assert (tmp_path / "m.tflite").is_file()
 
@@ -92,13 +95,11 @@ def test_a_function_is_converted(
         ("lambda", "it has a Lambda layer, whose code is not run from a file; convert it from Python instead"),
     ],
 )
-def test_a_model_that_cannot_be_converted_is_told_in_one_line(
-    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_cannot_be_converted_is_told_in_one_line(name: str, said: str, tmp_path: Path, run: Run) -> None:
     """It names what is wrong and what to do, exits 1 and writes nothing."""
     source, out = tmp_path / f"{name}.keras", tmp_path / "m.tflite"
     MODELS[name]().save(source)
-    code, text = _run(["convert", str(source), "--out", str(out)], capsys, monkeypatch)
+    code, text = run("convert", str(source), "--out", str(out))
     assert code == 1
     lines = text.strip().splitlines()
     assert lines[-1].startswith("coda: ")
@@ -114,18 +115,11 @@ def test_a_model_that_cannot_be_converted_is_told_in_one_line(
         ("model.h5", b"junk", "Keras cannot load it"),
     ],
 )
-def test_a_wrong_file_is_told_in_one_line(
-    name: str,
-    content: bytes,
-    said: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_wrong_file_is_told_in_one_line(name: str, content: bytes, said: str, tmp_path: Path, run: Run) -> None:
     """A damaged archive, a converted file, another kind of file."""
     source = tmp_path / name
     source.write_bytes(content)
-    code, text = _run(["convert", str(source), "--out", str(tmp_path / "out.tflite")], capsys, monkeypatch)
+    code, text = run("convert", str(source), "--out", str(tmp_path / "out.tflite"))
     assert code == 1
     assert said in text.strip().splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -134,14 +128,12 @@ def test_a_wrong_file_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("out", "said"), [("{tmp}", "is a folder"), ("{tmp}/../{name}/model.keras", "is the model itself")]
 )
-def test_a_wrong_place_is_refused_at_once(
-    out: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_place_is_refused_at_once(out: str, said: str, tmp_path: Path, run: Run) -> None:
     """The model is never written over."""
     source = tmp_path / "model.keras"
     source.write_bytes(b"precious")
     place = out.format(tmp=tmp_path, name=tmp_path.name)
-    code, text = _run(["convert", str(source), "--out", place], capsys, monkeypatch)
+    code, text = run("convert", str(source), "--out", place)
     assert code == 2
     assert said in text
     assert source.read_bytes() == b"precious"
