@@ -11,10 +11,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Arguments for the program: make demo ARGS="--data ml-100k --devices 4"
 ARGS ?=
 
-.PHONY: help setup demo test lint format bench report evaluate clean
+.PHONY: help setup demo test test-arm64 lint format bench report evaluate clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the virtual environment; install Mosquitto where it is missing
 	@scripts/require-mosquitto.sh
@@ -28,6 +28,10 @@ demo: setup ## Run a whole round: Mosquitto with TLS, one cloud process, eight d
 
 test: setup ## Run every test
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-arm64: setup ## Run a device's round with the real arm64 wheels under QEMU (debootstrap, qemu-user-static)
+	@$(BIN)/python -m tests.hardware.arm64_root .arm64
+	@CODA_ARM64_ROOT=$(CURDIR)/.arm64 $(BIN)/python -m pytest tests/hardware/test_arm64.py
 
 lint: setup ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -45,5 +49,5 @@ report: setup ## Write report.html again for the newest run
 	@$(BIN)/coda report $(ARGS)
 
 clean: ## Remove the virtual environment, caches and runs
-	rm -rf $(VENV) runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .arm64 runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import keras
 from converters.errors import LoadError
 from converters.saved_model import model_of_saved_model
 
+_UNKNOWN_CLASS = re.compile(r"Could not locate class '(?P<name>\w+)'")
 _PYTHON_OBJECT = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
 _HINT = "give a .keras file, a SavedModel folder or package.module:function"
+_BUILD_IT = "convert it from Python instead, as package.module:function, a function that builds or loads the model"
 _KERAS_FILES = (".keras", ".h5", ".hdf5")
 
 
@@ -33,19 +36,29 @@ def load_model(source: str) -> Any:
     if path.is_dir():
         return model_of_saved_model(path)
     if not path.is_file():
-        raise LoadError(f"{source}: no such file; give a .keras file, a SavedModel folder or package.module:function")
+        raise LoadError(f"{source}: no such file; {_HINT}")
     if path.suffix.lower() not in _KERAS_FILES:
-        raise LoadError(
-            f"{source}: not a Keras file; give a .keras file, a SavedModel folder or package.module:function"
-        )
+        raise LoadError(f"{source}: not a Keras file; {_HINT}")
     return _from_file(path)
 
 
 def _from_file(path: Path) -> Any:
+    if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
+        raise LoadError(f"{path}: not a .keras archive, or a damaged one")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise LoadError(f"{path}: Keras cannot load it: {error}") from error
+        raise LoadError(f"{path}: {_why_not_loaded(error)}") from error
+
+
+def _why_not_loaded(error: Exception) -> str:
+    """Keras tells it in a page of configuration."""
+    unknown = _UNKNOWN_CLASS.search(str(error))
+    if unknown:
+        return f"its class {unknown['name']} is not one of Keras' own; {_BUILD_IT}"
+    if "Python lambda" in str(error):
+        return f"it has a Lambda layer, whose code is not run from a file; {_BUILD_IT}"
+    return f"Keras cannot load it: {str(error).strip().splitlines()[0]}"
 
 
 def _from_python(module: str, name: str) -> Any:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from coda.errors import UsageError
+
 EPILOG = "Example:  coda convert model.keras --out model.tflite --report parity.json"
 
 
@@ -27,6 +29,7 @@ def convert(
     from converters.errors import ParityError
     from converters.load import load_model
 
+    _require_writable(out, model)
     options = ConvertOptions(batch_size=batch_size, optimizer=optimizer, trainable=trainable)
     with console.status(f"converting {model}"):
         try:
@@ -43,6 +46,13 @@ def convert(
     runtimes = ", ".join(f"{one['runtime']} {one['version']}" for one in parity["runtimes"])
     results.print(f"{out}: {conversion.size_bytes} bytes, SHA-256 {conversion.sha256}")
     results.print(f"equal to TensorFlow over {parity['steps']} training steps in {runtimes}")
+
+
+def _require_writable(out: Path, model: str) -> None:
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name the file to write")
+    if out.resolve() == Path(model).resolve():
+        raise UsageError(f"--out {out}: is the model itself; name another file")
 
 
 def _write_report(path: Path | None, parity: dict[str, object]) -> None:

@@ -85,7 +85,7 @@ def test_what_is_not_there_is_named(source: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    [("model.keras", b"junk", "Keras cannot load it"), ("model.txt", b"junk", "not a Keras file")],
+    [("model.keras", b"junk", "not a .keras archive, or a damaged one"), ("model.txt", b"junk", "not a Keras file")],
 )
 def test_a_wrong_file_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     """A damaged archive and a file of another kind."""
