@@ -52,7 +52,7 @@ class OpenFile:
     def __init__(self, process: _Process, path: Path, threads: int) -> None:
         self._process = process
         self._handle = next(process.handles)
-        request = {"do": "open", "handle": self._handle, "path": str(path), "threads": threads}
+        request = {"do": "open", "handle": self._handle, "path": str(path.resolve()), "threads": threads}
         self._signatures: dict[str, dict[str, list[str]]] = process.ask(request)
         weakref.finalize(self, process.forget, self._handle)
 

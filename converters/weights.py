@@ -51,7 +51,7 @@ class WeightSelection:
         return {name: self._start(name, variable) for name, variable in self.held.items()}
 
     def _start(self, name: str, variable: Any) -> NDArray[Any]:
-        return np.zeros(self.slotted[name].shape, np.float32) if name in self.slotted else np.array(variable)
+        return np.zeros(self.slotted[name].shape, np.float32) if name in self.slotted else np.asarray(variable)
 
 
 def select_weights(

@@ -71,3 +71,13 @@ def test_a_file_may_be_dropped_while_another_is_asked(
     monkeypatch.setattr("converters.runtimes.send", send_and_drop)
     assert second.get_signature_runner("get_weights")()
     assert second.get_signature_runner("get_weights")()
+
+
+@both_runtimes
+def test_a_relative_path_is_ours(
+    runtime: Runtime, din_file: Conversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts at our working folder, wherever the runtime's process is."""
+    (tmp_path / "model.tflite").write_bytes(din_file.path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert "train" in runtime.open(Path("model.tflite")).get_signature_list()
