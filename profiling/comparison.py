@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiling import page, units
-from profiling.diff import INCOMPARABLE, Change, Diff, diff
+from profiling.diff import INCOMPARABLE, TOO_FEW, Change, Diff, diff
 from profiling.metrics import METRICS, Metric
 from profiling.page import figure
 from profiling.plots import Axis, Dot, Line, Note, Row, row_chart
@@ -55,6 +55,8 @@ def headline(found: Diff, before: str, after: str) -> str:
     for verdict, word in (("worse", "more"), ("better", "less")):
         changes = [change for change in found.changes if change.verdict == verdict]
         said += [f"{abs(change.relative or 0):.0%} {word} {_BY_NAME[change.metric].label}" for change in changes]
+    if not said and any(change.verdict == TOO_FEW for change in found.changes):
+        return f"Too few rounds to tell whether {after} costs more or less than {before}"
     if not said:
         return f"{after} costs neither significantly more nor less than {before}"
     return f"Against {before}, {after} takes {', '.join(said)}"

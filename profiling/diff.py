@@ -16,7 +16,7 @@ from profiling.crosscheck import why_incomparable
 from profiling.metrics import METRICS, ROUND, Metric, by_phase, values
 from profiling.record import RoundRecord
 from profiling.run import Run
-from profiling.statistics import FEWEST_FOR_INTERVAL, holm, paired_p, settled, unpaired_p
+from profiling.statistics import holm, least_p, paired_p, settled, unpaired_p
 
 SIGNIFICANT = 0.05
 INCOMPARABLE = "energies do not compare"
@@ -27,7 +27,7 @@ _CIRCUMSTANCES: tuple[tuple[str, Callable[[RoundRecord], str]], ...] = (
     ("governors", lambda record: str(record.conditions.get("governor"))),
 )
 LEAST_CHANGE = 0.02  # a smaller change of the median is not worth a word, however certain
-_TOO_FEW = f"fewer than {FEWEST_FOR_INTERVAL} rounds on a side"
+TOO_FEW = "too few rounds to tell"
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,10 @@ def diff(before: Run, after: Run, warm_up: int = 1) -> Diff:
     paired = _devices(first) == _devices(second) and bool(first)
     incomparable = _energy_incomparable(first, second)
     pairs = [_sample(first, second, metric, paired) for metric in METRICS]
-    verdicts: list[tuple[float | None, str]] = []
-    for metric, (a, b) in zip(METRICS, pairs, strict=True):
-        if metric.name == "energy_mj" and incomparable:
-            verdicts.append((None, incomparable))
-        elif min(len(a), len(b)) < FEWEST_FOR_INTERVAL:
-            verdicts.append((None, "not measured" if not a or not b else _TOO_FEW))
-        else:
-            verdicts.append((paired_p(np.subtract(b, a).tolist()) if paired else unpaired_p(a, b), ""))
+    verdicts = [
+        (None, incomparable) if metric.name == "energy_mj" and incomparable else _test(a, b, paired)
+        for metric, (a, b) in zip(METRICS, pairs, strict=True)
+    ]
     adjusted = iter(holm([p for p, _ in verdicts if p is not None]))
     changes = []
     for metric, (a, b), (p, why) in zip(METRICS, pairs, verdicts, strict=True):
@@ -102,6 +98,15 @@ def diff(before: Run, after: Run, warm_up: int = 1) -> Diff:
 def _devices(rounds: Sequence[RoundRecord]) -> set[tuple[str, str]]:
     """Devices with their boards: one that got another board is no longer itself."""
     return {(record.device, str(record.board.get("kind"))) for record in rounds}
+
+
+def _test(a: Sequence[float], b: Sequence[float], paired: bool) -> tuple[float | None, str]:
+    """The p before it is adjusted, or why there is none."""
+    if not a or not b:
+        return None, "not measured"
+    if least_p(len(a), len(b), paired=paired) * len(METRICS) > SIGNIFICANT:
+        return None, TOO_FEW  # not even rounds that all point the same way would be significant
+    return paired_p(np.subtract(b, a).tolist()) if paired else unpaired_p(a, b), ""
 
 
 def _sample(

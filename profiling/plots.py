@@ -14,6 +14,7 @@ _TOP = 8
 _AXIS = 44
 _HALF_TICK = 26  # room for half of the label of a tick at the right end
 _DIGIT = 6.6  # width of a character at the chart's 12 px
+_LABEL_ROOM = 22  # beside a row's label; short ones of wide letters need it
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def row_chart(rows: Sequence[Row], axis: Axis, *, width: int, row_height: int = 
         row_height: Pixels.
         describe: The chart in one sentence, for readers who do not see it.
     """
-    left = min(max(len(row.label) for row in rows) * _DIGIT + 14, width * 0.38)
+    left = min(max(len(row.label) for row in rows) * _DIGIT + _LABEL_ROOM, width * 0.38)
     right = width - max(_note_room(rows), _HALF_TICK)
     height = _TOP + row_height * len(rows) + _AXIS
     scale = _Scale(axis.low, axis.high, left, right)
@@ -196,5 +197,5 @@ def _lane(lane: int, lanes: int, top: float, height: float) -> tuple[float, floa
 
 
 def _shorten(label: str, left: float) -> str:
-    room = int((left - 14) / _DIGIT + 0.5)
+    room = int((left - _LABEL_ROOM) / _DIGIT + 0.5)
     return label if len(label) <= room else label[: max(room - 1, 1)] + "…"

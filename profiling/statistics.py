@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,6 +97,11 @@ def unpaired_p(first: Sequence[float], second: Sequence[float]) -> float:
     shuffled = generator.permuted(np.tile(ranks, (20_000, 1)), axis=1)
     spread = np.abs(shuffled[:, : len(first)].mean(axis=1) - shuffled[:, len(first) :].mean(axis=1))
     return float((1 + (spread >= observed * (1 - 1e-12)).sum()) / (1 + len(spread)))
+
+
+def least_p(first: int, second: int, *, paired: bool) -> float:
+    """The smallest p that so many values can give: every one of them pointing the same way."""
+    return 2 / 2**first if paired else 2 / math.comb(first + second, first)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import jsonschema
@@ -133,6 +134,9 @@ def test_interrupting_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:
     demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert _connects(port) is False
+    deadline_s = time.monotonic() + 10  # the kernel tells children of their parent's end after it has ended
+    while _processes_naming(str(out)) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
     assert _processes_naming(str(out)) == []
 
 

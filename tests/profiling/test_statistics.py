@@ -112,7 +112,7 @@ def test_diff_finds_what_is_slower() -> None:
 
 def test_diff_of_equal_runs() -> None:
     """A run against itself, and against one that differs by noise, has no significant change."""
-    scales = [1.0, 1.1, 0.9, 1.05, 0.95, 1.02]
+    scales = [1.0, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98, 1.01]
     same = diff(_run("a", scales), _run("b", scales))
     noise = diff(_run("a", scales), _run("b", scales[::-1], prefix="other"))
     assert not noise.paired
@@ -122,10 +122,11 @@ def test_diff_of_equal_runs() -> None:
 
 
 def test_diff_of_too_few_rounds() -> None:
-    """Three rounds a side are not enough to say anything, and energy that is missing is called so."""
-    found = diff(_run("a", [1, 1, 1], energy=False), _run("b", [9, 9, 9]))
+    """Seven pairs cannot be significant once six costs are looked at, and energy that is missing is called so."""
+    found = diff(_run("a", [1] * 7, energy=False), _run("b", [9] * 7))
     verdicts = {change.metric: change.verdict for change in found.changes}
-    assert "fewer than 4 rounds" in verdicts["elapsed_s"]
+    assert verdicts["elapsed_s"] == "too few rounds to tell"
+    assert headline(found, "a", "b") == "Too few rounds to tell whether b costs more or less than a"
     assert verdicts["energy_mj"] == "not measured"
 
 
