@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from converters.batches import id_bounds
-from converters.errors import ConversionError, NoGradientError
 from converters.model_call import ModelCall, require_model
 from converters.optimizers import optimizer_named
 from converters.options import ConvertOptions
@@ -18,7 +17,7 @@ from converters.parity import ParityReport, check_parity
 from converters.tables import row_tables
 from converters.tflite_file import to_tflite
 from converters.trainable import TrainableModule
-from converters.unsupported import explain_conversion, explain_tracing
+from converters.unsupported import explained
 from converters.weights import select_weights
 from protocol.rows import RowTable
 
@@ -62,7 +61,8 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
     require_model(model)
     weights = select_weights(model, options.trainable, options.slots, options.schema)
     call = ModelCall(model, weights.resting)
-    content = _content(model, TrainableModule(call, weights, optimizer, options.batch_size))
+    module = TrainableModule(call, weights, optimizer, options.batch_size)
+    content = explained(model, module, lambda signatures: to_tflite(module, signatures))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".coda-convert-") as folder:
         candidate = Path(folder) / out.name
@@ -80,17 +80,3 @@ def convert(model: Any, out: Path, options: ConvertOptions | None = None) -> Con
         candidate.replace(out)
     sha256 = hashlib.sha256(content).hexdigest()
     return Conversion(out, sha256, len(content), parity, row_tables(weights.slotted, sha256))
-
-
-def _content(model: Any, module: TrainableModule) -> bytes:
-    """The file's bytes; errors of TensorFlow become ones that name the layer."""
-    try:
-        signatures = module.signatures()
-    except (NoGradientError, LookupError, TypeError, ValueError, NotImplementedError) as error:
-        raise explain_tracing(model, error) from error
-    try:
-        return to_tflite(module, signatures)
-    except ConversionError:
-        raise
-    except Exception as error:  # TensorFlow Lite's own class is private, and it raises others too
-        raise explain_conversion(model, error) from error

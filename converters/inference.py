@@ -24,7 +24,7 @@ from converters.model_call import LOGIT, VECTORS, ModelCall
 from converters.parity import relative_error
 from converters.runtimes import Runtime, installed_runtimes
 from converters.tflite_file import WEIGHTS, to_constant_tflite
-from converters.unsupported import explain_conversion, explain_tracing
+from converters.unsupported import explained
 from protocol.schema import FeatureSchema
 
 Array = NDArray[Any]
@@ -91,7 +91,9 @@ def export_for_inference(
     probe = _random_samples(model, call, schema) if samples is None else _checked_samples(call, samples)
     if labels is not None:
         labels = _checked_labels(labels, samples, len(next(iter(probe.values()))))
-    content, expected = _content(model, call, weights), _model_outputs(call, probe)
+    module = _InferenceModule(call, model.variables)
+    content = explained(model, module, lambda signatures: to_constant_tflite(module, signatures, weights))
+    expected = _model_outputs(call, probe)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".coda-export-") as folder:
         candidate = Path(folder) / out.name
@@ -131,21 +133,6 @@ class _InferenceModule(tf.Module):  # type: ignore[misc]
 
         specs = {spec.name: spec.tensor_spec(None) for spec in self._call.inputs}
         return tf.function(forward, autograph=False).get_concrete_function(**specs)
-
-
-def _content(model: Any, call: ModelCall, weights: str) -> bytes:
-    """The file's bytes; errors of TensorFlow become ones that name the layer."""
-    module = _InferenceModule(call, model.variables)
-    try:
-        signatures = module.signatures()
-    except (LookupError, TypeError, ValueError, NotImplementedError) as error:
-        raise explain_tracing(model, error) from error
-    try:
-        return to_constant_tflite(module, signatures, weights)
-    except ConversionError:
-        raise
-    except Exception as error:  # TensorFlow Lite's own class is private, and it raises others too
-        raise explain_conversion(model, error) from error
 
 
 def _random_samples(model: Any, call: ModelCall, schema: FeatureSchema | None) -> dict[str, Array]:

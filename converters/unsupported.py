@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from converters.errors import ConversionError, NoGradientError, UnsupportedOpError
@@ -26,7 +27,21 @@ _NO_GRADIENT = re.compile(r"No gradient defined for operation '(?P<name>[^']+)' 
 _CALLS = ("StatefulPartitionedCall", "PartitionedCall")
 
 
-def explain_tracing(model: Any, error: Exception) -> ConversionError:
+def explained(model: Any, module: Any, write: Callable[[dict[str, Any]], bytes]) -> bytes:
+    """What ``write`` makes of a module's signatures; errors of TensorFlow become ones that name the layer."""
+    try:
+        signatures = module.signatures()
+    except (NoGradientError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+        raise _explain_tracing(model, error) from error
+    try:
+        return write(signatures)
+    except ConversionError:
+        raise
+    except Exception as error:  # TensorFlow Lite's own class is private, and it raises others too
+        raise _explain_conversion(model, error) from error
+
+
+def _explain_tracing(model: Any, error: Exception) -> ConversionError:
     """What to raise for an error while the graph of ``train`` or ``infer`` was built."""
     if isinstance(error, NoGradientError):
         return UnsupportedOpError(layer_of(model, error.op_name), error.op, f"{error}; {_way_out(error.op)}")
@@ -37,7 +52,7 @@ def explain_tracing(model: Any, error: Exception) -> ConversionError:
     return ConversionError(f"model {model.name} cannot be called: {error}")
 
 
-def explain_conversion(model: Any, error: Exception) -> ConversionError:
+def _explain_conversion(model: Any, error: Exception) -> ConversionError:
     """What to raise for an error of the TensorFlow Lite converter, whose text names each operation and its place."""
     for found in _LOCATED_OP.finditer(str(error)):
         if found["op"] not in _CALLS:
