@@ -103,9 +103,10 @@ def _access_list(fleet: str, cloud_names: Sequence[str]) -> str:
     but delivers only what the name may read, so a forbidden subscription stays silent.
     """
     tree = f"{ROOT}/{check_name(fleet, 'fleet')}"
-    lines = [f"pattern write {tree}/%u/up/#", f"pattern read {tree}/%u/down/#"]
+    lines = [f"pattern write {tree}/%u/up/#", f"pattern read {tree}/%u/down/#", f"pattern read {tree}/blob/#"]
     for name in cloud_names:
-        lines += ["", f"user {name}", f"topic read {tree}/+/up/#", f"topic write {tree}/+/down/#"]
+        lines += ["", f"user {name}", f"topic read {tree}/+/up/#"]
+        lines += [f"topic write {tree}/+/down/#", f"topic write {tree}/blob/#"]
     return "\n".join(lines) + "\n"
 
 
