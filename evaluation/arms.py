@@ -13,8 +13,7 @@ Nothing here imports TensorFlow, so a worker process stays as small as a device.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from edge.personalise import personalise, too_few
 from edge.recommender import Recommender, latest_that_fit
 from edge.trainer import Trainer
 from edge.tuning import tune
-from evaluation.metrics import auc, log_loss, ndcg
+from evaluation.scores import DeviceRow, Score
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, empty_batch
 
@@ -45,54 +44,6 @@ class Material:
     matched: SampleBatch
     random: SampleBatch
     test: SampleBatch
-
-
-@dataclass(frozen=True)
-class Score:
-    """One arm on one device; a value is None where it is not defined."""
-
-    auc: float | None
-    log_loss: float | None
-    ndcg_at_10: float | None
-
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """All arms on one device.
-
-    Attributes:
-        user: Its number in the dataset.
-        samples_local: Local samples.
-        samples_test: Test samples.
-        samples_matched: Matched samples.
-        samples_kept: Effective number of matched samples that the classifier kept.
-        bytes_matched: Encoded size of the matched samples.
-        activated: Whether the gate chose the personal model.
-        gate: The gate's words.
-        classifier_auc: How well the classifier tells local from matched samples, out of fold.
-        scores: By arm.
-    """
-
-    user: int
-    samples_local: int
-    samples_test: int
-    samples_matched: int
-    samples_kept: int
-    bytes_matched: int
-    activated: bool
-    gate: str
-    classifier_auc: float | None
-    scores: Mapping[str, Score]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a line of ``devices.jsonl``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DeviceRow:
-        """Inverse of `to_dict`."""
-        scores = {arm: Score(**score) for arm, score in values["scores"].items()}
-        return cls(**{**values, "scores": scores})
 
 
 class Bench:
@@ -130,7 +81,7 @@ class Bench:
             activated=outcome.decision.activate,
             gate=outcome.decision.reason,
             classifier_auc=None if found is None else found.heldout_auc,
-            scores={arm: _score(material.test, values) for arm, values in logits.items()},
+            scores={arm: Score.of(material.test.label, values) for arm, values in logits.items()},
         )
 
 
@@ -171,7 +122,3 @@ ARMS: Mapping[str, Callable[[Bench, Material], Logits]] = {
     "random": _random,
     "matched": _matched,
 }
-
-
-def _score(test: SampleBatch, logits: Logits) -> Score:
-    return Score(auc(test.label, logits), log_loss(test.label, logits), ndcg(test.label, logits))

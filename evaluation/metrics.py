@@ -63,6 +63,17 @@ def log_loss(label: Scores, logit: Scores) -> float | None:
     return float(np.mean(np.logaddexp(0.0, z) - z * label))
 
 
+def calibration_bins(label: Scores, probability: Scores, bins: int = 10) -> tuple[tuple[int, int, float, float], ...]:
+    """Samples of each of ``bins`` equally wide bins: its number, how many, and the sums of prediction and label.
+
+    Bins without samples are left out; what `expected_calibration_error` needs can so be added up over devices.
+    """
+    place = np.clip((np.asarray(probability) * bins).astype(np.int64), 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    predicted, observed = np.bincount(place, probability, bins), np.bincount(place, label, bins)
+    return tuple((int(b), int(count[b]), float(predicted[b]), float(observed[b])) for b in np.flatnonzero(count))
+
+
 def expected_calibration_error(label: Scores, probability: Scores, bins: int = 10) -> float | None:
     """Mean distance of predicted and observed rate over equally wide bins, weighted by size (Guo et al., 2017)."""
     if len(label) == 0:

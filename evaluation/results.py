@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.arms import DeviceRow
 from evaluation.metrics import gauc, mean_defined
+from evaluation.scores import DeviceRow
 from evaluation.statistics import Interval, Signs, bootstrap_mean, count_signs, paired_difference
 
 _COMPARED_WITH = ("cloud", "local", "gentle", "random", "matched")

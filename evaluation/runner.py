@@ -10,11 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from evaluation.arms import DeviceRow
 from evaluation.errors import WorkerError
 from evaluation.interactions import Interactions
 from evaluation.results import ArmsResult, Setting
 from evaluation.samples import Labels
+from evaluation.scores import DeviceRow
 from evaluation.split import Device, Part, Protocol, split_interactions
 from evaluation.worker import Job, run_job, start_worker
 from evaluation.world import Progress, World, build_world

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from edge.runtime import open_model
 from edge.trainer import Trainer
-from evaluation.arms import Bench, DeviceRow, Material
+from evaluation.arms import Bench, Material
 from evaluation.pool_files import CLASSIFIER_FILE, POOL_FOLDER, map_pool, open_recommender
+from evaluation.scores import DeviceRow
 from evaluation.split import Device
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch

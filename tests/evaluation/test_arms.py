@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.arms import DeviceRow, Score
 from evaluation.h0 import evaluate_h0
 from evaluation.pool_files import map_pool, write_pool
 from evaluation.results import ArmsResult, Setting
 from evaluation.runner import DEFAULT_ARMS, run_devices
 from evaluation.samples import Labels
+from evaluation.scores import DeviceRow, Score
 from evaluation.split import Protocol, split_interactions
 from evaluation.synthetic import generate_synthetic
 from evaluation.world import World, build_world
