@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker import certificates
+from cloud_broker import certificates, signing
 from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import CertificateError
 from cloud_broker.identity import Identity, load_certificate
@@ -55,8 +55,7 @@ def test_an_expired_certificate_is_reported_and_issued_anew(
     authority: FleetAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Using an expired certificate is an error that says so; enrolling again replaces it."""
-    monkeypatch.setattr(certificates, "CERTIFICATE_DAYS", 0)
-    monkeypatch.setattr(certificates, "_BACKDATE", timedelta(days=2))
+    monkeypatch.setattr(certificates, "CERTIFICATE_DAYS", -1)
     expired = authority.device("dev-a")
     with pytest.raises(CertificateError, match=r"dev-a\.crt expired on"):
         expired.check()
@@ -66,7 +65,7 @@ def test_an_expired_certificate_is_reported_and_issued_anew(
 
 def test_a_certificate_from_the_future_is_reported(authority: FleetAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
     """A board whose clock lags hears that its clock may be wrong."""
-    monkeypatch.setattr(certificates, "_BACKDATE", timedelta(hours=-2))
+    monkeypatch.setattr(signing, "BACKDATE", timedelta(hours=-2))
     identity = authority._identity("later", authority.directory, "later")
     authority._issue(identity, [])
     with pytest.raises(CertificateError, match="is the clock right"):
