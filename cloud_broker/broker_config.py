@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_broker.certificates import FleetAuthority
+from cloud_broker.certificates import RESERVED_PREFIX, FleetAuthority
 from cloud_broker.errors import BrokerError
 from cloud_broker.files import make_private_directory, write_private_file
 from cloud_broker.identity import Identity
 from protocol.topics import MAX_MESSAGE_BYTES, ROOT, check_name
 
+CERTIFICATES = "certificates"
+# `coda broker check` probes in these names' topics alone; see `access_list`.
+CHECK_CLOUD, CHECK_DEVICES = f"{RESERVED_PREFIX}-cloud", (f"{RESERVED_PREFIX}-a", f"{RESERVED_PREFIX}-b")
 _PACKET_OVERHEAD_BYTES = 4 << 10  # topic and MQTT 5 properties around a payload
 _QUEUED_BYTES = 256 << 20
 _INFLIGHT_MESSAGES = 100
+MAX_CONNECTIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,38 @@ class BrokerConfig:
         return self.directory / "mosquitto.log"
 
     @property
+    def pid_file(self) -> Path:
+        """Mosquitto's process id, while it runs."""
+        return self.directory / "mosquitto.pid"
+
+    @property
     def connect_host(self) -> str:
         """A name by which this machine reaches the broker and that its certificate holds."""
         return "localhost" if _is_wildcard(self.host) else self.host
 
     def authority(self) -> FleetAuthority:
         """The fleet's certificate authority."""
-        return FleetAuthority(self.directory / "certificates", self.fleet)
+        return FleetAuthority(self.directory / CERTIFICATES, self.fleet)
+
+    @classmethod
+    def open(cls, directory: Path) -> BrokerConfig:
+        """The broker that was set up in ``directory``.
+
+        Raises:
+            BrokerError: If none was.
+            CertificateError: If there is no authority.
+        """
+        config = directory.resolve() / "mosquitto.conf"
+        try:
+            words = config.read_text().split(maxsplit=3)
+        except OSError as error:
+            raise BrokerError(
+                f"cannot read {config}: {error.strerror}; set a broker up with `coda broker init`"
+            ) from error
+        if len(words) < 3 or words[0] != "listener" or not words[1].isdigit():
+            raise BrokerError(f"{config} does not begin with its listener: it is not one of `coda broker init`")
+        fleet = FleetAuthority.open(directory / CERTIFICATES).fleet
+        return cls(directory.resolve(), fleet, words[2], int(words[1]))
 
 
 def write_broker_directory(
@@ -91,38 +120,46 @@ def write_broker_directory(
     identity = authority.broker([name for name in (host, *host_names) if not _is_wildcard(name)])
     for name in cloud_names:
         authority.cloud_worker(name)
-    write_private_file(config.acl_file, _access_list(fleet, cloud_names).encode())
-    write_private_file(config.config_file, _mosquitto_conf(config, identity).encode())
+    write_private_file(config.acl_file, access_list(fleet, cloud_names).encode())
+    write_private_file(config.config_file, _mosquitto_conf(config, identity, authority.book.crl_file).encode())
     return config
 
 
-def _access_list(fleet: str, cloud_names: Sequence[str]) -> str:
+def access_list(fleet: str, cloud_names: Sequence[str]) -> str:
     """What each certificate's name may do; whatever is not listed is denied.
 
     Mosquitto answers a forbidden publish with "not authorized" and drops the connection. It grants every subscription
-    but delivers only what the name may read, so a forbidden subscription stays silent.
+    but delivers only what the name may read, so a forbidden subscription stays silent. The last name is that of
+    `coda broker check`, which gets a certificate for minutes and reaches one probing device.
     """
     tree = f"{ROOT}/{check_name(fleet, 'fleet')}"
     lines = [f"pattern write {tree}/%u/up/#", f"pattern read {tree}/%u/down/#", f"pattern read {tree}/blob/#"]
     for name in cloud_names:
         lines += ["", f"user {name}", f"topic read {tree}/+/up/#"]
         lines += [f"topic write {tree}/+/down/#", f"topic write {tree}/blob/#"]
+    probe = CHECK_DEVICES[0]
+    lines += ["", f"user {CHECK_CLOUD}", f"topic read {tree}/{probe}/up/#"]
+    lines += [f"topic write {tree}/{probe}/down/#", f"topic write {tree}/blob/{RESERVED_PREFIX}/#"]
     return "\n".join(lines) + "\n"
 
 
-def _mosquitto_conf(config: BrokerConfig, identity: Identity) -> str:
+def _mosquitto_conf(config: BrokerConfig, identity: Identity, crl_file: Path) -> str:
     # One line an option; comments only where Mosquitto's default would hurt.
     return f"""\
 listener {config.port} {config.host}
 cafile {identity.ca_file}
 certfile {identity.cert_file}
 keyfile {identity.key_file}
+# Read again on SIGHUP, as are the certificate and the access list; connections that live are not dropped.
+crlfile {crl_file}
 tls_version tlsv1.2
+ciphers ECDHE+AESGCM:ECDHE+CHACHA20
 require_certificate true
 use_identity_as_username true
 # A client is known by its certificate, whatever client id it claims, so no device can take over another's session.
 use_username_as_clientid true
 allow_anonymous false
+allow_zero_length_clientid false
 acl_file {config.acl_file}
 
 # Counts only if root starts it: by default it would then drop to user "mosquitto", who cannot read this directory.
@@ -141,12 +178,15 @@ max_queued_bytes {_QUEUED_BYTES}
 max_inflight_messages {_INFLIGHT_MESSAGES}
 message_size_limit {MAX_MESSAGE_BYTES}
 max_packet_size {MAX_MESSAGE_BYTES + _PACKET_OVERHEAD_BYTES}
+max_connections {MAX_CONNECTIONS}
 max_keepalive 600
 persistent_client_expiration 30d
 
 # Without it, small messages wait for Nagle's algorithm: 88 ms a round trip instead of 0.4.
 set_tcp_nodelay true
 
+pid_file {config.pid_file}
+sys_interval 0
 log_dest file {config.log_file}
 log_type error
 log_type warning

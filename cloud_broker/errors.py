@@ -3,7 +3,9 @@
 ::
 
     CloudError
+    ├── ConfigError              a configuration is unreadable, or a value in it does not fit
     ├── CertificateError         a certificate or key is unreadable, not PEM, mismatched, expired or of another fleet
+    ├── EnrolmentRefusedError    a device may not join the fleet, or not renew
     ├── BrokerError              the private Mosquitto did not start, or died
     │   ├── BrokerNotFoundError  it is not installed
     │   └── PortTakenError       another program listens on its port
@@ -30,6 +32,10 @@ class ConfigError(CloudError):
 
 class CertificateError(CloudError):
     """A certificate or key cannot be used."""
+
+
+class EnrolmentRefusedError(CloudError):
+    """A device may not join the fleet, or not renew its certificate; the text is for the device's eyes."""
 
 
 class BrokerError(CloudError):
