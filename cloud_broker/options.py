@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloud_broker.errors import ConfigError
+from converters.zoo.names import DEFAULT_RECOMMENDER, RECOMMENDERS
 from protocol.rows import MAX_SLOTS
 
 
@@ -13,6 +14,7 @@ class ModelOptions:
     """How the models are made.
 
     Attributes:
+        recommender: h0's network, one of the zoo's `RECOMMENDERS`.
         embedding_dim: Columns of h0's tables.
         epochs: At most so many passes over the pool.
         patience: Epochs without a lower validation log-loss before training stops; 0 keeps the last of ``epochs``.
@@ -32,6 +34,7 @@ class ModelOptions:
         ConfigError: If a value is out of bounds.
     """
 
+    recommender: str = DEFAULT_RECOMMENDER
     embedding_dim: int = 24
     epochs: int = 12
     patience: int = 2
@@ -45,6 +48,8 @@ class ModelOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        if self.recommender not in RECOMMENDERS:
+            raise ConfigError(f"models: recommender must be one of {', '.join(RECOMMENDERS)}, got {self.recommender!r}")
         for name in ("embedding_dim", "epochs", "device_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"models: {name} must be at least 1, got {getattr(self, name)}")

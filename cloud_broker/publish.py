@@ -18,8 +18,8 @@ from cloud_broker.pool import SamplePool
 from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.training import EpochResult, TrainingResult, train_global
 from converters.convert import ConvertOptions, convert
+from converters.zoo import recommenders as zoo
 from converters.zoo.classifier import sample_classifier
-from converters.zoo.din import din
 from protocol.rows import RowTable
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
@@ -114,7 +114,7 @@ def build_recommender(schema: FeatureSchema, options: ModelOptions) -> keras.Mod
         TrainingError: If the schema lacks a feature that h0 needs.
     """
     try:
-        return din(schema, embedding_dim=options.embedding_dim)
+        return zoo.build_recommender(options.recommender, schema, options.embedding_dim)
     except KeyError as error:
         raise TrainingError(f"the recommender needs a feature {error} that schema {schema.digest} lacks") from error
 

@@ -20,6 +20,7 @@ from coda.errors import ChildFailedError, FrontDoorError
 from coda.judgement import judge
 from coda.output import console, progress
 from coda.summary import Row, device_row, mean_row, summary_table, write_run
+from converters.zoo.names import DEFAULT_RECOMMENDER
 from evaluation.metrics import mean_defined
 from evaluation.models import model_options
 from evaluation.samples import Labels
@@ -41,6 +42,7 @@ class DemoOptions:
         local_events: Latest events that each device keeps.
         seed: Of every random choice.
         quick: Train h0 for one epoch only.
+        model: h0's network.
     """
 
     data: str
@@ -49,6 +51,7 @@ class DemoOptions:
     local_events: int
     seed: int
     quick: bool
+    model: str = DEFAULT_RECOMMENDER
 
 
 def run_demo(options: DemoOptions, out: Path | None = None) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def _prepare(options: DemoOptions, bars: Progress) -> DemoData:
 
 def _cloud_values(options: DemoOptions, recipe: Recipe) -> dict[str, object]:
     """What the cloud's configuration says beside its connection."""
-    models = model_options(options.labels, options.seed)
+    models = model_options(options.labels, options.seed, options.model)
     models = replace(models, epochs=1) if options.quick else models
     return {"recipe": recipe.to_dict(), "models": asdict(models)}
 
@@ -142,6 +145,7 @@ def _describe_data(options: DemoOptions, data: DemoData) -> dict[str, Any]:
         "name": data.interactions.name,
         "synthetic": data.interactions.synthetic,
         "labels": options.labels.value,
+        "model": options.model,
         "ratings": len(data.interactions),
         "users": data.interactions.users,
         "items": data.interactions.items,

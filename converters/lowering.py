@@ -5,6 +5,8 @@ A layer object is changed only while a graph is traced from its model, and put b
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -25,11 +27,17 @@ def layers_of(model: Any) -> list[Layer]:
 
 @contextmanager
 def builtin_layers(model: Any) -> Iterator[None]:
-    """Embeddings do not look for negative ids (there are none); recurrent layers are unrolled; softsign is spelled."""
+    """What layers do, said in operations that devices have, or are faster with.
+
+    Embeddings do not look for negative ids (there are none); a projection that sums nothing is a product with
+    broadcasting; recurrent layers are unrolled; softsign is spelled.
+    """
     with ExitStack() as stack:
         for layer in layers_of(model):
             if type(layer) is keras.layers.Embedding and not layer.lora_enabled:
                 stack.enter_context(_replaced(layer, "call", _plain_lookup(layer)))
+            if type(layer) is keras.layers.EinsumDense and not layer.lora_enabled and _sums_nothing(layer):
+                stack.enter_context(_replaced(layer, "call", _broadcast_product(layer)))
             if hasattr(layer, "builtin_call"):
                 stack.enter_context(_replaced(layer, "call", layer.builtin_call))
             if getattr(layer, "activation", None) is keras.activations.softsign:
@@ -83,6 +91,26 @@ def _plain_lookup(layer: Layer) -> Callable[..., Tensor]:
     return call
 
 
+def _sums_nothing(layer: Layer) -> bool:
+    """Whether the equation is as "nd,du->ndu": the last axis of the input beside new ones."""
+    x, kernel, output = re.split(",|->", layer.equation)
+    return "." not in layer.equation and kernel[:1] == x[-1:] and output == x + kernel[1:]
+
+
+def _broadcast_product(layer: Layer) -> Callable[..., Tensor]:
+    def call(inputs: Tensor, training: bool | None = None) -> Tensor:
+        del training
+        kernel = keras.ops.convert_to_tensor(layer.kernel)
+        for _ in range(kernel.shape.rank - 1):
+            inputs = tf.expand_dims(inputs, -1)
+        product = inputs * kernel
+        if layer.bias is not None:
+            product += keras.ops.convert_to_tensor(layer.bias)
+        return product if layer.activation is None else layer.activation(product)
+
+    return call
+
+
 def _dropout(layer: Layer, noise: Noise) -> Callable[..., Tensor]:
     def call(inputs: Tensor, training: bool = False) -> Tensor:
         if not training or layer.rate == 0:
@@ -97,6 +125,9 @@ def _dropout(layer: Layer, noise: Noise) -> Callable[..., Tensor]:
 
 
 def _as_in_inference(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    if "training" not in inspect.signature(original).parameters:
+        return original
+
     def call(*args: Tensor, training: bool | None = None, **kwargs: Any) -> Tensor:
         del training
         return original(*args, training=False, **kwargs)

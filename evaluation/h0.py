@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cloud_broker.publish import train_on
 from cloud_broker.training import predict
+from converters.zoo.names import DEFAULT_RECOMMENDER
 from evaluation.baselines import ItemMean, Popularity, UserKnn
 from evaluation.errors import SplitError
 from evaluation.interactions import Interactions
@@ -38,6 +39,7 @@ class H0Result:
     Attributes:
         dataset: Its name.
         synthetic: Whether a generator made it.
+        model: h0's network.
         labels: What the labels mean.
         protocol: What the cloud knew of the users.
         part: ``test``, or ``validation``.
@@ -55,6 +57,7 @@ class H0Result:
 
     dataset: str
     synthetic: bool
+    model: str
     labels: str
     protocol: str
     part: str
@@ -74,10 +77,17 @@ class H0Result:
         return asdict(self)
 
 
-def train_h0(split: Split, labels: Labels, *, seed: int = 1, on_event: OnEvent | None = None) -> keras.Model:
-    """h0 on the split's pool; ``on_event`` is told after every epoch."""
-    model, _ = train_on(split.pool, split.pool_owner, model_options(labels, seed), on_event or _ignore)
-    return model
+def train_h0(
+    split: Split,
+    labels: Labels,
+    *,
+    model: str = DEFAULT_RECOMMENDER,
+    seed: int = 1,
+    on_event: OnEvent | None = None,
+) -> keras.Model:
+    """h0 on the split's pool; ``model`` names its network, ``on_event`` is told after every epoch."""
+    h0, _ = train_on(split.pool, split.pool_owner, model_options(labels, seed, model), on_event or _ignore)
+    return h0
 
 
 def evaluate_h0(
@@ -85,6 +95,7 @@ def evaluate_h0(
     labels: Labels = Labels.IMPLICIT,
     protocol: Protocol = Protocol.NEW,
     *,
+    model: str = DEFAULT_RECOMMENDER,
     seed: int = 1,
     part: Part = "test",
     on_event: OnEvent | None = None,
@@ -95,6 +106,7 @@ def evaluate_h0(
         data: The ratings.
         labels: What the labels shall mean.
         protocol: What the cloud knows of the devices' users.
+        model: h0's network.
         seed: Of split and training.
         part: ``validation`` while anything is still being chosen.
         on_event: Told after every epoch.
@@ -104,16 +116,18 @@ def evaluate_h0(
         TrainingError: If training diverges.
     """
     split = split_interactions(data, labels, protocol, local_events=None, seed=seed, part=part)
-    model, training = train_on(split.pool, split.pool_owner, model_options(labels, seed), on_event or _ignore)
-    aucs = {name: _aucs(split, scorer) for name, scorer in _scorers(split, model).items()}
+    options = model_options(labels, seed, model)
+    h0, training = train_on(split.pool, split.pool_owner, options, on_event or _ignore)
+    aucs = {name: _aucs(split, scorer) for name, scorer in _scorers(split, h0).items()}
     mean, gain = bootstrap_mean(aucs["h0"]), paired_difference(aucs["h0"], aucs["item mean"])
     if mean is None or gain is None:
         raise SplitError(f"{data.name}: no device has test samples of both labels; use more data")
     label = np.concatenate([device.test.label for device in split.devices])
-    logit = np.concatenate([predict(model, device.test) for device in split.devices])
+    logit = np.concatenate([predict(h0, device.test) for device in split.devices])
     return H0Result(
         dataset=data.name,
         synthetic=data.synthetic,
+        model=model,
         labels=labels.value,
         protocol=protocol.value,
         part=part,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from cloud_broker.options import ModelOptions
+from converters.zoo.names import DEFAULT_RECOMMENDER
 from evaluation.samples import Labels
 
 
-def model_options(labels: Labels, seed: int = 1) -> ModelOptions:
+def model_options(labels: Labels, seed: int = 1, recommender: str = DEFAULT_RECOMMENDER) -> ModelOptions:
     """How h0 is trained for labels of this kind; the evidence is in docs/evaluation-notes.md."""
     if labels is Labels.IMPLICIT:
-        return ModelOptions(seed=seed)
+        return ModelOptions(seed=seed, recommender=recommender)
     # Where a negative is an item rated low, users differ in how many they have, and there is less to learn. Nothing is
     # chosen by the users left out, so few are.
     return ModelOptions(
         seed=seed,
+        recommender=recommender,
         epochs=7,
         patience=0,
         weight_decay=2.0,

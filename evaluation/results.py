@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from converters.zoo.names import DEFAULT_RECOMMENDER
 from evaluation.metrics import gauc, mean_defined
 from evaluation.scores import DeviceRow
 from evaluation.statistics import Interval, Signs, bootstrap_mean, count_signs, paired_difference
@@ -28,6 +29,7 @@ class Setting:
     fold: int
     part: str
     recipe: Mapping[str, Any]
+    model: str = DEFAULT_RECOMMENDER
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from converters.zoo.names import DEFAULT_RECOMMENDER
 from evaluation.errors import WorkerError
 from evaluation.interactions import Interactions
 from evaluation.results import ArmsResult, Setting
@@ -28,6 +29,7 @@ def evaluate_arms(
     labels: Labels = Labels.IMPLICIT,
     protocol: Protocol = Protocol.NEW,
     *,
+    model: str = DEFAULT_RECOMMENDER,
     recipe: Recipe | None = None,
     local_events: int | None = 20,
     arms: Sequence[str] = DEFAULT_ARMS,
@@ -44,6 +46,7 @@ def evaluate_arms(
         data: The ratings.
         labels: What the labels shall mean.
         protocol: What the cloud knows of the devices' users.
+        model: h0's network.
         recipe: Of every arm; None takes the defaults.
         local_events: Local events of a device, see `split_interactions`.
         arms: Which; ``cloud`` and ``coda`` always run.
@@ -61,11 +64,12 @@ def evaluate_arms(
     split = split_interactions(data, labels, protocol, local_events=local_events, seed=seed, fold=fold, part=part)
     devices = split.devices[:max_devices]
     with tempfile.TemporaryDirectory(prefix="coda-evaluate-") as folder:
-        world = build_world(split, Path(folder), labels=labels, seed=seed, progress=progress)
+        world = build_world(split, Path(folder), labels=labels, model=model, seed=seed, progress=progress)
         rows = run_devices(world, devices, recipe, arms, workers=workers, progress=progress)
     setting = Setting(
         dataset=data.name,
         synthetic=data.synthetic,
+        model=model,
         labels=labels.value,
         protocol=protocol.value,
         local_events=local_events,

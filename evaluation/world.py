@@ -21,6 +21,7 @@ from cloud_broker.publish import slots_for
 from cloud_broker.vectors import Embedder
 from converters.convert import ConvertOptions, convert
 from converters.zoo.classifier import sample_classifier
+from converters.zoo.names import DEFAULT_RECOMMENDER
 from edge.profile import build_profile
 from edge.recommender import latest_that_fit
 from edge.runtime import file_sha256
@@ -104,6 +105,7 @@ def build_world(
     folder: Path,
     *,
     labels: Labels,
+    model: str = DEFAULT_RECOMMENDER,
     seed: int = 1,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -114,6 +116,7 @@ def build_world(
         split: The pool and the devices.
         folder: Where the files shall be.
         labels: What the labels mean.
+        model: h0's network.
         seed: Of h0's training.
         batch_size: Samples in a device's training step.
         progress: Told what goes on.
@@ -124,8 +127,8 @@ def build_world(
     """
     progress = progress or _silent
     folder.mkdir(parents=True, exist_ok=True)
-    model = train_h0(split, labels, seed=seed, on_event=_epochs_told(progress))
-    _convert_both(model, split, folder, batch_size, progress)
+    h0 = train_h0(split, labels, model=model, seed=seed, on_event=_epochs_told(progress))
+    _convert_both(h0, split, folder, batch_size, progress)
     write_pool(split.pool, folder / POOL_FOLDER)
     return World(folder, split, progress)
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from converters.zoo.names import DEFAULT_RECOMMENDER, RECOMMENDERS
+
 EPILOG = "Example:  coda demo --data ml-100k --labels explicit --devices 4"
 
 
@@ -18,6 +20,7 @@ def demo(
     labels: Annotated[
         str, typer.Option(help="implicit: liked against drawn by popularity; explicit: rated 4 or better.")
     ] = "implicit",
+    model: Annotated[str, typer.Option(help=f"h0's network: {', '.join(RECOMMENDERS)}.")] = DEFAULT_RECOMMENDER,
     devices: Annotated[int, typer.Option(help="Device processes.", min=1, max=64)] = 8,
     local_events: Annotated[int, typer.Option(help="A device keeps its user's latest so many events.", min=1)] = 20,
     out: Annotated[Path | None, typer.Option(help="Folder for the run; runs/demo-TIME by default.")] = None,
@@ -33,7 +36,9 @@ def demo(
 
     if labels not in {one.value for one in Labels}:
         raise UsageError(f"--labels {labels}: use implicit or explicit")
-    options = DemoOptions(data, Labels(labels), devices, local_events, seed, quick)
+    if model not in RECOMMENDERS:
+        raise UsageError(f"--model {model}: use one of {', '.join(RECOMMENDERS)}")
+    options = DemoOptions(data, Labels(labels), devices, local_events, seed, quick, model)
     summary = run_demo(options, out)
     if as_json:
         print_json(summary)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from converters.zoo.names import DEFAULT_RECOMMENDER, RECOMMENDERS
+
 if TYPE_CHECKING:
     from evaluation.h0 import H0Result
     from evaluation.interactions import Interactions
@@ -16,11 +18,17 @@ app = typer.Typer(help="Does personalisation pay? The device's own code over man
 
 DataOption = Annotated[str, typer.Option("--data", help="ml-latest-small, ml-100k, synthetic, or a folder.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seeds every random choice.")]
+ModelOption = Annotated[str, typer.Option("--model", help=f"h0's network: {', '.join(RECOMMENDERS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(epilog="Example:  coda evaluate h0 --data ml-100k")
-def h0(data: DataOption = "ml-latest-small", seed: SeedOption = 1, as_json: JsonOption = False) -> None:
+def h0(
+    data: DataOption = "ml-latest-small",
+    model: ModelOption = DEFAULT_RECOMMENDER,
+    seed: SeedOption = 1,
+    as_json: JsonOption = False,
+) -> None:
     """Train the global model and judge it beside scorers that know nothing of the user.
 
     Twice: implicit labels on users that the cloud has not seen, and explicit labels on the last 20% of every user.
@@ -30,6 +38,7 @@ def h0(data: DataOption = "ml-latest-small", seed: SeedOption = 1, as_json: Json
     from evaluation.samples import Labels
     from evaluation.split import Protocol
 
+    _check_model(model)
     ratings = _load(data, seed)
     found = []
     with progress() as bars:
@@ -39,7 +48,7 @@ def h0(data: DataOption = "ml-latest-small", seed: SeedOption = 1, as_json: Json
             def on_epoch(event: dict[str, object], bar: object = bar) -> None:
                 bars.update(bar, completed=event["epoch"], total=event["epochs"])  # type: ignore[arg-type]
 
-            found.append(evaluate_h0(ratings, labels, protocol, seed=seed, on_event=on_epoch))
+            found.append(evaluate_h0(ratings, labels, protocol, model=model, seed=seed, on_event=on_epoch))
             bars.remove_task(bar)
     if as_json:
         print_json([one.to_dict() for one in found])
@@ -54,7 +63,7 @@ def _h0_lines(found: H0Result) -> str:
     mean = found.mean_user_auc
     return (
         f"{found.dataset}{marked}, {found.labels} labels, {found.protocol} users: "
-        f"h0 mean user AUC {mean.mean:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {mean.users} users\n"
+        f"h0 ({found.model}) mean user AUC {mean.mean:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {mean.users} users\n"
         f"  against {baselines}; h0 minus item mean {found.gain_over_item_mean}"
     )
 
@@ -63,6 +72,7 @@ def _h0_lines(found: H0Result) -> str:
 def run(
     data: DataOption = "ml-latest-small",
     labels: Annotated[str, typer.Option(help="implicit or explicit.")] = "implicit",
+    model: ModelOption = DEFAULT_RECOMMENDER,
     protocol: Annotated[str, typer.Option(help="new: users unseen by the cloud; returning: all seen.")] = "new",
     local_events: Annotated[int, typer.Option(help="Latest events a device may learn from.", min=1)] = 20,
     fold: Annotated[int, typer.Option(help="Which third of the users are devices.", min=0, max=2)] = 0,
@@ -79,6 +89,7 @@ def run(
     from evaluation.samples import Labels
     from evaluation.split import Protocol
 
+    _check_model(model)
     try:
         kind, known = Labels(labels), Protocol(protocol)
     except ValueError as error:
@@ -96,6 +107,7 @@ def run(
             ratings,
             kind,
             known,
+            model=model,
             local_events=local_events,
             seed=seed,
             fold=fold,
@@ -117,7 +129,7 @@ def _arm_lines(found: ArmsResult) -> list[str]:
     setting = found.setting
     marked = " (SYNTHETIC)" if setting.synthetic else ""
     lines = [
-        f"{setting.dataset}{marked}, {setting.labels} labels, {setting.protocol} users, "
+        f"{setting.dataset}{marked}, {setting.model}, {setting.labels} labels, {setting.protocol} users, "
         f"{setting.local_events} local events, seed {setting.seed}: {len(found.rows)} devices",
         f"{'arm':8}  mean user AUC               CoDA minus arm, paired        users up / same / down",
     ]
@@ -134,6 +146,13 @@ def _comparison(found: ArmsResult, arm: str) -> str:
     comparison = found.compare(arm)
     signs = comparison.users
     return f"{comparison.user_auc!s:28}  {signs.up} / {signs.same} / {signs.down}"
+
+
+def _check_model(name: str) -> None:
+    from coda.errors import UsageError
+
+    if name not in RECOMMENDERS:
+        raise UsageError(f"--model {name}: use one of {', '.join(RECOMMENDERS)}")
 
 
 def _load(name: str, seed: int) -> Interactions:

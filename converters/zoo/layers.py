@@ -21,11 +21,14 @@ def inputs_of(schema: FeatureSchema) -> dict[str, Tensor]:
     }
 
 
-def tables_of(schema: FeatureSchema, dim: int, suffix: str = "embedding") -> dict[str, keras.layers.Embedding]:
+def tables_of(
+    schema: FeatureSchema, dim: int, *, stddev: float = 0.05, trainable: bool = True
+) -> dict[str, keras.layers.Embedding]:
     """One embedding layer per table of the schema, rows x dim; features that name a table share its layer."""
+    start = keras.initializers.RandomNormal(stddev=stddev)
     return {
         table: keras.layers.Embedding(
-            rows, dim, embeddings_initializer=keras.initializers.RandomNormal(stddev=0.05), name=f"{table}_{suffix}"
+            rows, dim, embeddings_initializer=start.clone(), trainable=trainable, name=f"{table}_embedding"
         )
         for table, rows in schema.tables.items()
     }

@@ -21,7 +21,9 @@ from converters.zoo.classifier import sample_classifier
 from converters.zoo.deepfm import deepfm
 from converters.zoo.din import MPDA, din
 from converters.zoo.lr import lr
+from converters.zoo.names import RECOMMENDERS
 from converters.zoo.pnn import pnn
+from converters.zoo.recommenders import build_recommender
 from converters.zoo.wide_deep import wide_deep
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.converters.conftest import SCHEMA
@@ -115,13 +117,44 @@ def test_padding_does_not_count() -> None:
         np.testing.assert_allclose(np.asarray(value)[0], np.asarray(value)[1], rtol=1e-5)
 
 
-def test_vectors_of_din_have_length_one() -> None:
-    """Matching compares user and item vectors by their angle."""
-    model = MODELS["din"]()
-    batch = {f.name: np.ones(f.shape(3), f.dtype) for f in SCHEMA.features}
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_vectors_of_recommenders_have_length_one(name: str) -> None:
+    """Matching compares user and item vectors by their angle; a user without history has none."""
+    model = build_recommender(name, SCHEMA, 4)
+    batch: dict[str, Any] = {f.name: np.ones(f.shape(3), f.dtype) for f in SCHEMA.features}
+    batch["liked"][0] = 0
     outputs = model(batch)
-    for name in ("user_vector", "item_vector"):
-        np.testing.assert_allclose(np.linalg.norm(outputs[name], axis=1), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(outputs["user_vector"], axis=1), [0, 1, 1], atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(outputs["item_vector"], axis=1), 1.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_recommenders_train_in_slots(name: str, tmp_path: Path) -> None:
+    """Every recommender of the zoo can have slots for its items, and has an item bias that starts from nothing."""
+    model = build_recommender(name, SCHEMA, 4)
+    conversion = convert(
+        model, tmp_path / "slotted.tflite", ConvertOptions(batch_size=8, schema=SCHEMA, slots={"item": 20})
+    )
+    assert conversion.parity.passed
+    assert conversion.rows["item"].values.shape[0] == 50
+    assert not model.get_layer("item_bias").get_weights()[0].any()
+
+
+def test_a_recommender_needs_a_history() -> None:
+    """Without what a user liked there is no taste to match by; the error names the feature."""
+    with pytest.raises(KeyError, match="liked"):
+        build_recommender("lr", FeatureSchema(SCHEMA.features[:2]), 4)
+
+
+def test_logistic_regression_trains_no_vectors() -> None:
+    """Its vectors are of frozen rows: alike for users who like the same items, and no part of its logit."""
+    model = build_recommender("lr", SCHEMA, 16)
+    assert not any("_embedding/" in variable.path for variable in model.trainable_variables)
+    batch: dict[str, Any] = {f.name: np.ones(f.shape(3), f.dtype) for f in SCHEMA.features}
+    batch["liked"] = np.array([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [11, 12, 13, 14, 15]], np.int32)
+    users = np.asarray(model(batch)["user_vector"])
+    assert users[0] @ users[1] == pytest.approx(1.0, abs=1e-4)
+    assert users[0] @ users[2] < 0.9
 
 
 @pytest.mark.parametrize("outcome", [0.0, 1.0])
