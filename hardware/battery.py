@@ -22,6 +22,7 @@ class Battery(PowerSensor):
         "the gauge's accuracy is not stated; many refresh only every few seconds",
     )
     latency_s = 5.0
+    still_s = 60.0
     most_hz = 1.0
 
     def __init__(self, folder: Path) -> None:
@@ -32,11 +33,17 @@ class Battery(PowerSensor):
 
         Raises:
             SensorError: If the battery does not discharge (what flows is then not what the machine draws), or if its
-                files cannot be read.
+                files cannot be read or say that nothing is drawn.
         """
         status = read_text(self._folder / "status")
         if status != "Discharging":
             raise SensorError(NAME, f"{self._folder.name} is {status or 'gone'}, so it does not show what is drawn")
+        power_mw = self._read_mw()
+        if power_mw <= 0:
+            raise SensorError(NAME, f"{self._folder.name} discharges with no power, which no running machine can")
+        return power_mw
+
+    def _read_mw(self) -> float:
         # Some gauges give a sign for the direction, which the status has already told.
         if (self._folder / "power_now").exists():
             return abs(read_number(self._folder / "power_now", NAME)) / 1000

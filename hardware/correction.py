@@ -40,6 +40,7 @@ class CorrectedPower(PowerSensor):
         self.inner = inner
         self._correction = correction
         self.latency_s = inner.latency_s
+        self.still_s = inner.still_s
         self.most_hz = inner.most_hz
         kind = Kind.MODELLED if inner.source.kind is Kind.MODELLED else Kind.CORRECTED
         note = f"{inner.source.note}; corrected by {correction.name}: {correction.note}"

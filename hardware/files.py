@@ -19,15 +19,18 @@ def read_text(path: Path) -> str | None:
 
 
 def read_number(path: Path, sensor: str) -> int:
-    """The decimal integer that the file holds.
+    """The decimal integer that the file holds, on a line that has ended.
 
     Raises:
-        SensorError: If the file cannot be read or holds anything else.
+        SensorError: If the file cannot be read or holds anything else. The kernel ends every number with a newline, so
+            one without it was cut short, and is not taken for a smaller number.
     """
     try:
-        text = path.read_text(encoding="ascii").strip()
+        text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SensorError(sensor, f"{path}: {_why(error)}") from error
+    if not text.endswith("\n"):
+        raise SensorError(sensor, f"{path}: cut short at {text[:40]!r}")
     try:
         return int(text)
     except ValueError as error:

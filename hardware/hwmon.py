@@ -37,6 +37,7 @@ class HwmonPower(PowerSensor):
     """One ``powerN_input`` or ``powerN_average``."""
 
     latency_s = 0.1
+    still_s = 5.0
 
     def __init__(self, root: Path, path: Path) -> None:
         self._channel = _Channel(root, path)
@@ -55,23 +56,28 @@ class HwmonEnergy(EnergySensor):
     """One ``energyN_input``."""
 
     latency_s = 0.1
+    still_s = 5.0
 
     def __init__(self, root: Path, path: Path) -> None:
         self._channel = _Channel(root, path)
         self.source = self._channel.source
-        self._begin_uj = self._last_uj = self._channel.read()
+        self._last_uj = self._channel.read()
+        self._counted_uj = 0
 
     def energy_mj(self) -> float:
         """Millijoules since this object was made.
 
         Raises:
-            SensorError: If the counter vanished, cannot be read, or fell: how far it counts is not known.
+            SensorError: If the counter vanished, cannot be read, or fell: how far it counts is not known, so a fall is
+                a break, after which it counts on from there.
         """
-        now_uj = self._channel.read()
-        if now_uj < self._last_uj:
-            raise SensorError(self.source.name, f"the counter fell from {self._last_uj} to {now_uj} uJ")
+        now_uj, last_uj = self._channel.read(), self._last_uj
         self._last_uj = now_uj
-        return (now_uj - self._begin_uj) / 1000
+        if now_uj < last_uj:
+            self.breaks += 1
+            raise SensorError(self.source.name, f"the counter fell from {last_uj} to {now_uj} uJ")
+        self._counted_uj += now_uj - last_uj
+        return self._counted_uj / 1000
 
 
 def find_hwmon(root: Path) -> list[Sensor] | str:

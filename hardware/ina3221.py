@@ -21,7 +21,7 @@ def _hwmon_rails(root: Path) -> dict[str, ReadRail]:
     rails: dict[str, ReadRail] = {}
     for device in sorted((root / "sys/bus/i2c/drivers/ina3221").glob("*/hwmon/hwmon*")):
         for channel in (1, 2, 3):  # in7 is a sum of shunt voltages, not a rail
-            label = read_text(device / f"in{channel}_label")
+            label = _label(device / f"in{channel}_label")
             if label and label != "NC":
                 rails[label] = _product(device / f"in{channel}_input", device / f"curr{channel}_input")
     return rails
@@ -36,7 +36,7 @@ def _iio_rails(root: Path) -> dict[str, ReadRail]:
     rails: dict[str, ReadRail] = {}
     for device in sorted((root / "sys/bus/i2c/drivers/ina3221x").glob("*/iio:device*")):
         for channel in (0, 1, 2):
-            label = read_text(device / f"rail_name_{channel}")
+            label = _label(device / f"rail_name_{channel}")
             if label and label != "NC":
                 rails[label] = _single(device / f"in_power{channel}_input")
     return rails
@@ -46,8 +46,21 @@ def _single(path: Path) -> ReadRail:
     return lambda: float(read_number(path, NAME))
 
 
+def _label(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    label = read_text(path)
+    if not label:  # without its name, a rail might be the input that holds all others, or be missing in their sum
+        raise SensorError(NAME, f"{path}: cannot be read, so it is not known which rail this is")
+    return label
+
+
 def find_rails(root: Path) -> dict[str, ReadRail]:
-    """A function that reads the milliwatts of each rail, by its label."""
+    """A function that reads the milliwatts of each rail, by its label.
+
+    Raises:
+        SensorError: If a rail's label is there and cannot be read.
+    """
     return _hwmon_rails(root) or _iio_rails(root)
 
 
@@ -55,6 +68,7 @@ class Ina3221(PowerSensor):
     """The input rail where the board has one, else the sum of the module's rails."""
 
     latency_s = 0.01  # conversion and averaging of three channels
+    still_s = 5.0
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -96,9 +110,9 @@ class Ina3221(PowerSensor):
 
 def find_ina3221(root: Path) -> PowerSensor | str:
     """The board's INA3221, or the reason why there is none."""
-    if not find_rails(root):
-        return "no INA3221 under /sys/bus/i2c/drivers (not a Jetson, or not this board)"
     try:
+        if not find_rails(root):
+            return "no INA3221 under /sys/bus/i2c/drivers (not a Jetson, or not this board)"
         sensor = Ina3221(root)
         sensor.power_mw()
     except SensorError as error:

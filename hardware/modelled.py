@@ -17,6 +17,7 @@ from hardware.errors import SensorError
 from hardware.sensor import EnergySensor, Kind, Scope, Source
 
 NAME = "modelled"
+_STALE_S = 1.0  # the kernel counts a hundred ticks a second and more, on each processor
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class ModelledEnergy(EnergySensor):
         """Modelled millijoules since this object was made.
 
         Raises:
-            SensorError: If ``/proc/stat`` cannot be read.
+            SensorError: If ``/proc/stat`` cannot be read, or has stood still for a second.
         """
         now_s, (busy, whole) = self._clock(), read_ticks(self._stat)
         busy_ticks, ticks = busy - self._ticks[0], whole - self._ticks[1]
@@ -94,6 +95,8 @@ class ModelledEnergy(EnergySensor):
             self._energy_mj += (self._model.idle_mw + self._model.slope_mw * utilisation) * (now_s - self._last_s)
             self._ticks, self._last_s = (busy, whole), now_s
             return self._energy_mj
+        if now_s - self._last_s > _STALE_S:
+            raise SensorError(NAME, f"{self._stat} has stood still for {now_s - self._last_s:.1f} s")
         # Within one tick nothing is known about utilisation yet; idle power runs on until the next tick tells.
         return self._energy_mj + self._model.idle_mw * (now_s - self._last_s)
 
@@ -127,11 +130,12 @@ def read_ticks(stat: Path) -> tuple[int, int]:
     """
     try:
         with stat.open() as file:
-            words = file.readline().split()
+            line = file.readline()
+        words = line.split()
         ticks = [int(word) for word in words[1:9]]  # user nice system idle iowait irq softirq steal
     except (OSError, ValueError) as error:
         raise SensorError(NAME, f"{stat}: {error}") from error
-    if not words or words[0] != "cpu" or len(ticks) != 8:
+    if not line.endswith("\n") or words[0] != "cpu" or len(ticks) != 8:
         raise SensorError(NAME, f"{stat}: no line of the sum of all processors")
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 

@@ -52,6 +52,7 @@ class Pi5Pmic(PowerSensor):
 
     source = Source(NAME, Kind.MEASURED, Scope.PMIC_RAILS, None, "twelve rails; USB and HAT loads on 5 V are not seen")
     latency_s = 1 / 21
+    still_s = 2.0  # two dozen converters, each with its noise
     most_hz = 21.0
 
     def __init__(self, firmware: Firmware) -> None:

@@ -57,10 +57,13 @@ class Sensor(ABC):
     Attributes:
         source: Its identity.
         latency_s: How old a reading may be when it is handed out; blurs the edges of a window by so much.
+        still_s: Longest time for which a live sensor says exactly the same; one that does so for longer hangs, and
+            what it says is no reading. None where nobody knows.
     """
 
     source: Source
     latency_s: float = 0.0
+    still_s: float | None = None
 
     def close(self) -> None:  # noqa: B027 (most sensors hold nothing open)
         """Give back what it holds open."""
@@ -71,9 +74,11 @@ class EnergySensor(Sensor):
 
     Attributes:
         step_mj: Smallest step of the counter.
+        breaks: Times that it lost count, as when it was reset; a difference across one means nothing.
     """
 
     step_mj: float = 0.0
+    breaks: int = 0
 
     @abstractmethod
     def energy_mj(self) -> float:

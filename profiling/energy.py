@@ -7,7 +7,8 @@ as independent parts, each the half-width of a 95% interval:
 - what may have happened between samples, from how much neighbouring samples differ (if they are independent draws this
   is the standard error of their mean, and if power moves slowly it is far more than the trapezoid's error);
 - the age of a reading, times the range of the power;
-- stretches without samples, times the range of the power and at least a fifth of its mean.
+- stretches without samples, times the range of the power and at least a fifth of its mean;
+- stretches of equal samples, which may be one repeated; see `profiling.stillness`.
 
 It assumes that samples do not keep step with the load, so a sampler must jitter its period.
 """
@@ -21,11 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from profiling.stillness import longest_still_s, stillness
+
 Array = NDArray[np.float64]
 Window = tuple[float, float]
 """Begin and end in monotonic seconds."""
 
 INSUFFICIENT = "insufficient samples"
+STOOD_STILL = "the counter stood still"
 FEWEST_SAMPLES = 8
 MOST_GAP_SHARE = 0.2
 _GAP_PERIODS = 3.5  # an interval longer than so many median periods is a gap
@@ -65,6 +69,7 @@ def integrate(
     *,
     relative_u95: float | None = None,
     latency_s: float = 0.0,
+    still_s: float | None = None,
 ) -> Energy:
     """Integrate a sampled power over windows that do not overlap.
 
@@ -74,10 +79,12 @@ def integrate(
         windows: Begin and end of each.
         relative_u95: The sensor's own error as a share; None where nobody stated one, and then not in the bar.
         latency_s: How old a reading may be.
+        still_s: Longest time for which a live sensor repeats a reading; a longer stretch is a gap. None where nobody
+            knows.
 
     Returns:
-        The energy; without a number where there are fewer than `FEWEST_SAMPLES` in the windows, or gaps take more
-        than `MOST_GAP_SHARE` of them.
+        The energy; without a number where there are fewer than `FEWEST_SAMPLES` in the windows, gaps take more than
+        `MOST_GAP_SHARE` of them, or the power is negative on the whole.
     """
     times, powers = _clean(times_s, powers_mw)
     span_s = sum(end - begin for begin, end in windows)
@@ -89,15 +96,21 @@ def integrate(
     pieces = [_pieces(times, powers, begin, end) for begin, end in windows]
     steps, means, rises = (np.concatenate(column) for column in zip(*pieces, strict=True))
     gaps = steps > _GAP_PERIODS * float(np.median(np.diff(times)))
-    gap_s = float(steps[gaps].sum())
+    frozen = stillness(times, powers, windows, still_s)
+    gap_s = float(steps[gaps].sum()) + frozen.dead_s
     if gap_s > MOST_GAP_SHARE * span_s:
-        reason = f"{INSUFFICIENT}: stretches without any cover {gap_s:.3g} of {span_s:.3g} s"
+        what = "stretches without any" if not frozen.dead_s else "stretches without any, or with one repeated,"
+        reason = f"{INSUFFICIENT}: {what} cover {gap_s:.3g} of {span_s:.3g} s"
         return Energy(None, None, None, span_s, inside, rate_hz, gap_s, reason)
     energy_mj = float(steps @ means)
+    if energy_mj < 0:
+        reason = "the power is negative, as where a meter is connected the other way round"
+        return Energy(None, None, None, span_s, inside, rate_hz, gap_s, reason)
     random_mj = math.hypot(
         _between_samples(steps[~gaps], rises[~gaps], inside),
         latency_s * float(np.ptp(powers)),
         gap_s * max(float(np.ptp(powers)), _LEAST_GAP_SPREAD * abs(float(powers.mean()))),
+        frozen.u95_mj,
     )
     u95_mj = math.hypot((relative_u95 or 0.0) * energy_mj, random_mj)
     return Energy(energy_mj, u95_mj, random_mj, span_s, inside, rate_hz, gap_s)
@@ -121,16 +134,41 @@ def count(
         step_mj: Its smallest step.
 
     Returns:
-        The energy; without a number where the counter fell or the window spans fewer than five of its updates.
+        The energy; without a number where the counter fell or stood still, or the window spans fewer than five of
+        its updates.
     """
     if energy_mj < 0:
         return Energy(None, None, None, window_s, reason="the counter fell within the window")
     if window_s < _FEWEST_UPDATES * latency_s:
         reason = f"{INSUFFICIENT}: {window_s:.3g} s of a counter that may be {latency_s:.3g} s late"
         return Energy(None, None, None, window_s, reason=reason)
+    if energy_mj == 0 and window_s > 0:
+        return Energy(None, None, None, window_s, reason=f"{STOOD_STILL} for {window_s:.3g} s")
     lag_mj = latency_s * energy_mj / window_s if window_s > 0 else 0.0
     random_mj = math.hypot(lag_mj, lag_mj, step_mj, step_mj)
     return Energy(energy_mj, math.hypot((relative_u95 or 0.0) * energy_mj, random_mj), random_mj, window_s)
+
+
+def refuse_still(
+    energy: Energy,
+    times_s: Sequence[float] | Array,
+    counted_mj: Sequence[float] | Array,
+    windows: Sequence[Window],
+    still_s: float | None,
+) -> Energy:
+    """The same energy of a counter, without its number where the counter's readings stood still for too long.
+
+    Args:
+        energy: As `count` gave it.
+        times_s: When the counter was read in between, rising.
+        counted_mj: Its readings.
+        windows: Begin and end of each window.
+        still_s: Longest time for which a live counter stands still; None where nobody knows.
+    """
+    stood_s = longest_still_s(*_clean(times_s, counted_mj), windows)
+    if still_s is None or stood_s <= still_s:
+        return energy
+    return Energy(None, None, None, energy.window_s, reason=f"{STOOD_STILL} for {stood_s:.3g} s")
 
 
 def _clean(times_s: Sequence[float] | Array, powers_mw: Sequence[float] | Array) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from profiling.ledger import ClosedPhase, EnergyLedger, source_of
 from profiling.record import RoundRecord
@@ -30,7 +30,8 @@ def make_recording(
         board=record.board,
         synthetic=synthetic,
         sources=tuple(
-            RecordedSource(source_of(track), track.counts, track.latency_s, track.step_mj) for track in ledger.tracks
+            RecordedSource(source_of(track), track.counts, track.latency_s, track.step_mj, track.still_s)
+            for track in ledger.tracks
         ),
         phases=tuple(_phase(phase, ledger, origin_s) for phase in phases),
         series=tuple(_series(series, origin_s) for series in [*ledger.series, *gauges] if len(series)),
@@ -39,13 +40,22 @@ def make_recording(
 
 def _phase(phase: ClosedPhase, ledger: EnergyLedger, origin_s: float) -> RecordedPhase:
     names = [track.source.name for track in ledger.tracks]
-    begin_mj, end_mj = (
-        {name: mark.counted_mj for name, mark in zip(names, edge.marks, strict=True) if mark.counted_mj is not None}
-        for edge in (phase.begin, phase.end)
-    )
+    marks = list(zip(names, phase.begin.marks, phase.end.marks, strict=True))
+    begin_mj = {name: begin.counted_mj for name, begin, _ in marks}
+    # A counter that lost count within the phase has no difference, and so no reading at the end.
+    end_mj = {name: end.counted_mj for name, begin, end in marks if begin.breaks == end.breaks}
     return RecordedPhase(
-        phase.name, phase.level, phase.begin.at_s - origin_s, phase.end.at_s - origin_s, begin_mj, end_mj
+        phase.name,
+        phase.level,
+        phase.begin.at_s - origin_s,
+        phase.end.at_s - origin_s,
+        _known(begin_mj),
+        _known(end_mj),
     )
+
+
+def _known(readings: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: value for name, value in readings.items() if value is not None}
 
 
 def _series(series: Series, origin_s: float) -> RecordedSeries:

@@ -30,12 +30,14 @@ class RecordedSource:
         counts: Whether it counts energy; else its power is a series.
         latency_s: How old a reading may be.
         step_mj: A counter's smallest step.
+        still_s: Longest time for which the sensor says exactly the same while it lives; None where nobody knows.
     """
 
     source: EnergySource
     counts: bool
     latency_s: float = 0.0
     step_mj: float = 0.0
+    still_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from hardware.sensor import Kind, Scope, Source, StreamSensor
-from profiling.energy import Energy, integrate
+from profiling.energy import Energy, integrate, refuse_still
 from profiling.energy_record import EnergyRecord
 from profiling.idle import Idle
 from profiling.ledger import energy_record
@@ -40,6 +40,7 @@ class ReplayMeter(StreamSensor):
         recorded = next(source for source in recording.sources if source.source.name == name)
         self.source = replace(_source(recorded), name=f"replay-{name}")
         self.latency_s = recorded.latency_s
+        self.still_s = recorded.still_s
         self._samples = list(zip(series[0].times_s, series[0].values, strict=True))
         self._clock = clock
         self._origin_s = clock() - min(self._samples[0][0], 0.0) if self._samples else clock()
@@ -79,13 +80,18 @@ def recompute(recording: Recording, record: RoundRecord) -> RoundRecord:
 def phase_energy(recording: Recording, recorded: RecordedSource, windows: Sequence[RecordedPhase]) -> Energy:
     """A source's energy over recorded windows that do not overlap."""
     name, bar = recorded.source.name, recorded.source.relative_u95
+    edges = [(window.begin_s, window.end_s) for window in windows]
     if recorded.counts:
+        told = recording.find(f"energy_mj:{name}")
         spans = [(Mark(w.begin_s, w.begin_mj.get(name)), Mark(w.end_s, w.end_mj.get(name))) for w in windows]
-        return count_spans(spans, relative_u95=bar, latency_s=recorded.latency_s, step_mj=recorded.step_mj)
+        energy = count_spans(spans, relative_u95=bar, latency_s=recorded.latency_s, step_mj=recorded.step_mj)
+        if energy.energy_mj is None or told is None:
+            return energy
+        return refuse_still(energy, told.times_s, told.values, edges, recorded.still_s)
     series = recording.find(f"power_mw:{name}")
     times_s, powers_mw = (series.times_s, series.values) if series else ((), ())
-    edges = [(window.begin_s, window.end_s) for window in windows]
-    return integrate(times_s, powers_mw, edges, relative_u95=bar, latency_s=recorded.latency_s)
+    latency_s, still_s = recorded.latency_s, recorded.still_s
+    return integrate(times_s, powers_mw, edges, relative_u95=bar, latency_s=latency_s, still_s=still_s)
 
 
 def _idle(known: EnergyRecord | None) -> Idle | None:

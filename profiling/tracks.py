@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from hardware.errors import SensorError
 from hardware.sensor import EnergySensor, PowerSensor, Sensor, Source, StreamSensor
-from profiling.energy import Energy, count, integrate
+from profiling.energy import Energy, count, integrate, refuse_still
 from profiling.sampler import Gauge, Probe
 from profiling.series import Series
 
@@ -21,10 +21,12 @@ class Mark:
     Attributes:
         at_s: Monotonic seconds.
         counted_mj: A counter's reading; None for a power, or where it could not be read.
+        breaks: Times that the counter had lost count by then.
     """
 
     at_s: float
     counted_mj: float | None = None
+    breaks: int = 0
 
 
 class Track(ABC):
@@ -39,6 +41,7 @@ class Track(ABC):
         counts: Whether the sensor counts energy.
         latency_s: How old a reading may be.
         step_mj: A counter's smallest step.
+        still_s: Longest time for which the sensor says exactly the same while it lives.
     """
 
     series: Series
@@ -48,6 +51,7 @@ class Track(ABC):
     def __init__(self, sensor: Sensor) -> None:
         self.source: Source = sensor.source
         self.latency_s = sensor.latency_s
+        self.still_s = sensor.still_s
         self.probe: Probe | None = None
         self.faults = 0
         self.fault: str | None = None
@@ -77,17 +81,20 @@ class CounterTrack(Track):
     def mark(self, at_s: float) -> Mark:
         """The edge with the counter's reading."""
         try:
-            return Mark(at_s, self._read())
+            return Mark(at_s, self._read(), self._sensor.breaks)
         except SensorError as error:
             self.faults += 1
             self.fault = str(error)
             return Mark(at_s)
 
     def energy(self, spans: Sequence[tuple[Mark, Mark]]) -> Energy:
-        """Sum of the counter's differences; without a number where an edge could not be read."""
-        bar = self.source.relative_u95
+        """Sum of the counter's differences; without a number where an edge could not be read, or it stood still."""
+        bar, fault = self.source.relative_u95, self.fault or self.probe.fault
         energy = count_spans(spans, relative_u95=bar, latency_s=self.latency_s, step_mj=self.step_mj)
-        return replace(energy, reason=self.fault or energy.reason) if energy.energy_mj is None else energy
+        if energy.energy_mj is not None:
+            windows = [(begin.at_s, end.at_s) for begin, end in spans]
+            return refuse_still(energy, *self.series.copy(), windows, self.still_s)
+        return replace(energy, reason=f"{energy.reason}: {fault}" if fault else energy.reason)
 
     def _read(self) -> float:
         with self._lock:
@@ -107,6 +114,8 @@ def count_spans(
     for begin, end in spans:
         if begin.counted_mj is None or end.counted_mj is None:
             return Energy(None, None, None, window_s, reason="the counter could not be read")
+        if begin.breaks != end.breaks:
+            return Energy(None, None, None, window_s, reason="the counter lost count within a window")
         parts.append(end.counted_mj - begin.counted_mj)
     if any(part < 0 for part in parts):
         return Energy(None, None, None, window_s, reason="the counter fell within a window")
@@ -138,8 +147,7 @@ class PowerTrack(Track):
         """Integral over the windows; see `profiling.energy.integrate`."""
         self.faults, self.fault = self.probe.faults, self.probe.fault
         times_s, powers_mw = self.probe.series.copy()
-        windows = [(begin.at_s, end.at_s) for begin, end in spans]
-        return integrate(times_s, powers_mw, windows, relative_u95=self.source.relative_u95, latency_s=self.latency_s)
+        return _integrate(self, times_s, powers_mw, spans)
 
 
 class StreamTrack(Track):
@@ -158,14 +166,20 @@ class StreamTrack(Track):
     def energy(self, spans: Sequence[tuple[Mark, Mark]]) -> Energy:
         """Integral over the windows; see `profiling.energy.integrate`."""
         self._drain()
-        windows = [(begin.at_s, end.at_s) for begin, end in spans]
-        bar = self.source.relative_u95
-        return integrate(*self.series.copy(), windows, relative_u95=bar, latency_s=self.latency_s)
+        return _integrate(self, *self.series.copy(), spans)
 
     def _drain(self) -> None:
         for at_s, power_mw in self._sensor.drain():
             self.series.append(at_s, power_mw)
         self.faults, self.fault = self._sensor.faults, self._sensor.fault
+
+
+def _integrate(
+    track: Track, times_s: Sequence[float], powers_mw: Sequence[float], spans: Sequence[tuple[Mark, Mark]]
+) -> Energy:
+    windows = [(begin.at_s, end.at_s) for begin, end in spans]
+    bar = track.source.relative_u95
+    return integrate(times_s, powers_mw, windows, relative_u95=bar, latency_s=track.latency_s, still_s=track.still_s)
 
 
 def follow(sensor: Sensor) -> Track:

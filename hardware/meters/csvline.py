@@ -18,6 +18,8 @@ NAME = "csv"
 BAUD = 115200
 _SILENCE_S = 3.0
 _MOST_LINE_BYTES = 512
+_MOST_DRIFT = 0.01  # of a microcontroller's clock against ours
+_MOST_APART, _LEAST_W = 0.5, 0.05  # power against volts times amperes, which may be of another moment
 _COLUMN = re.compile(r"(\w*?)_?(m|u|k)?(s|V|A|W)")
 _SCALES = {"u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
 
@@ -33,7 +35,8 @@ class Columns:
         """Values by unit.
 
         Raises:
-            MeterError: If the line has another number of fields, or one of them is no finite number.
+            MeterError: If the line has another number of fields, one of them is no finite number, or the power is
+                not about volts times amperes.
         """
         fields = line.split(",")
         if len(fields) != self.width:
@@ -44,6 +47,8 @@ class Columns:
             raise MeterError(NAME, f"not numbers: {line[:60]!r}") from error
         if not all(abs(value) < 1e12 for value in values.values()):
             raise MeterError(NAME, f"not finite: {line[:60]!r}")
+        if not _agrees(values):
+            raise MeterError(NAME, f"watts are not volts times amperes: {line[:60]!r}")
         return values
 
 
@@ -76,8 +81,11 @@ class CsvMeter(Meter):
         self._columns = parse_header(header) if header else None
         if header and self._columns is None:
             raise MeterError(NAME, f"header {header[:60]!r} names no power, nor volts and amperes")
+        # Whoever was told the header begins to listen in the middle of a line, and half a number is another number.
+        self._is_cut = header is not None
+        self._newest_s = 0.0
         self._last_device_s: float | None = None
-        self._offset_s = float("inf")
+        self._offset_s = self._tied_s = float("inf")
 
     def read(self) -> list[Reading]:
         """All whole lines that have arrived; see `Meter.read`."""
@@ -90,10 +98,13 @@ class CsvMeter(Meter):
             self._buffer += self._port.read(left_s)
             *lines, self._buffer = self._buffer.split(b"\n")
             if len(self._buffer) > _MOST_LINE_BYTES:
-                self._buffer = b""
+                self._buffer, self._is_cut = b"", True
                 self.lost += 1
+            if self._is_cut and lines:
+                lines, self._is_cut = lines[1:], False
             rows = [row for line in lines if (row := self._take(line)) is not None]
             if rows:
+                rows = self._since_restart(rows)
                 return [_reading(at_s, row) for at_s, row in zip(self._times(rows), rows, strict=True)]
 
     def _take(self, raw: bytes) -> dict[str, float] | None:
@@ -114,8 +125,6 @@ class CsvMeter(Meter):
         if device_s is not None and device_s == self._last_device_s:
             self.repeated += 1
             return None
-        if device_s is not None and device_s < (self._last_device_s or 0.0):
-            self._offset_s = float("inf")  # the device began anew
         self._last_device_s = device_s
         return values
 
@@ -124,8 +133,29 @@ class CsvMeter(Meter):
         now_s = time.monotonic()
         if any("s" not in row for row in rows):
             return [now_s + 1e-6 * place for place in range(len(rows))]
-        self._offset_s = min(self._offset_s, now_s - rows[-1]["s"])
+        # Its clock may run slower than ours, and the tie must not age with every hour that it does.
+        slack_s = _MOST_DRIFT * max(now_s - self._tied_s, 0.0)
+        self._offset_s, self._tied_s = min(self._offset_s + slack_s, now_s - rows[-1]["s"]), now_s
         return [self._offset_s + row["s"] for row in rows]
+
+    def _since_restart(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        """The rows since the device's clock last began anew, if it did: those before have another tie to ours."""
+        for place in range(len(rows) - 1, -1, -1):
+            if rows[place].get("s", 0.0) < (rows[place - 1].get("s", 0.0) if place else self._newest_s):
+                self.lost += place
+                self._offset_s = float("inf")
+                rows = rows[place:]
+                break
+        self._newest_s = rows[-1].get("s", 0.0)
+        return rows
+
+
+def _agrees(values: dict[str, float]) -> bool:
+    """Whether the power is about volts times amperes, where all three are there: a lost digit makes it another."""
+    if not {"V", "A", "W"} <= set(values):
+        return True
+    product, watts = abs(values["V"] * values["A"]), abs(values["W"])
+    return abs(product - watts) <= _MOST_APART * max(product, watts) + _LEAST_W
 
 
 def _reading(at_s: float, values: dict[str, float]) -> Reading:

@@ -32,12 +32,14 @@ class Meter(ABC):
     Attributes:
         source: Its identity.
         latency_s: How old a reading may be when it arrives.
+        still_s: Longest time for which a live meter says exactly the same; see `hardware.sensor.Sensor`.
         lost: Readings that it sent and that did not arrive whole.
         repeated: Readings dropped because the meter only repeated itself.
     """
 
     source: Source
     latency_s: float = 0.1
+    still_s: float | None = None
 
     def __init__(self, port: Port) -> None:
         self._port = port

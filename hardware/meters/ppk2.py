@@ -134,6 +134,7 @@ class Ppk2Meter(Meter):
     """
 
     latency_s = 0.01
+    still_s = 1.0
 
     def __init__(self, port: Port, vdd_mv: int, *, source: bool = False) -> None:
         super().__init__(port)

@@ -14,6 +14,11 @@ NAME = "scpi"
 BAUDS = (115200, 9600)
 _ANSWER_S = 1.0
 _OVERLOAD = 9.9e37
+_MOST_TRIES = 2
+# Power against volts times amperes, and volts against volts: a load may step in between, an answer to another question
+# is further off.
+_MOST_RATIO = 2.0
+_LEAST_W = 0.1
 # What the identification matches, and how power is asked; None where it is not, and volts and amperes are multiplied.
 _DIALECTS = (
     (r"OWON|EA[- ]|Elektro-Automatik|Chroma.*62\d{3}", "MEAS:POW?"),
@@ -49,8 +54,15 @@ def parse_number(reply: str) -> float:
     return value * _UNITS.get(prefix, 1.0)
 
 
+def _near(first: float, second: float, slack: float) -> bool:
+    low, high = sorted((abs(first), abs(second)))
+    return high <= _MOST_RATIO * low + slack
+
+
 class ScpiMeter(Meter):
     """An instrument on an open port."""
+
+    still_s = 20.0  # some show three digits
 
     def __init__(self, port: Port) -> None:
         super().__init__(port)
@@ -65,10 +77,19 @@ class ScpiMeter(Meter):
 
     def read(self) -> list[Reading]:
         """Volts, amperes and power; see `Meter.read`."""
-        begin_s = time.monotonic()
-        volts, amps = parse_number(self._query("MEAS:VOLT?")), parse_number(self._query("MEAS:CURR?"))
-        watts = parse_number(self._query(self._power)) if self._power else volts * amps
-        return [Reading((begin_s + time.monotonic()) / 2, watts, volts, amps)]
+        for _ in range(_MOST_TRIES):
+            begin_s = time.monotonic()
+            volts, amps = (parse_number(self._query(f"MEAS:{what}?")) for what in ("VOLT", "CURR"))
+            # What is asked last also tells whether the answers are those to these questions.
+            if self._power:
+                watts = parse_number(self._query(self._power))
+                agrees = _near(watts, volts * amps, _LEAST_W)
+            else:
+                watts, agrees = volts * amps, _near(parse_number(self._query("MEAS:VOLT?")), volts, 0.0)
+            if agrees:
+                return [Reading((begin_s + time.monotonic()) / 2, watts, volts, amps)]
+            self.lost += 1
+        raise MeterError(NAME, f"{volts:g} V, {amps:g} A and {watts:g} W do not fit: answers to other questions?")
 
     def _query(self, command: str) -> str:
         self._port.discard()

@@ -35,6 +35,7 @@ class MeterStream(StreamSensor):
         self._meter: Meter | None = connect()
         self.source: Source = self._meter.source
         self.latency_s = self._meter.latency_s
+        self.still_s = self._meter.still_s
         self.lost = self.repeated = self.reconnects = self.faults = 0
         self.fault: str | None = None
         self._lost_before = self._repeated_before = 0

@@ -66,6 +66,7 @@ class Tc66Meter(Meter):
     """A TC66C on an open port."""
 
     latency_s = 0.1
+    still_s = 5.0
     source = Source(NAME, Kind.MEASURED, Scope.BOARD_INPUT, 0.02, "inline USB-C meter")
 
     def __init__(self, port: Port) -> None:

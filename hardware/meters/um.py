@@ -65,6 +65,7 @@ class UmMeter(Meter):
     """A meter of the family on an open port at 9600 baud."""
 
     latency_s = 0.5
+    still_s = _STUCK_S
 
     def __init__(self, port: Port) -> None:
         super().__init__(port)

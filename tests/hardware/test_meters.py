@@ -249,7 +249,7 @@ def test_csv_headers(header: str, line: str, watts: float) -> None:
     """Columns are told by their unit, in any order; power is multiplied where it is not a column."""
     with device(silent) as far:
         meter = csvline.CsvMeter(Port(far.path), header)
-        far.send(f"{line}\n".encode())
+        far.send(f"7\n{line}\n".encode())  # the first line may have begun before anyone listened
         assert meter.read()[0].watts == pytest.approx(watts)
         meter.close()
 

@@ -26,8 +26,8 @@ def test_packages_are_summed_and_nothing_else(tmp_path: Path) -> None:
     first, second = rapl(tmp_path, packages=2)
     sensor = _sensor(tmp_path)
     assert sensor.energy_mj() == 0
-    first.write_text("3000")
-    second.write_text("5500")
+    first.write_text("3000\n")
+    second.write_text("5500\n")
     assert sensor.energy_mj() == pytest.approx(2.0 + 4.5)
     assert sensor.source.scope is Scope.CPU_PACKAGE
 
@@ -38,9 +38,11 @@ def test_wraparound(tmp_path_factory: pytest.TempPathFactory, start_uj: int, ste
     """However often the counter wraps, the sum of its steps comes out."""
     root = tmp_path_factory.mktemp("rapl")
     (counter,) = rapl(root, energy_uj=start_uj, range_uj=1000)
-    sensor = _sensor(root)
+    now_s = 0.0
+    sensor = Rapl([counter.parent], lambda: now_s)
     for step_uj in steps_uj:
-        counter.write_text(str((int(counter.read_text()) + step_uj) % 1000))
+        now_s += 1e-3
+        counter.write_text(f"{(int(counter.read_text()) + step_uj) % 1000}\n")
         sensor.energy_mj()
     assert sensor.energy_mj() * 1000 == pytest.approx(sum(steps_uj))
 
@@ -50,7 +52,7 @@ def test_nonsense_is_an_error(tmp_path: Path, text: str) -> None:
     """A counter that says anything but a number in its range raises and names the file."""
     (counter,) = rapl(tmp_path)
     sensor = _sensor(tmp_path)
-    counter.write_text(text)
+    counter.write_text(f"{text}\n")
     with pytest.raises(SensorError, match="intel-rapl:0"):
         sensor.energy_mj()
 

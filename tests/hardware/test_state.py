@@ -75,7 +75,7 @@ def test_throttling_readers(tmp_path: Path) -> None:
     risen = throttle_reader(tmp_path, "no firmware")
     assert not isinstance(risen, str)
     assert risen() == set()
-    counter.write_text("8")
+    counter.write_text("8\n")
     assert risen() == {"throttled"}
     assert risen() == set()
 

@@ -63,7 +63,7 @@ def test_ina_faults(tmp_path: Path, content: str) -> None:
     """A file that is empty or holds no integer is an error, also as one of several rails."""
     folder = ina_hwmon(tmp_path, "1-0040", 1, {"CPU": (5000, 100), "GPU": (5000, 100)})
     sensor = Ina3221(tmp_path)
-    (folder / "curr2_input").write_text(content)
+    (folder / "curr2_input").write_text(f"{content}\n")
     with pytest.raises(SensorError, match="curr2_input"):
         sensor.power_mw()
 
@@ -73,7 +73,7 @@ def test_ina_rail_that_vanishes(tmp_path: Path) -> None:
     first = ina_hwmon(tmp_path, "1-0040", 1, {"CPU": (5000, 100)})
     second = ina_hwmon(tmp_path, "1-0041", 2, {"GPU": (5000, 100)})
     sensor = Ina3221(tmp_path)
-    (first / "curr1_input").write_text("-100")
+    (first / "curr1_input").write_text("-100\n")
     with pytest.raises(SensorError, match="negative"):
         sensor.power_mw()
     shutil.rmtree(second)
@@ -127,7 +127,7 @@ def test_hwmon_power_and_energy(tmp_path: Path) -> None:
     power, energy = found
     assert isinstance(power, HwmonPower)
     assert isinstance(energy, HwmonEnergy)
-    (folder / "energy1_input").write_text("35000")
+    (folder / "energy1_input").write_text("35000\n")
     assert (power.source.name, power.power_mw()) == ("hwmon-ina226-vin", 2500)
     assert (energy.source.name, energy.energy_mj()) == ("hwmon-amd_energy-energy1", 25)
 
@@ -136,7 +136,7 @@ def test_hwmon_swapped_numbers(tmp_path: Path) -> None:
     """When two chips swap numbers, each sensor follows its own chip and never reads the other's file."""
     first = _hwmon(tmp_path, 0, "ina226", power1_input=1_000_000)
     second = _hwmon(tmp_path, 1, "amdgpu", power1_average=9_000_000)
-    (second / "power1_input").write_text("7000000")
+    (second / "power1_input").write_text("7000000\n")
     found = find_hwmon(tmp_path)
     assert isinstance(found, list)
     sensor = next(s for s in found if s.source.name == "hwmon-ina226-power1")
@@ -153,8 +153,8 @@ def test_hwmon_faults(tmp_path: Path) -> None:
     assert isinstance(found, list)
     power, energy = _power(found[0]), found[1]
     assert isinstance(energy, EnergySensor)
-    (folder / "energy1_input").write_text("40")
-    (folder / "power1_input").write_text("-5")
+    (folder / "energy1_input").write_text("40\n")
+    (folder / "power1_input").write_text("-5\n")
     with pytest.raises(SensorError, match="fell from 50 to 40"):
         energy.energy_mj()
     with pytest.raises(SensorError, match="negative"):

@@ -44,14 +44,14 @@ class _Board:
         self.clock.now_s += _STEP_S * self.rng.uniform(0.75, 1.25)
         current, energy = self.folder / "curr1_input", self.counter
         self._counted_uj = (self._counted_uj + self.power_mw * _STEP_S * 1000) % 10_000_000
-        current.write_text(str(round(self.power_mw / 5)))
-        energy.write_text(str(round(self._counted_uj)))
+        current.write_text(f"{round(self.power_mw / 5)}\n")
+        energy.write_text(f"{round(self._counted_uj)}\n")
         if fault == "gone":
             current.unlink()
             energy.unlink()
         elif fault is not None:
-            current.write_text(fault)
-            energy.write_text(fault)
+            current.write_text(f"{fault}\n")
+            energy.write_text(f"{fault}\n")
 
 
 def _round(root: Path, rng: random.Random, faults: float) -> float | None:
@@ -91,7 +91,7 @@ def test_counter_under_file_faults(memory_path: Path) -> None:
     rng = random.Random(5)
     for i, spoilt in enumerate((None, "gone", "", "12x", "-7", "99999999999")):
         board = _Board(memory_path / str(i), rng)
-        profiler = Profiler(sensors=[Rapl([board.counter.parent])], clock=board.clock, hz=0.001)
+        profiler = Profiler(sensors=[Rapl([board.counter.parent], board.clock)], clock=board.clock, hz=0.001)
         truth_mj = 0.0
         with profiler.phase("tune"):
             for step in range(60):

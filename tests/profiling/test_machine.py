@@ -102,7 +102,7 @@ def test_conditions_and_gauges(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     ticks = iter(range(1000))
     for millidegrees in (45_000, 61_500, 50_000):
-        zone.write_text(str(millidegrees))
+        zone.write_text(f"{millidegrees}\n")
         for gauge in machine.gauges:
             gauge.sample(lambda: float(next(ticks)))
     put(tmp_path, "proc/self/smaps_rollup", "Pss:  300 kB")

@@ -26,14 +26,14 @@ def recorded(tmp_path: Path) -> tuple[Recording, RoundRecord]:
     path = tmp_path / "power"
     (counter,) = rapl(tmp_path)
     clock = Clock()
-    sensors = [FilePower(path), Rapl([counter.parent])]
+    sensors = [FilePower(path), Rapl([counter.parent], clock)]
     idle = {"file": Idle(900.0, 4.0, 10.0)}
     profiler = Profiler(sensors=sensors, idle=idle, machine=Machine(), clock=clock, hz=0.01)
 
     def work(seconds: float) -> None:
         for step in range(round(seconds * 10)):
             path.write_text(str(2000 + 150 * (step % 7)))
-            counter.write_text(str(int(counter.read_text()) + 90_000))
+            counter.write_text(f"{int(counter.read_text()) + 90_000}\n")
             clock.now_s += 0.1
             for probe in profiler.probes:
                 probe.sample(clock)

@@ -170,11 +170,12 @@ def test_two_sensors_are_kept_apart(tmp_path: Path) -> None:
     path.write_text("5000")
     (counter,) = rapl(tmp_path)
     clock = Clock()
-    package = Rapl([counter.parent])
+    package = Rapl([counter.parent], clock)
     profiler = Profiler(sensors=[FilePower(path), package], clock=clock, hz=0.01)
     with profiler.phase("tune"):
-        _work(path, 2, clock, profiler)
-        counter.write_text(str(int(counter.read_text()) + 3_000_000))
+        for _ in range(4):
+            counter.write_text(f"{int(counter.read_text()) + 750_000}\n")
+            _work(path, 0.5, clock, profiler)
     board, processor = profiler.energies
     assert (board.source.scope, processor.source.scope) == ("board-input", "cpu-package")
     assert board.gross_mj == pytest.approx(10_000)
@@ -189,9 +190,9 @@ def test_idle_baseline_and_net(tmp_path: Path) -> None:
 
     def rest(seconds: float) -> None:
         clock.now_s += seconds
-        counter.write_text(str(int(counter.read_text()) + int(1_500_000 * seconds)))
+        counter.write_text(f"{int(counter.read_text()) + int(1_500_000 * seconds)}\n")
 
-    idle = measure_idle([Rapl([counter.parent])], 10, rest=rest, clock=clock)
+    idle = measure_idle([Rapl([counter.parent], clock)], 10, rest=rest, clock=clock)
     assert idle["rapl"].power_mw == pytest.approx(1500)
     gross = Energy(9000.0, 500.0, 30.0, 4.0)
     net_mj, u95_mj = net_of_idle(gross, idle["rapl"], 0.05)

@@ -146,7 +146,7 @@ def test_energy_by_difference(tmp_path: Path) -> None:
     clock = Clock()
     profiler = Profiler(sensors=[sensor], clock=clock)
     with profiler.phase("tune"):
-        counter.write_text("251000")
+        counter.write_text("251000\n")
         clock.now_s += 1
     assert profiler.phases[0].energy_mj == pytest.approx(250)
     assert profiler.energy_source is not None
