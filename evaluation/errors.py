@@ -8,6 +8,8 @@
     │   ├── DataIntegrityError       the file is not the published one: truncated or altered
     │   └── DataFormatError          a file or line that cannot be read: names the file and the line
     ├── SplitError                   too few users or samples for the protocol asked for
+    ├── PlanError                    an arm, a fold or a number that a study does not have
+    ├── JournalError                 the folder holds another study's rows, or another run writes there
     └── WorkerError                  a worker process died
 """
 
@@ -49,6 +51,14 @@ class DataFormatError(DataError):
 
 class SplitError(EvaluationError):
     """The data is too small for the protocol asked for."""
+
+
+class PlanError(EvaluationError):
+    """A study was asked for that does not exist."""
+
+
+class JournalError(EvaluationError):
+    """A study's folder cannot be used: it is another study's, or in use."""
 
 
 class WorkerError(EvaluationError):

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from converters.zoo.names import DEFAULT_RECOMMENDER
-from evaluation.errors import WorkerError
 from evaluation.interactions import Interactions
+from evaluation.plan import DEFAULT_ARMS
 from evaluation.results import ArmsResult, Setting
 from evaluation.samples import Labels
 from evaluation.scores import DeviceRow
 from evaluation.split import Device, Part, Protocol, split_interactions
-from evaluation.worker import Job, run_job, start_worker
+from evaluation.worker import Job, run_job
+from evaluation.workers import process_pool, usable_cores
 from evaluation.world import Progress, World, build_world
 from protocol.recipe import Recipe
-
-DEFAULT_ARMS = ("cloud", "local", "gentle", "random", "matched", "coda")
 
 
 def evaluate_arms(
@@ -95,28 +90,16 @@ def run_devices(
     Raises:
         WorkerError: If a worker process died.
     """
-    count = workers or len(os.sched_getaffinity(0))
     wanted = tuple(dict.fromkeys(["cloud", *arms, "coda"]))
-    # Forking a process in which TensorFlow runs threads is not safe, so workers start afresh.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, start_worker, (world.folder, recipe, wanted)) as pool:
-        rows: list[DeviceRow] = []
-        try:
-            for row in pool.map(run_job, _jobs(world, devices, recipe)):
-                rows.append(row)
-                if progress is not None:
-                    progress("devices", len(rows), len(devices))
-        except BrokenProcessPool as error:
-            raise WorkerError(
-                f"a worker process died after {len(rows)} of {len(devices)} devices; it may have run out of memory: "
-                "try fewer workers"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    rows: list[DeviceRow] = []
+    with process_pool(workers or usable_cores(), "trying devices") as pool:
+        for row in pool.map(run_job, _jobs(world, devices, recipe, wanted)):
+            rows.append(row)
+            if progress is not None:
+                progress("devices", len(rows), len(devices))
     return rows
 
 
-def _jobs(world: World, devices: Sequence[Device], recipe: Recipe) -> Iterator[Job]:
+def _jobs(world: World, devices: Sequence[Device], recipe: Recipe, arms: tuple[str, ...]) -> Iterator[Job]:
     for device in devices:
-        found = world.find(device, recipe)
-        yield Job(device, found.matched, found.random, found.bytes_matched)
+        yield Job(world.folder, recipe, arms, device, world.find(device, recipe))

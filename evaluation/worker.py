@@ -1,11 +1,10 @@
-"""A worker process: opens the model files once, then tries every arm on one device after another.
+"""A worker process: opens a world's files once, then tries every arm on one of its devices after another.
 
 It imports the edge's code and numpy, never TensorFlow or faiss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,21 @@ from evaluation.pool_files import CLASSIFIER_FILE, POOL_FOLDER, map_pool, open_r
 from evaluation.scores import DeviceRow
 from evaluation.split import Device
 from protocol.recipe import Recipe
-from protocol.samples import SampleBatch
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pool rows for one device.
+
+    Attributes:
+        matched: Rows that the matcher found, int64.
+        random: As many rows, drawn at random, int64.
+        bytes_matched: Encoded size of the matched samples.
+    """
+
+    matched: NDArray[np.int64]
+    random: NDArray[np.int64]
+    bytes_matched: int
 
 
 @dataclass(frozen=True)
@@ -27,45 +40,46 @@ class Job:
     """One device's work.
 
     Attributes:
+        folder: The world's.
+        recipe: Of every arm.
+        arms: Which to try.
         device: Its local and test samples.
-        matched: Rows of the pool that the cloud found, int64.
-        random: Rows of the pool drawn at random, int64.
-        bytes_matched: Encoded size of the matched samples.
+        found: What the cloud has for it.
     """
 
+    folder: Path
+    recipe: Recipe
+    arms: tuple[str, ...]
     device: Device
-    matched: NDArray[np.int64]
-    random: NDArray[np.int64]
-    bytes_matched: int
+    found: Found
 
 
 class Worker:
-    """A bench and the pool, of one process."""
+    """One world's models and pool, opened in this process."""
 
-    def __init__(self, folder: Path, recipe: Recipe, arms: Sequence[str]) -> None:
-        self._bench = Bench(open_recommender(folder), Trainer(open_model(folder / CLASSIFIER_FILE)), recipe)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._recommender = open_recommender(folder)
+        self._classifier = Trainer(open_model(folder / CLASSIFIER_FILE))
         self._pool = map_pool(folder / POOL_FOLDER)
-        self._arms = tuple(arms)
 
     def run(self, job: Job) -> DeviceRow:
-        """All arms on one device."""
+        """The arms on one device."""
         material = Material(
-            local=job.device.local, matched=self._take(job.matched), random=self._take(job.random), test=job.device.test
+            local=job.device.local,
+            matched=self._pool.take(job.found.matched),
+            random=self._pool.take(job.found.random),
+            test=job.device.test,
         )
-        return self._bench.run(job.device.user, material, self._arms, job.bytes_matched)
-
-    def _take(self, rows: NDArray[np.int64]) -> SampleBatch:
-        return self._pool.take(rows)
+        bench = Bench(self._recommender, self._classifier, job.recipe)
+        return bench.run(job.device.user, material, job.arms, job.found.bytes_matched)
 
 
 _process_worker: list[Worker] = []
 
 
-def start_worker(folder: Path, recipe: Recipe, arms: Sequence[str]) -> None:
-    """Make this process a worker; called once in each."""
-    _process_worker[:] = [Worker(folder, recipe, arms)]
-
-
 def run_job(job: Job) -> DeviceRow:
-    """Do one device's work in this process."""
+    """Do one device's work in this process, which keeps the last world open: a world's jobs come one after another."""
+    if not _process_worker or _process_worker[0].folder != job.folder:
+        _process_worker[:] = [Worker(job.folder)]
     return _process_worker[0].run(job)

@@ -7,7 +7,6 @@ instead of copying.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +36,19 @@ from evaluation.pool_files import (
 )
 from evaluation.samples import Labels
 from evaluation.split import Device, Split
+from evaluation.worker import Found
 from protocol.recipe import Recipe
 from protocol.rows import MAX_SLOTS
 from protocol.samples import empty_batch
 
 _ROWS_A_STEP = 16_384
+_VECTORS_FILE = "vectors.npy"
 # More than a device is given by default: the random arm's samples have thrice the items of matched ones, and a control
 # that lost some for lack of slots would be none.
 SLOTS = MAX_SLOTS
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """Pool rows for one device.
-
-    Attributes:
-        matched: Rows that the matcher found, int64.
-        random: As many rows, drawn at random, int64.
-        bytes_matched: Encoded size of the matched samples.
-    """
-
-    matched: NDArray[np.int64]
-    random: NDArray[np.int64]
-    bytes_matched: int
 
 
 class World:
@@ -78,7 +64,7 @@ class World:
         self.folder = folder
         self.split = split
         self._device_side = open_recommender(folder)
-        vectors = _embed(folder, split, progress or _silent)
+        vectors = _vectors(folder, split, progress or _silent)
         self._matcher = ProfileMatcher(PoolView(vectors, split.pool_owner, content_keys(split.pool)))
 
     def find(self, device: Device, recipe: Recipe) -> Found:
@@ -142,6 +128,14 @@ def _convert_both(model: keras.Model, split: Split, folder: Path, batch_size: in
     classifier = sample_classifier(int(model.output["item_vector"].shape[-1]))
     convert(classifier, folder / CLASSIFIER_FILE, ConvertOptions(batch_size=batch_size))
     progress("convert", 2, 2)
+
+
+def _vectors(folder: Path, split: Split, progress: Progress) -> NDArray[np.float32]:
+    file = folder / _VECTORS_FILE
+    if not file.exists():
+        np.save(file, _embed(folder, split, progress), allow_pickle=False)
+    vectors: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    return vectors
 
 
 def _embed(folder: Path, split: Split, progress: Progress) -> NDArray[np.float32]:

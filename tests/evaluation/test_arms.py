@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from evaluation.h0 import evaluate_h0
+from evaluation.plan import DEFAULT_ARMS
 from evaluation.pool_files import map_pool, write_pool
 from evaluation.results import ArmsResult, Setting
-from evaluation.runner import DEFAULT_ARMS, run_devices
+from evaluation.runner import run_devices
 from evaluation.samples import Labels
 from evaluation.scores import DeviceRow, Score
 from evaluation.split import Protocol, split_interactions
