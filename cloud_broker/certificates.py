@@ -32,8 +32,6 @@ from cloud_broker.issued import IssuedBook
 from protocol.topics import check_name
 
 CERTIFICATE_DAYS = 365
-# A share of its life: a peer that is often offline must come by in time.
-RENEW_BELOW = 1 / 3
 # A space cannot stand in a device's name, so no device can be mistaken for one of these.
 _BROKER_NAME, _ENROLMENT_NAME = "CoDA broker", "CoDA enrolment"
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")

@@ -170,6 +170,7 @@ class Gateway:
         context = identity.client_context()
         context.sslsocket_class = _TidySocket
         client.tls_set_context(context)
+        client.on_pre_connect = lambda _client, _userdata: identity.refresh(context)
         client.max_inflight_messages_set(_INFLIGHT)
         client.reconnect_delay_set(1, 8)
         client.on_socket_open = _set_nodelay

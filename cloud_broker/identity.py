@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -52,6 +53,11 @@ class Identity:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.cert_file, self.key_file)
         return context
+
+    def refresh(self, context: ssl.SSLContext) -> None:
+        """Show the certificate that is on disk now, from the next handshake on; the one before if it cannot be used."""
+        with contextlib.suppress(OSError, ValueError):
+            context.load_cert_chain(self.cert_file, self.key_file)
 
 
 def load_certificate(path: Path) -> x509.Certificate:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cloud_broker import signing
 from cloud_broker.errors import CertificateError
 from cloud_broker.files import lock_directory, make_private_directory, write_private_file
-from cloud_broker.identity import load_certificate
+from cloud_broker.identity import Identity, load_certificate
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,12 @@ class IssuedBook:
         folders = sorted((self._directory / "issued").glob("*"))
         return [_issued(max(self._of(folder.name), key=_expiry), revoked) for folder in folders]
 
-    def revoke(self, name: str) -> int:
+    def revoke(self, name: str, also: Identity | None = None) -> int:
         """Take back every certificate of ``name`` that has not expired.
+
+        Args:
+            name: A device, or a cloud worker.
+            also: A temporary identity to take back with it, by which to see that the list is in force.
 
         Returns:
             How many were taken back now; 0 if all were before.
@@ -68,7 +72,8 @@ class IssuedBook:
             now = datetime.now(timezone.utc)
             current = {one.serial_number for one in certificates if _expiry(one) > now}
             serials = sorted(current - self.revoked_serials())
-            self._write_crl(serials)
+            extra = [load_certificate(also.cert_file).serial_number] if also else []
+            self._write_crl([*serials, *extra])
         return len(serials)
 
     def is_good(self, certificate: x509.Certificate) -> bool:

@@ -32,7 +32,9 @@ class EdgeConfig:
         port: The broker's port.
         ca_file: Certificate of the fleet's authority, PEM.
         cert_file: The device's certificate, PEM.
-        key_file: Its key, PEM, readable by its owner alone.
+        key_file: Its key, PEM, readable by its owner alone; may be the same file.
+        enrolment_port: The port, on the same host, of the service that renews the certificate; None to leave that to
+            the operator.
         state_dir: Folder that the device keeps; see `edge.store`.
         runtime: ``ai_edge_litert`` or ``tflite_runtime``; None takes the first that is installed.
         threads: Threads of the model's kernels.
@@ -58,6 +60,7 @@ class EdgeConfig:
     cert_file: Path
     key_file: Path
     state_dir: Path
+    enrolment_port: int | None = None
     runtime: str | None = None
     threads: int = 1
     contribute: bool = False
@@ -75,8 +78,9 @@ class EdgeConfig:
             check_name(self.fleet, "fleet")
         except MalformedMessageError as error:
             raise ConfigError(f"configuration: {error}") from error
-        if not 1 <= self.port <= 65535:
-            raise ConfigError(f"configuration: port {self.port} is not in 1..65535")
+        for name, port in (("port", self.port), ("enrolment_port", self.enrolment_port)):
+            if port is not None and not 1 <= port <= 65535:
+                raise ConfigError(f"configuration: {name} {port} is not in 1..65535")
         if self.runtime is not None and self.runtime not in RUNTIMES:
             raise ConfigError(f"configuration: runtime {self.runtime!r} is not one of {', '.join(RUNTIMES)}")
         if not 1 <= self.threads <= 256:

@@ -13,24 +13,25 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, StoppedError, UnreachableError
 from edge.inbox import Delivery, Inbox
-from edge.tls import device_context, refusal_of_certificate
+from edge.tls import device_context, refusal_of_certificate, use_newest
 from edge.wire import Traffic
 from profiling.network import NetworkBytes
 from protocol import topics
 from protocol.envelope import encode
 from protocol.errors import MalformedMessageError
-from protocol.messages import Presence
+from protocol.messages import Chunk, Presence
 
 KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 7 * 24 * 3600  # how long the broker keeps our subscription and queue while we are away
@@ -58,6 +59,7 @@ class Link:
         self._changed = threading.Condition()  # guards everything below, and paho's client while it is usable
         self._usable = False
         self._connections = 0
+        self._max_message_bytes = topics.MAX_MESSAGE_BYTES
         self._fault: Exception | None = None
         self._inbox = Inbox()
         self._on_their_way: deque[mqtt.MQTTMessageInfo] = deque()
@@ -76,6 +78,7 @@ class Link:
             manual_ack=True,
         )
         client.tls_set_context(context)
+        client.on_pre_connect = lambda _client, _userdata: use_newest(context, self._config)
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
         # Having this, paho leaves all writing to the thread that loops, and does not write from the one that publishes.
@@ -90,6 +93,11 @@ class Link:
     def connections(self) -> int:
         """Connections made so far; a change tells that what was outstanding may have to be asked for again."""
         return self._connections
+
+    @property
+    def max_chunk_bytes(self) -> int:
+        """The largest chunk that fits what the broker takes in one message."""
+        return self._max_message_bytes - topics.ENVELOPE_BYTES
 
     @property
     def everything_sent(self) -> bool:
@@ -129,6 +137,21 @@ class Link:
                     self._publish(kind, payload)
                     sent = True
 
+    def read_shared(self, sha256: str, chunks: Sequence[int]) -> None:
+        """Have the broker send these chunks of a shared blob, if it has them; once, on this connection."""
+        with self._changed:
+            if self._usable:
+                self._client.subscribe([(self._shared(sha256, index), SubscribeOptions(qos=0)) for index in chunks])
+
+    def leave_shared(self, sha256: str, chunks: Sequence[int]) -> None:
+        """Be told no more of these chunks."""
+        with self._changed:
+            if self._usable and chunks:
+                self._client.unsubscribe([self._shared(sha256, index) for index in chunks])
+
+    def _shared(self, sha256: str, index: int) -> str:
+        return topics.shared_chunk(self._config.fleet, sha256, index)
+
     def receive(self, timeout_s: float) -> Delivery | None:
         """The next message, or None if none arrives within ``timeout_s``.
 
@@ -145,7 +168,7 @@ class Link:
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that what the message says is on disk. One of an earlier connection will come again."""
         with self._changed:
-            if self._usable and delivery.connection == self._connections:
+            if delivery.mid and self._usable and delivery.connection == self._connections:
                 self._client.ack(delivery.mid, 1)
 
     def close(self) -> None:
@@ -237,7 +260,7 @@ class Link:
     def _on_socket_close(self, _client: mqtt.Client, _userdata: Any, _connection: Any) -> None:
         self._traffic.closing()
 
-    def _on_connect(self, client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_connect(self, client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._note_fault(ConnectionRefusedError(f"it refuses this device: {reason}"))
             client.disconnect()
@@ -245,8 +268,10 @@ class Link:
         if self._closing.is_set():
             client.disconnect()
             return
+        limit_bytes = getattr(properties, "MaximumPacketSize", None)
         with self._changed:
             self._connections += 1  # queued messages may arrive before the subscription is confirmed
+            self._max_message_bytes = min(limit_bytes or topics.MAX_MESSAGE_BYTES, topics.MAX_MESSAGE_BYTES)
         client.subscribe(topics.device_filter(self._config.fleet, self._config.device), qos=1)
 
     def _on_subscribe(self, client: mqtt.Client, _userdata: Any, _mid: int, reasons: Any, _properties: Any) -> None:
@@ -267,11 +292,14 @@ class Link:
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:
-            kind = topics.parse(message.topic).kind
+            shared = topics.is_shared_chunk(message.topic, self._config.fleet)
+            kind = Chunk.kind if shared else topics.parse(message.topic).kind
         except MalformedMessageError:
             return  # not of our subscription
+        if shared and not message.payload:
+            return  # the cloud shares this chunk no more
         with self._changed:
-            delivery = Delivery(kind, bytes(message.payload), message.mid, self._connections)
+            delivery = Delivery(kind, bytes(message.payload), message.mid, self._connections, time.monotonic())
             if self._inbox.put(delivery):
                 self._traffic.add_payload(down=len(delivery.payload))
                 self._changed.notify_all()

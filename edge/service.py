@@ -12,6 +12,7 @@ from edge.config import EdgeConfig
 from edge.errors import LinkError, StoppedError
 from edge.link import Link
 from edge.phases import Tools
+from edge.renewal import kept_current
 from edge.rounds import RoundRunner
 from edge.sensing import Sensing
 from edge.session import Emit, Session
@@ -28,7 +29,7 @@ class EdgeService:
         config: Who the device is, and where its state and its broker are.
         on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
-            record), ``idle``, ``offline``, ``stopped``.
+            record), ``idle``, ``offline``, ``certificate-renewed``, ``renewal-failed``, ``stopped``.
     """
 
     def __init__(self, config: EdgeConfig, on_event: Emit | None = None) -> None:
@@ -62,7 +63,7 @@ class EdgeService:
         """
         stop = stop or threading.Event()
         try:
-            with self._tools(stop) as (tools, sensing):
+            with self._tools(stop) as (tools, sensing), kept_current(self._config, stop, self._emit):
                 while True:
                     self._next_round(tools, sensing)
         except StoppedError:

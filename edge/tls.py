@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 
+from edge.config import EdgeConfig
 from edge.errors import CertificateError
 
 
@@ -32,6 +34,12 @@ def device_context(ca_file: Path, cert_file: Path, key_file: Path) -> ssl.SSLCon
     except (ssl.SSLError, ValueError) as error:
         raise CertificateError(f"{cert_file} and {key_file}: not a PEM certificate and its unencrypted key") from error
     return context
+
+
+def use_newest(context: ssl.SSLContext, config: EdgeConfig) -> None:
+    """Show the certificate that is on disk now, from the next handshake on; the one before if it cannot be used."""
+    with contextlib.suppress(OSError, ValueError):
+        context.load_cert_chain(config.cert_file, config.key_file, password=_no_password)
 
 
 def _no_password() -> str:

@@ -19,6 +19,8 @@ from protocol.topics import check_name
 
 AUTHORITY_PATH, ENROL_PATH, RENEW_PATH = "/v1/authority", "/v1/enrol", "/v1/renew"
 MAX_BODY_BYTES = 16 << 10
+# A certificate is renewed when less than this share of its life is left: who is often offline must come by in time.
+RENEW_BELOW = 1 / 3
 SECRET_BYTES = 32
 _PREFIX = "coda1."
 _MAX_TEXT = 1024
