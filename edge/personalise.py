@@ -20,6 +20,8 @@ from protocol.samples import SampleBatch
 
 Phase = Callable[[str], AbstractContextManager[object]]
 PhaseProgress = Callable[[str, int, int], None]
+Weigh = Callable[..., Classification]
+"""Weighs matched samples as `edge.classifier.classify` does, with its arguments."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def personalise(
     matched: SampleBatch,
     recipe: Recipe,
     *,
+    weigh: Weigh = classify,
     phase: Phase = nullcontext,
     on_progress: PhaseProgress | None = None,
 ) -> Outcome:
@@ -75,6 +78,7 @@ def personalise(
         local: All local samples; what the gate judges was tuned without the latest share.
         matched: What the cloud found; may be empty.
         recipe: Hyper-parameters.
+        weigh: How matched samples get their keep weights; an evaluation compares ways.
         phase: Entered as ``phase("classify")`` and so on around each step, to measure it.
         on_progress: Called with phase, steps done and steps in all.
     """
@@ -83,9 +87,7 @@ def personalise(
         return Outcome(Decision(False, reason, 0), len(local), len(matched), 0)
     training, holdout = split_holdout(local, recipe.holdout_share)
     with phase("classify"):
-        found = classify(
-            recommender, classifier, training, matched, recipe, on_progress=_named(on_progress, "classify")
-        )
+        found = weigh(recommender, classifier, training, matched, recipe, on_progress=_named(on_progress, "classify"))
     with phase("tune"):
         trial, tuned = tune_twice(
             recommender,
