@@ -141,6 +141,28 @@ class FleetAuthority:
             write_private_file(identity.cert_file, signing.certificate_pem(certificate))
             yield identity
 
+    def check_device_name(self, name: str) -> None:
+        """See that a device may have this name.
+
+        Raises:
+            CertificateError: If a cloud worker has it, or it is reserved.
+            MalformedMessageError: If it is not a name.
+        """
+        self._refuse_name(check_name(name, "device"), "cloud")
+
+    def own_identities(self) -> list[Identity]:
+        """The identities whose keys are kept here for the cloud's own side: broker, enrolment service, workers."""
+        servers = [self.broker_identity(), self._identity("enrolment", self.directory, _ENROLMENT_NAME)]
+        folder = self.directory / "cloud"
+        workers = [self._identity(path.stem, folder, path.stem) for path in sorted(folder.glob("*.crt"))]
+        return [identity for identity in (*servers, *workers) if identity.cert_file.exists()]
+
+    def renew(self, identity: Identity) -> None:
+        """Give one of the cloud's own identities a new key and certificate, for the same names."""
+        certificate = load_certificate(identity.cert_file)
+        is_server = identity.cert_file.parent == self.directory
+        self._issue(identity, signing.alternative_names(certificate) if is_server else [])
+
     def _refuse_name(self, name: str, folder: str) -> None:
         if (self.directory / folder / f"{name}.crt").exists():
             raise CertificateError(f"{name!r} is already a name under {self.directory / folder}: choose another")

@@ -28,6 +28,7 @@ from cloud_broker.broker_config import CERTIFICATES
 from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import BrokerError, CertificateError, EnrolmentRefusedError
 from cloud_broker.files import lock_directory
+from cloud_broker.identity import Identity
 from cloud_broker.tokens import TokenBook
 from protocol.enrolment import AUTHORITY_PATH, ENROL_PATH, MAX_BODY_BYTES, RENEW_PATH
 from protocol.errors import ProtocolError
@@ -109,12 +110,8 @@ class EnrolmentServer:
         """
         self.enroller = Enroller(directory)
         identity = self.enroller.authority.enrolment(host_names)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(identity.ca_file))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(identity.cert_file, identity.key_file)
-        context.verify_mode = ssl.CERT_OPTIONAL  # a device that joins has none yet
         try:
-            self._server = _Server((host, port), self.enroller, context)
+            self._server = _Server((host, port), self.enroller, identity)
         except OSError as error:
             raise BrokerError(f"cannot listen on {host}:{port}: {error.strerror}; choose another port") from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="enrolment", daemon=True)
@@ -136,14 +133,22 @@ class EnrolmentServer:
         self._thread.join()
 
 
+def _server_context(identity: Identity) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(identity.ca_file))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(identity.cert_file, identity.key_file)
+    context.verify_mode = ssl.CERT_OPTIONAL  # a device that joins has none yet
+    return context
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a peer that is silent must not hold up the end
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], enroller: Enroller, context: ssl.SSLContext) -> None:
+    def __init__(self, address: tuple[str, int], enroller: Enroller, identity: Identity) -> None:
         self.enroller = enroller
-        self._context = context
+        self._identity, self._context = identity, _server_context(identity)
         self._places = threading.BoundedSemaphore(_MAX_PEERS)
         super().__init__(address, _Handler)
 
@@ -156,6 +161,7 @@ class _Server(ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             request.settimeout(_TIMEOUT_S)
+            self._identity.refresh(self._context)
             # Here and not on accepting: a peer that does not finish its handshake holds up itself alone.
             channel = self._context.wrap_socket(request, server_side=True)
         except (OSError, ValueError) as error:

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from cloud_broker.broker_config import CERTIFICATES
 from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import ConfigError
 from cloud_broker.files import make_private_directory, write_private_file
-from protocol.topics import check_name
+from cloud_broker.issued import Issued
+from cloud_broker.tokens import TokenBook
+from protocol.enrolment import EnrolmentToken
+from protocol.topics import NAME_PATTERN, check_name
 
 _FILE = "fleet.json"
 
@@ -73,3 +77,53 @@ class Fleet:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{path} is damaged: write it again with `coda fleet init`") from error
+
+
+@dataclass(frozen=True)
+class Member:
+    """Who belongs to a fleet, or is about to, or did.
+
+    Attributes:
+        name: Its name.
+        kind: ``device``, ``cloud`` or ``service``.
+        state: ``enrolled``, ``revoked``, ``expired`` or ``invited`` (a token waits for it).
+        expires: Day on which its newest certificate expires; None for who has none.
+    """
+
+    name: str
+    kind: str
+    state: str
+    expires: str | None
+
+
+def new_token(directory: Path, device: str, lifetime_s: float) -> EnrolmentToken:
+    """A one-time token for a device to join the fleet in ``directory``; it holds a secret: show it once, log it never.
+
+    Raises:
+        CertificateError: If the name is a cloud worker's or reserved.
+        MalformedMessageError: If it is not a name.
+    """
+    fleet, authority = Fleet.open(directory), FleetAuthority.open(directory / CERTIFICATES)
+    authority.check_device_name(device)
+    secret = TokenBook(directory).new(device, lifetime_s)
+    ports = (fleet.broker_port, fleet.enrolment_port)
+    return EnrolmentToken(fleet.name, device, fleet.address, *ports, authority.fingerprint, secret)
+
+
+def members(directory: Path) -> list[Member]:
+    """Everyone with a certificate of the fleet in ``directory``, and everyone with a token, by kind and name."""
+    authority = FleetAuthority.open(directory / CERTIFICATES)
+    workers = {path.stem for path in (directory / CERTIFICATES / "cloud").glob("*.crt")}
+    found = [_member(one, workers) for one in authority.book.newest()]
+    enrolled = {member.name for member in found if member.state == "enrolled"}
+    invited = set(TokenBook(directory).waiting()) - enrolled
+    found = [member for member in found if member.name not in invited]
+    found += [Member(name, "device", "invited", None) for name in invited]
+    return sorted(found, key=lambda member: (member.kind, member.name))
+
+
+def _member(one: Issued, workers: set[str]) -> Member:
+    expired = one.expires < datetime.now(timezone.utc)
+    state = "revoked" if one.revoked else "expired" if expired else "enrolled"
+    kind = "cloud" if one.name in workers else "device" if NAME_PATTERN.fullmatch(one.name) else "service"
+    return Member(one.name, kind, state, f"{one.expires:%Y-%m-%d}")

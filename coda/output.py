@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,11 @@ def print_event_line(event: dict[str, Any]) -> None:
     """The same for a person: the event's name and its fields, on standard error."""
     fields = "  ".join(f"{name}={value}" for name, value in event.items() if name != "event")
     sys.stderr.write(f"{event.get('event')}: {fields}\n")
+
+
+def log_to_stderr() -> None:
+    """Let the services' log lines, with their time, be seen on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
 @contextmanager

@@ -24,3 +24,27 @@ def run(
     flags = [name for name, on in (("--once", once), ("--json", as_json), ("--debug", debug)) if on]
     # Become the service's own, smaller process; see `edge.__main__`.
     os.execv(sys.executable, [sys.executable, "-m", "edge", "--config", str(config), *flags])  # noqa: S606 - no shell
+
+
+@app.command(epilog="Example:  coda edge enroll coda1.k4Zm... --dir device")
+def enroll(
+    invitation: Annotated[
+        str, typer.Argument(metavar="TOKEN", help="From `coda fleet enroll`; - to read it from stdin.")
+    ],
+    directory: Annotated[Path, typer.Option("--dir", help="Where key, certificate and configuration go.")] = Path(),
+) -> None:
+    """Join a fleet: make a key, which never leaves this device, and have it certified."""
+    from edge.enrolment import enrol
+
+    written = enrol(sys.stdin.read(2048) if invitation == "-" else invitation, directory)
+    typer.echo(f"enrolled; run:  coda edge run --config {written}", err=True)
+
+
+@app.command(epilog="Example:  coda edge renew --config device.toml")
+def renew(config: Annotated[Path, typer.Option(help="The device's configuration, TOML.")]) -> None:
+    """Get a new key and certificate now; `coda edge run` does so by itself in the last third of the old one's life."""
+    from edge.config import load_config
+    from edge.enrolment import renew as renew_certificate
+
+    renew_certificate(load_config(config))
+    typer.echo("renewed", err=True)
