@@ -73,6 +73,7 @@ class CsvMeter(Meter):
         header: The header line, for one that printed it before anyone listened.
     """
 
+    still_s = 10.0
     source = Source(NAME, Kind.MEASURED, Scope.BOARD_INPUT, 0.02, "microcontroller with a current sensor")
 
     def __init__(self, port: Port, header: str | None = None) -> None:
