@@ -17,6 +17,7 @@ from hardware.errors import SensorError
 from hardware.sensor import EnergySensor, Kind, Scope, Source
 
 NAME = "modelled"
+_MOST_FALL_TICKS = 5  # the kernel's waiting time is known to fall a little now and then
 _STALE_S = 1.0  # the kernel counts a hundred ticks a second and more, on each processor
 
 
@@ -86,10 +87,15 @@ class ModelledEnergy(EnergySensor):
         """Modelled millijoules since this object was made.
 
         Raises:
-            SensorError: If ``/proc/stat`` cannot be read, or has stood still for a second.
+            SensorError: If ``/proc/stat`` cannot be read, has stood still for a second, or fell back; the last is a
+                break, after which it counts on from there.
         """
         now_s, (busy, whole) = self._clock(), read_ticks(self._stat)
         busy_ticks, ticks = busy - self._ticks[0], whole - self._ticks[1]
+        if min(busy_ticks, ticks - busy_ticks) < -_MOST_FALL_TICKS:
+            self._ticks, self._last_s = (busy, whole), now_s
+            self.breaks += 1
+            raise SensorError(NAME, f"{self._stat}: {busy_ticks} busy and {ticks - busy_ticks} idle ticks since last")
         if ticks > 0:
             utilisation = min(max(busy_ticks / ticks, 0.0), 1.0)
             self._energy_mj += (self._model.idle_mw + self._model.slope_mw * utilisation) * (now_s - self._last_s)
