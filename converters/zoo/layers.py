@@ -25,13 +25,14 @@ def tables_of(
     schema: FeatureSchema, dim: int, *, stddev: float = 0.05, trainable: bool = True
 ) -> dict[str, keras.layers.Embedding]:
     """One embedding layer per table of the schema, rows x dim; features that name a table share its layer."""
-    start = keras.initializers.RandomNormal(stddev=stddev)
-    return {
-        table: keras.layers.Embedding(
-            rows, dim, embeddings_initializer=start.clone(), trainable=trainable, name=f"{table}_embedding"
+
+    def table_of(name: str, rows: int) -> keras.layers.Embedding:
+        start = keras.initializers.RandomNormal(stddev=stddev)  # one each: it gives everyone the same numbers
+        return keras.layers.Embedding(
+            rows, dim, embeddings_initializer=start, trainable=trainable, name=f"{name}_embedding"
         )
-        for table, rows in schema.tables.items()
-    }
+
+    return {name: table_of(name, rows) for name, rows in schema.tables.items()}
 
 
 def presence(ids: Tensor) -> Tensor:
