@@ -161,13 +161,13 @@ def encode_within(
         zstd: Whether the reader has zstd.
 
     Returns:
-        The rows encoded, ascending (rows of one contributor then lie together and share their histories, which
-        compresses best), and the bytes. No rows and no bytes if not even one sample fits.
+        The rows encoded, ascending, and the bytes, in which the samples are in whatever order is smallest. No rows and
+        no bytes if not even one sample fits.
     """
     count = min(len(ranked), MAX_SAMPLES)
     while count > 0:
         rows = np.sort(ranked[:count])
-        payload = encode_batch(take(rows), zstd=zstd)
+        payload = encode_batch(take(rows), zstd=zstd, keep_order=False)
         if len(payload) <= max_bytes:
             return rows, payload
         count = min(count - 1, int(count * max_bytes / len(payload) * _CUT_MARGIN))

@@ -35,8 +35,9 @@ class SegmentLog:
         self._directory = make_private_directory(directory)
         self._segment = end.segment if end else 1
         self._end = end.offset + end.length if end else 0
-        if self._path(self._segment).exists():
-            os.truncate(self._path(self._segment), self._end)
+        path = self._path(self._segment)
+        if path.exists() and path.stat().st_size > self._end:  # a shorter one is damaged, and reading it will say so
+            os.truncate(path, self._end)
 
     def append(self, records: Sequence[bytes]) -> list[Location]:
         """Write records; they are on disk when this returns.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocol.batch_codec import MAGIC, MAX_SAMPLES, decode_batch, encode_batch
+from protocol.batch_codec import COMPACT_MAGIC, MAX_SAMPLES, PLAIN_MAGIC, decode_batch, encode_batch
 from protocol.columns import Codec, encode_column
 from protocol.errors import MalformedMessageError, OversizeError, ProtocolError, SchemaMismatchError
 from protocol.samples import SampleBatch, empty_batch
@@ -48,7 +48,7 @@ def _forge(arrays: list[NDArray[Any]] | None = None, /, **header: object) -> byt
         "columns": [[int(codec), len(data)] for codec, data in packed],
     }
     packed_header: bytes = msgpack.packb({**fields, **header})
-    return MAGIC + struct.pack("<I", len(packed_header)) + packed_header + b"".join(data for _, data in packed)
+    return PLAIN_MAGIC + struct.pack("<I", len(packed_header)) + packed_header + b"".join(data for _, data in packed)
 
 
 def _assert_equal(got: SampleBatch, wanted: SampleBatch) -> None:
@@ -66,15 +66,24 @@ def test_round_trip_is_exact(batch: SampleBatch, zstd: bool) -> None:
 
 
 def test_forged_batch_without_a_change_is_a_good_one() -> None:
-    """The forger writes the documented layout, so its other batches are refused for what they change."""
-    assert _forge() == encode_batch(_batch())
+    """The forger writes the documented plain layout, so its other batches are refused for what they change."""
+    _assert_equal(decode_batch(_forge(), SCHEMA), _batch())
+
+
+def test_the_smaller_layout_is_written() -> None:
+    """Samples that share their histories travel compact, a single one plain."""
+    schema = FeatureSchema((Feature("seen", FeatureKind.SEQUENCE, 20, 10_000, "item"),))
+    seen = np.lib.stride_tricks.sliding_window_view(np.arange(1, 120, dtype=np.int32), 20).copy()
+    batch = SampleBatch(schema, {"seen": seen}, np.ones(100, np.float32), np.arange(100, dtype=np.int64))
+    assert encode_batch(batch).startswith(COMPACT_MAGIC)
+    assert encode_batch(batch.take(slice(1))).startswith(PLAIN_MAGIC)
 
 
 def test_batch_for_a_reader_without_zstd_has_none() -> None:
     """Every column of it is raw or zlib."""
-    payload = encode_batch(_batch(), zstd=False)
+    payload = encode_batch(_batch(100), zstd=False)
     (header_bytes,) = struct.unpack_from("<I", payload, 4)
-    codecs = {codec for codec, _ in msgpack.unpackb(payload[8 : 8 + header_bytes])["columns"]}
+    codecs = set(msgpack.unpackb(payload[8 : 8 + header_bytes])["streams"][::2])
     assert codecs <= {Codec.RAW, Codec.ZLIB}
 
 
@@ -125,7 +134,9 @@ def test_hostile_header_is_refused(header: dict[str, object], error: type[Protoc
         decode_batch(_forge(**header), SCHEMA)
 
 
-@pytest.mark.parametrize("prefix", [b"", MAGIC, b"PK\x03\x04" + bytes(20), MAGIC + b"\xff" * 4, MAGIC + bytes(4)])
+@pytest.mark.parametrize(
+    "prefix", [b"", PLAIN_MAGIC, b"PK\x03\x04" + bytes(20), PLAIN_MAGIC + b"\xff" * 4, COMPACT_MAGIC + bytes(4)]
+)
 def test_what_is_no_batch_is_refused(prefix: bytes) -> None:
     """Another file, or a header longer than the payload."""
     with pytest.raises(MalformedMessageError):
