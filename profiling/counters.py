@@ -55,7 +55,7 @@ class Counters:
         }
         for name, why in (
             ("io", f"{self._io} cannot be read"),
-            ("cgroup", "the process is in no control group of version 2 that has cpu.stat"),
+            ("cgroup", "the process is in no control group of version 2 of its own that has cpu.stat"),
             ("stall", "the kernel keeps no pressure stall information in /proc/pressure"),
             ("interface", "/proc/net/dev cannot be read"),
         ):
@@ -126,12 +126,20 @@ def _switches() -> Values:
 
 
 def cgroup_folder(root: Path = Path("/"), process: str = "self") -> Path | None:
-    """Folder of the process's control group of version 2, or None where it is in none that keeps ``cpu.stat``."""
+    """Folder of the process's control group of version 2, or None where it is in none that keeps ``cpu.stat``.
+
+    Where version 1 is mounted too (as Ubuntu 20.04 and so JetPack 5 do), version 2 hangs under ``unified``. The root of
+    all groups is the whole machine and no group of the process; unlike a container's root it has no ``cgroup.events``.
+    """
     found = re.search(r"^0::(/.*)$", read_text(root / "proc" / process / "cgroup") or "", re.M)
     if found is None:
         return None
-    folder = root / "sys/fs/cgroup" / found[1].strip("/")
-    return folder if (folder / "cpu.stat").exists() else None
+    for mount in ("sys/fs/cgroup", "sys/fs/cgroup/unified"):
+        folder = root / mount / found[1].strip("/")
+        is_a_group = found[1] != "/" or (folder / "cgroup.events").exists()
+        if is_a_group and (folder / "cpu.stat").exists():
+            return folder
+    return None
 
 
 def _pick(text: str | None, pattern: str, name: Callable[[str], str], scale: float) -> dict[str, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pty
 import select
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from hardware.meters import tc66, um
 from hardware.meters.tc66 import KEY, crc16
 
 
@@ -129,3 +131,43 @@ PPK2_METADATA = (
 def ppk2_samples(count: int, adc: int = 2000, span: int = 4, first: int = 0) -> bytes:
     """Samples with a rising counter."""
     return b"".join(struct.pack("<I", adc | span << 14 | ((first + i) % 64) << 18) for i in range(count))
+
+
+def um_answers(*frames: bytes) -> Callable[[bytes], tuple[bytes, int]]:
+    """One frame a question, the last for ever."""
+    queue = itertools.chain(frames, itertools.repeat(frames[-1]))
+    return lambda heard: (b"".join(next(queue) for _ in range(heard.count(um.ASK))), len(heard))
+
+
+def tc66_answers(*answers: bytes) -> Callable[[bytes], tuple[bytes, int]]:
+    """One answer a question, the last for ever."""
+    queue = itertools.chain(answers, itertools.repeat(answers[-1]))
+
+    def answer(heard: bytes) -> tuple[bytes, int]:
+        asked = heard.count(tc66.ASK)
+        return b"".join(next(queue) for _ in range(asked)), len(heard) if asked else 0
+
+    return answer
+
+
+def scpi_instrument(replies: dict[str, str]) -> Callable[[bytes], tuple[bytes, int]]:
+    """Answers known commands and is silent on others, as instruments are."""
+
+    def answer(heard: bytes) -> tuple[bytes, int]:
+        *commands, rest = heard.split(b"\n")
+        out = "".join(replies[c.decode("latin-1")] + "\n" for c in commands if c.decode("latin-1") in replies)
+        return out.encode(), len(heard) - len(rest)
+
+    return answer
+
+
+def ppk2_kit(sample_chunks: list[bytes]) -> Callable[[bytes], tuple[bytes, int]]:
+    """Metadata when asked, samples once started."""
+
+    def answer(heard: bytes) -> tuple[bytes, int]:
+        out = PPK2_METADATA.encode() if b"\x19" in heard else b""
+        if heard.endswith(b"\x06"):
+            out += b"".join(sample_chunks)
+        return out, len(heard)
+
+    return answer

@@ -66,6 +66,22 @@ def test_vanished_counter(tmp_path: Path) -> None:
         sensor.energy_mj()
 
 
+def test_reset_is_no_wrap(tmp_path: Path) -> None:
+    """A counter that falls to zero, as after a sleep, has not drawn a whole range: it is a break, and counts on."""
+    (counter,) = rapl(tmp_path, energy_uj=9_000_000_000)
+    now_s = 0.0
+    sensor = Rapl([counter.parent], lambda: now_s)
+    for now_s, reading_uj in ((1.0, 9_000_500_000), (2.0, 0), (3.0, 300_000)):  # noqa: B007 (the sensor's clock)
+        counter.write_text(f"{reading_uj}\n")
+        if reading_uj == 0:
+            with pytest.raises(SensorError, match="it was reset"):
+                sensor.energy_mj()
+        else:
+            counted_mj = sensor.energy_mj()
+    assert counted_mj == pytest.approx(500 + 300)
+    assert sensor.breaks == 1
+
+
 def test_discovery_says_why_not(tmp_path: Path) -> None:
     """Without RAPL, or with one that cannot be read, discovery gives no sensor and the reason."""
     assert "no RAPL package domain" in find_sensors(tmp_path).why_none

@@ -81,6 +81,13 @@ def test_ina_rail_that_vanishes(tmp_path: Path) -> None:
         sensor.power_mw()
 
 
+def test_ina_label_that_cannot_be_read(tmp_path: Path) -> None:
+    """Without its label, the input rail might be missed and its parts be added up in its place: no sensor then."""
+    folder = ina_hwmon(tmp_path, "1-0040", 1, {"VDD_IN": (5000, 900), "CPU": (5000, 100)})
+    (folder / "in1_label").write_text("")
+    assert "not known which rail" in str(find_ina3221(tmp_path))
+
+
 def _battery(root: Path, status: str, **files: int) -> Path:
     put(root, "sys/class/power_supply/BAT0/type", "Battery")
     put(root, "sys/class/power_supply/BAT0/status", status)
@@ -108,6 +115,12 @@ def test_battery_that_charges(tmp_path: Path) -> None:
     with pytest.raises(SensorError, match="Full"):
         sensor.power_mw()
     assert "no battery" in str(find_battery(tmp_path / "none"))
+
+
+def test_battery_without_power(tmp_path: Path) -> None:
+    """A gauge that says nothing is drawn while the machine runs on it is not believed."""
+    _battery(tmp_path, "Discharging", power_now=0)
+    assert "discharges with no power" in str(find_battery(tmp_path))
 
 
 def _hwmon(root: Path, number: int, chip: str, **files: int | str) -> Path:
