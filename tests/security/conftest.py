@@ -1,0 +1,70 @@
+"""A whole fleet on this machine: its directory, its broker, its enrolment service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cloud_broker.broker import Broker, free_port, write_broker_directory
+from cloud_broker.enrolment import EnrolmentServer
+from cloud_broker.errors import BrokerNotFoundError
+from cloud_broker.fleet import Fleet, new_token
+from cloud_broker.identity import Identity
+from edge.config import EdgeConfig, load_config
+from edge.enrolment import enrol
+from protocol.enrolment import EnrolmentToken
+from tests.broker_fixtures import FLEET, FleetBroker
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Town:
+    """A fleet with all its services running."""
+
+    directory: Path
+    broker: FleetBroker
+    server: EnrolmentServer
+    homes: Path
+
+    def token(self, device: str) -> EnrolmentToken:
+        """An invitation."""
+        return new_token(self.directory, device, HOUR_S)
+
+    def join(self, device: str) -> EdgeConfig:
+        """Enrol a device as a board does, in a folder of its own."""
+        return load_config(enrol(self.token(device).to_text(), self.homes / device))
+
+    def identity(self, device: str) -> Identity:
+        """What an enrolled device shows."""
+        home = self.homes / device
+        return Identity(device, home / "ca.crt", home / "identity.pem", home / "identity.pem")
+
+
+@pytest.fixture
+def own_town(tmp_path: Path) -> Iterator[Town]:
+    """One fleet for one test, which may stop its broker."""
+    yield from _town(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """One fleet for all tests, which use names of their own."""
+    yield from _town(tmp_path_factory.mktemp("town"))
+
+
+def _town(folder: Path) -> Iterator[Town]:
+    directory = folder / "fleet"
+    broker_port = free_port()
+    Fleet.create(directory, Fleet(FLEET, "localhost", broker_port, 1))
+    config = write_broker_directory(directory, FLEET, port=broker_port)
+    try:
+        broker = Broker(config)
+    except BrokerNotFoundError as error:
+        pytest.skip(str(error))
+    with broker, EnrolmentServer(directory, "127.0.0.1", 0, ("localhost",)) as server:
+        Fleet.create(directory, Fleet(FLEET, "localhost", broker_port, server.port))
+        yield Town(directory, FleetBroker(config, broker), server, folder / "homes")
