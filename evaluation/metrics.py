@@ -5,13 +5,17 @@ A value that is not defined, such as the AUC of a user with one class, is None a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.floating[Any]]
+Bins = tuple[tuple[int, int, float, float], ...]
+"""Of each bin of probabilities that has samples: its number, how many, and their sums of predictions and of labels."""
+
+BINS = 10
 
 
 def auc(label: Scores, score: Scores) -> float | None:
@@ -42,7 +46,7 @@ def mean_defined(values: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def gauc(aucs: Sequence[float | None], samples: Sequence[int]) -> float | None:
+def gauc(aucs: Sequence[float | None], samples: Sequence[float]) -> float | None:
     """Mean of user AUC weighted by the users' number of samples (Zhu et al., 2017); one-class users left out."""
     pairs = [(value, count) for value, count in zip(aucs, samples, strict=True) if value is not None]
     total = sum(count for _, count in pairs)
@@ -63,25 +67,42 @@ def log_loss(label: Scores, logit: Scores) -> float | None:
     return float(np.mean(np.logaddexp(0.0, z) - z * label))
 
 
-def calibration_bins(label: Scores, probability: Scores, bins: int = 10) -> tuple[tuple[int, int, float, float], ...]:
-    """Samples of each of ``bins`` equally wide bins: its number, how many, and the sums of prediction and label.
+def calibration_bins(label: Scores, probability: Scores) -> Bins:
+    """Samples of each of `BINS` equally wide bins, of those that have any: number, count, sums of prediction and label.
 
-    Bins without samples are left out; what `expected_calibration_error` needs can so be added up over devices.
+    Bins of several devices can be added up, see `add_bins`.
     """
-    place = np.clip((np.asarray(probability) * bins).astype(np.int64), 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    predicted, observed = np.bincount(place, probability, bins), np.bincount(place, label, bins)
+    place = np.clip((np.asarray(probability) * BINS).astype(np.int64), 0, BINS - 1)
+    count = np.bincount(place, minlength=BINS)
+    predicted, observed = np.bincount(place, probability, BINS), np.bincount(place, label, BINS)
     return tuple((int(b), int(count[b]), float(predicted[b]), float(observed[b])) for b in np.flatnonzero(count))
 
 
-def expected_calibration_error(label: Scores, probability: Scores, bins: int = 10) -> float | None:
-    """Mean distance of predicted and observed rate over equally wide bins, weighted by size (Guo et al., 2017)."""
-    if len(label) == 0:
-        return None
-    place = np.clip((np.asarray(probability) * bins).astype(np.int64), 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    gap = np.bincount(place, probability, bins) - np.bincount(place, label, bins)
-    return float(np.abs(gap).sum() / count.sum())
+def add_bins(several: Iterable[Bins]) -> Bins:
+    """The bins of all samples together."""
+    total: dict[int, tuple[int, float, float]] = {}
+    for bins in several:
+        for place, count, predicted, observed in bins:
+            before = total.get(place, (0, 0.0, 0.0))
+            total[place] = (before[0] + count, before[1] + predicted, before[2] + observed)
+    return tuple((place, *total[place]) for place in sorted(total))
+
+
+def calibration_error_of(bins: Bins) -> float | None:
+    """Mean distance of predicted and observed rate over bins, weighted by size (Guo et al., 2017); None if empty."""
+    samples = sum(count for _, count, _, _ in bins)
+    return sum(abs(predicted - observed) for _, _, predicted, observed in bins) / samples if samples else None
+
+
+def predicted_to_observed(bins: Bins) -> float | None:
+    """Sum of predictions by sum of labels: 1 where positives are as many as predicted; None without a positive."""
+    positives = sum(observed for *_, observed in bins)
+    return sum(predicted for _, _, predicted, _ in bins) / positives if positives else None
+
+
+def expected_calibration_error(label: Scores, probability: Scores) -> float | None:
+    """`calibration_error_of` samples; None without any."""
+    return calibration_error_of(calibration_bins(label, probability)) if len(label) else None
 
 
 def ndcg(label: Scores, score: Scores, cutoff: int = 10) -> float | None:

@@ -9,12 +9,12 @@ from typing import Any
 from converters.zoo.names import DEFAULT_RECOMMENDER, RECOMMENDERS
 from evaluation.arms import ARMS
 from evaluation.errors import PlanError
-from evaluation.samples import Labels
-from evaluation.split import Part, Protocol
+from evaluation.samples import NEGATIVES, Labels
+from evaluation.split import NegativesBy, Part, Protocol
 from protocol.recipe import Recipe
 
 FOLDS = (0, 1, 2)
-ALL_ARMS = (*ARMS, "coda")
+ALL_ARMS = tuple(ARMS)
 DEFAULT_ARMS = ("cloud", "local", "gentle", "random", "matched", "coda")
 
 
@@ -60,6 +60,9 @@ class Plan:
         part: ``validation`` while anything is still being chosen.
         recipe: Of every arm; its seed is replaced by the cell's.
         max_devices: At most so many devices a cell, the first by user; None takes all.
+        negatives: Of each positive, where labels are implicit.
+        negatives_by: How they are drawn, see `split_interactions`.
+        split_time_s: The moment of the protocol ``mpda``.
 
     Raises:
         PlanError: If an arm or the model is unknown, or there is no seed, fold or number of events.
@@ -75,6 +78,9 @@ class Plan:
     part: Part = "test"
     recipe: Recipe = field(default_factory=Recipe)
     max_devices: int | None = None
+    negatives: int = NEGATIVES
+    negatives_by: NegativesBy = "popularity"
+    split_time_s: int | None = None
 
     def __post_init__(self) -> None:
         unknown = [arm for arm in self.arms if arm not in ALL_ARMS]
@@ -115,6 +121,9 @@ class Plan:
             "model": self.model,
             "part": self.part,
             "recipe": recipe,
+            "negatives": self.negatives if self.labels is Labels.IMPLICIT else None,
+            "negatives_by": self.negatives_by if self.labels is Labels.IMPLICIT else None,
+            "split_time_s": self.split_time_s if self.protocol is Protocol.MPDA else None,
         }
 
     def to_dict(self) -> Mapping[str, Any]:

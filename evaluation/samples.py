@@ -2,10 +2,12 @@
 
 A sample's history is what its user rated before it, in time order; of ratings within the same second those that stand
 earlier in the file count as earlier. The rated item itself is never in its own history, and neither is a sampled
-negative, which its user never rated at all.
+negative, which its user had not rated by then.
 
 Negatives are drawn in proportion to how often an item is a positive, so that an item's popularity alone says nothing
-about a label: only what fits this user does.
+about a label: only what fits this user does. What is learnt from has negatives that its user had not rated *yet*, as a
+device would have them; only a test's were never rated. Were all of them never rated, a device that remembered its own
+negatives would know a tenth of the test's (ml-100k, 20 events): no positive of the test could be among them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from protocol.samples import SampleBatch
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 
 HISTORY_LENGTH = 20
-LIKED_RATING = 4.0
 NEGATIVES = 4
 _REDRAWS = 20
 
@@ -30,8 +31,8 @@ _REDRAWS = 20
 class Labels(str, Enum):
     """What a sample's label means."""
 
-    IMPLICIT = "implicit"  # 1: rated 4 or better; 0: drawn by popularity among items the user never rated
-    EXPLICIT = "explicit"  # 1: rated 4 or better; 0: rated lower
+    IMPLICIT = "implicit"  # 1: liked; 0: drawn by popularity among items the user never rated
+    EXPLICIT = "explicit"  # 1: liked, such as rated 4 or better; 0: rated lower
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class UserSamples:
 
 
 def movie_schema(data: Interactions) -> FeatureSchema:
-    """Features of a sample: the candidate item, its genres, and the items its user liked and disliked before."""
+    """Features of a sample: the item, its genres, what its user liked and disliked before, and the data's own."""
     items, genres = data.items + 1, max(2, len(data.genre_names))
     return FeatureSchema(
         (
@@ -64,6 +65,7 @@ def movie_schema(data: Interactions) -> FeatureSchema:
             Feature("genres", FeatureKind.MULTIVALUED, MAX_GENRES, genres, "genre"),
             Feature("liked", FeatureKind.SEQUENCE, HISTORY_LENGTH, items, "item"),
             Feature("disliked", FeatureKind.SEQUENCE, HISTORY_LENGTH, items, "item"),
+            *(column.feature for column in data.columns),
         )
     )
 
@@ -73,6 +75,7 @@ def build_samples(
     labels: Labels,
     *,
     popularity: NDArray[Any] | None = None,
+    judged: NDArray[np.bool_] | None = None,
     negatives: int = NEGATIVES,
     seed: int = 1,
 ) -> UserSamples:
@@ -83,21 +86,27 @@ def build_samples(
         labels: What the labels shall mean.
         popularity: [items + 1], negatives are drawn in proportion to it; by default how often an item is a positive.
             Items of popularity 0 are drawn only for a user who rated everything else.
+        judged: bool [ratings], those whose negatives their user never rated; of the others, not yet. None for all.
         negatives: Negatives for each positive; they share its time and its history.
         seed: Of the negatives.
     """
-    liked = data.rating >= LIKED_RATING
+    liked = data.liked
     rows = np.flatnonzero(liked) if labels is Labels.IMPLICIT else np.arange(len(data))
     history = {"liked": _history(data, liked, rows), "disliked": _history(data, ~liked, rows)}
     item, label = data.item[rows], liked[rows].astype(np.float32)
     if labels is Labels.IMPLICIT:
         weight = count_ratings(data, liked) if popularity is None else popularity
-        drawn = _draw_negatives(data, rows, weight, negatives, np.random.default_rng(seed))
+        never = np.ones(len(rows), np.bool_) if judged is None else judged[rows]
+        drawn = _draw_negatives(data, rows, never, weight, negatives, np.random.default_rng(seed))
         item = np.concatenate([item[:, None], drawn], axis=1).reshape(-1)
         label = np.concatenate([label[:, None], np.zeros_like(drawn, np.float32)], axis=1).reshape(-1)
         history = {name: np.repeat(values, 1 + negatives, axis=0) for name, values in history.items()}
     repeats = len(item) // max(1, len(rows))
-    features = {"item": item, "genres": data.genres[item], **history}
+    further = {
+        column.feature.name: column.values[item] if column.of_item else np.repeat(column.values[rows], repeats, axis=0)
+        for column in data.columns
+    }
+    features = {"item": item, "genres": data.genres[item], **history, **further}
     owner = np.repeat(data.user[rows], repeats)
     batch = SampleBatch(movie_schema(data), features, label, np.repeat(data.time_s[rows], repeats))
     starts = np.searchsorted(owner, np.arange(data.users + 1)).astype(np.int64)
@@ -126,12 +135,20 @@ def _history(data: Interactions, counts: NDArray[np.bool_], rows: NDArray[np.int
 
 
 def _draw_negatives(
-    data: Interactions, rows: NDArray[np.int64], popularity: NDArray[Any], negatives: int, rng: np.random.Generator
+    data: Interactions,
+    rows: NDArray[np.int64],
+    never: NDArray[np.bool_],
+    popularity: NDArray[Any],
+    negatives: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    """Items that the rows' users never rated: int32 [len(rows), negatives]."""
+    """Items that the rows' users had not rated by then, or where ``never`` says so at all: int32 [len(rows), k]."""
     cumulative = np.cumsum(np.append(0.0, popularity[1:]))
-    rated = np.sort(data.user.astype(np.int64) * (data.items + 1) + data.item)
+    rating_of = data.user.astype(np.int64) * (data.items + 1) + data.item
+    by_key = np.argsort(rating_of, kind="stable")
+    rated = rating_of[by_key]
     user = np.repeat(data.user[rows].astype(np.int64), negatives)
+    known_until = np.repeat(np.where(never, len(data), rows), negatives)  # the last rating that counts
     drawn = np.zeros(len(user), np.int32)
     open_places = np.arange(len(user))
     for _ in range(_REDRAWS):
@@ -141,7 +158,7 @@ def _draw_negatives(
         drawn[open_places] = np.minimum(tried, data.items)
         keys = user[open_places] * (data.items + 1) + drawn[open_places]
         found = np.minimum(np.searchsorted(rated, keys), len(rated) - 1)
-        open_places = open_places[rated[found] == keys]
+        open_places = open_places[(rated[found] == keys) & (by_key[found] <= known_until[open_places])]
     for place in open_places:  # users who rated almost everything popular: draw from what is left to them
         drawn[place] = _draw_unrated(data, int(user[place]), popularity, rng)
     return drawn.reshape(-1, negatives)

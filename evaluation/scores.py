@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from evaluation.metrics import Scores, auc, calibration_bins, log_loss, ndcg, sigmoid
+from evaluation.metrics import Bins, Scores, auc, calibration_bins, log_loss, ndcg, sigmoid
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,13 @@ class Score:
         auc: Area under the ROC curve; None where the test samples have one label.
         log_loss: Mean cross-entropy, nats.
         ndcg_at_10: Of the test samples as one list.
-        bins: For calibration over devices: of each tenth of the probabilities that has samples its number 0..9, the
-            samples, and the sums of predictions and of labels.
+        bins: For calibration over devices.
     """
 
     auc: float | None
     log_loss: float | None
     ndcg_at_10: float | None
-    bins: tuple[tuple[int, int, float, float], ...] = ()
+    bins: Bins = ()
 
     @classmethod
     def of(cls, label: Scores, logit: Scores) -> Score:

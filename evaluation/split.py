@@ -1,12 +1,13 @@
-"""Who is a device, what the cloud knows, and which samples test: the protocols ``new`` and ``returning``.
+"""Who is a device, what the cloud knows, and which samples test: the protocols ``new``, ``returning`` and ``mpda``.
 
 ``new``: a seeded share of the users is unseen by the cloud; each of them is a device with at most ``n`` events of
 local material (an event is a positive with its negatives, or one rated item). ``returning``: every user's early
 samples are in the pool and are its device's local samples. In both, the last 20% of a device's events are the test,
-and nobody trains on them.
+and nobody trains on them. ``mpda`` (Yan et al., 2022): one moment divides all events; what is before it is the pool,
+what is after it the test, and the devices are the users who have both.
 
 Hyper-parameters are chosen with ``part="validation"``: every device's last 20% is put out of sight first, and the 20%
-before it takes its place.
+before it takes its place; with ``mpda``, all that is after the moment, and a moment before it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from evaluation.errors import SplitError
 from evaluation.interactions import Interactions
-from evaluation.samples import LIKED_RATING, Labels, UserSamples, build_samples, count_ratings
+from evaluation.samples import NEGATIVES, Labels, UserSamples, build_samples, count_ratings
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
 
@@ -28,6 +29,7 @@ UNSEEN_SHARE = 0.35
 TEST_SHARE = 0.2
 
 Part = Literal["test", "validation"]
+NegativesBy = Literal["popularity", "uniform"]
 
 
 class Protocol(str, Enum):
@@ -35,6 +37,7 @@ class Protocol(str, Enum):
 
     NEW = "new"
     RETURNING = "returning"
+    MPDA = "mpda"
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,12 @@ def split_interactions(
     protocol: Protocol,
     *,
     local_events: int | None = 20,
+    negatives: int = NEGATIVES,
+    negatives_by: NegativesBy = "popularity",
     seed: int = 1,
     fold: int = 0,
     part: Part = "test",
+    split_time_s: int | None = None,
 ) -> Split:
     """Divide a dataset.
 
@@ -84,18 +90,29 @@ def split_interactions(
         labels: What the labels shall mean.
         protocol: What the cloud knows.
         local_events: The device keeps its latest so many events before the test; None keeps all. Only for ``new``.
+        negatives: Of each positive, where labels are implicit.
+        negatives_by: Drawn by ``popularity`` among the users that the cloud knows, or ``uniform`` over the items.
         seed: Of the unseen users and of the negatives.
         fold: 0, 1 or 2: which group of users is unseen; the three are disjoint and make up all users.
         part: ``test``, or ``validation`` for choosing hyper-parameters.
+        split_time_s: The moment of ``mpda``; None takes the one that 80% of the ratings come before.
 
     Raises:
         SplitError: If no user is left to be a device, or none for the pool.
     """
     unseen = _unseen_users(data.users, seed, fold) if protocol is Protocol.NEW else np.zeros(data.users, np.bool_)
-    known = _known_ratings(data, labels, unseen, protocol, part)
-    popularity = count_ratings(data, known & (data.rating >= LIKED_RATING))
-    samples = build_samples(data, labels, popularity=popularity, seed=seed)
-    begin, end = _test_range(samples, part)
+    events = _events(data, labels)
+    if protocol is Protocol.MPDA:
+        begin, end = _cuts_in_time(data, events, split_time_s, part)
+    else:
+        begin, end = _cuts(np.bincount(data.user[events], minlength=data.users), part)
+    known = ~unseen[data.user]
+    if protocol is not Protocol.NEW:
+        known &= _events_before(data, events) < begin[data.user]
+    popularity = count_ratings(data, known & data.liked)
+    weights = popularity if negatives_by == "popularity" else np.ones_like(popularity)
+    judged = _events_before(data, events) >= begin[data.user]
+    samples = build_samples(data, labels, popularity=weights, judged=judged, negatives=negatives, seed=seed)
     if protocol is Protocol.NEW:
         in_pool, users = ~unseen[samples.owner], np.flatnonzero(unseen)
     else:
@@ -120,20 +137,14 @@ def _unseen_users(users: int, seed: int, fold: int) -> NDArray[np.bool_]:
 
 
 def _events(data: Interactions, labels: Labels) -> NDArray[np.bool_]:
-    return data.rating >= LIKED_RATING if labels is Labels.IMPLICIT else np.ones(len(data), np.bool_)
+    return data.liked if labels is Labels.IMPLICIT else np.ones(len(data), np.bool_)
 
 
-def _known_ratings(
-    data: Interactions, labels: Labels, unseen: NDArray[np.bool_], protocol: Protocol, part: Part
-) -> NDArray[np.bool_]:
-    """Which ratings the cloud has seen: bool [n]."""
-    if protocol is Protocol.NEW:
-        return ~unseen[data.user]
-    events = _events(data, labels)
-    before: NDArray[np.int64] = np.cumsum(events) - events  # events before each rating, over all users
-    within: NDArray[np.int64] = before - before[np.minimum(data.starts[data.user], len(data) - 1)]
-    begin, _ = _cuts(np.bincount(data.user[events], minlength=data.users), part)
-    return within < begin[data.user]
+def _events_before(data: Interactions, events: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many events of its user stand before each rating: int64 [n]."""
+    before = np.concatenate([[0], np.cumsum(events)])
+    counted: NDArray[np.int64] = before[:-1] - before[data.starts[data.user]]
+    return counted
 
 
 def _cuts(events: NDArray[np.integer], part: Part) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # type: ignore[type-arg]
@@ -145,10 +156,24 @@ def _cuts(events: NDArray[np.integer], part: Part) -> tuple[NDArray[np.int64], N
     return begin, end
 
 
-def _test_range(samples: UserSamples, part: Part) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    counts = np.zeros(len(samples.starts) - 1, np.int64)
-    np.maximum.at(counts, samples.owner, samples.event.astype(np.int64) + 1)
-    return _cuts(counts, part)
+def _cuts_in_time(
+    data: Interactions, events: NDArray[np.bool_], moment_s: int | None, part: Part
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same where one moment divides the events of all; no test for users who lack events on either side."""
+    last_s = np.iinfo(np.int64).max
+    if moment_s is None:
+        moment_s = _moment(data.time_s)
+    if part == "validation":
+        moment_s, last_s = _moment(data.time_s[data.time_s < moment_s]), moment_s
+    begin, end = (
+        np.bincount(data.user[events & (data.time_s < until_s)], minlength=data.users).astype(np.int64)
+        for until_s in (moment_s, last_s)
+    )
+    return begin, np.where(begin == 0, 0, end)
+
+
+def _moment(time_s: NDArray[np.int64]) -> int:
+    return int(np.quantile(time_s, 1 - TEST_SHARE, method="higher")) if len(time_s) else 0
 
 
 def _device(samples: UserSamples, user: int, begin: int, end: int, local_events: int | None) -> Device | None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.interactions import Interactions, build_interactions
-from evaluation.samples import HISTORY_LENGTH, LIKED_RATING, NEGATIVES, Labels, build_samples
+from evaluation.interactions import LIKED_RATING, Interactions, build_interactions
+from evaluation.samples import HISTORY_LENGTH, NEGATIVES, Labels, build_samples
 from evaluation.synthetic import generate_synthetic
 
 

@@ -12,6 +12,7 @@ from evaluation.synthetic import generate_synthetic
 
 _DATA = generate_synthetic(users=60, items=120, seed=3).interactions
 _GROUP = 1 + NEGATIVES
+_BY_SHARE = [Protocol.NEW, Protocol.RETURNING]
 
 
 def test_new_users_are_not_in_the_pool() -> None:
@@ -41,7 +42,7 @@ def test_local_samples_are_the_latest_events_before_the_test(events: int) -> Non
         assert device.local.time_s.max(initial=0) <= device.test.time_s.min()
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", _BY_SHARE)
 @pytest.mark.parametrize("labels", list(Labels))
 def test_the_last_fifth_is_the_test(labels: Labels, protocol: Protocol) -> None:
     """With all local samples kept, test and local samples divide a user's events 1 to 4."""
@@ -60,7 +61,7 @@ def test_a_returning_users_early_samples_are_in_the_pool_and_the_test_is_not() -
         assert mine.time_s.tolist() == device.local.time_s.tolist()
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", _BY_SHARE)
 def test_the_validation_part_never_touches_the_test(protocol: Protocol) -> None:
     """It ends where the test begins, and what the cloud has of that user ends where it begins."""
     final = split_interactions(_DATA, Labels.EXPLICIT, protocol, local_events=None)
@@ -69,6 +70,39 @@ def test_the_validation_part_never_touches_the_test(protocol: Protocol) -> None:
     for device in validation.devices:
         seen = len(device.local) + len(device.test)
         assert seen == len(tests[device.user].local)
+
+
+@pytest.mark.parametrize("labels", list(Labels))
+def test_one_moment_divides_everybodys_events(labels: Labels) -> None:
+    """Pool and local samples lie before it, tests after it, and a device's user has both."""
+    moment = int(np.quantile(_DATA.time_s, 0.5))
+    split = split_interactions(_DATA, labels, Protocol.MPDA, split_time_s=moment)
+    assert split.pool.time_s.max() < moment
+    assert split.skipped_users > 0
+    for device in split.devices:
+        assert device.test.time_s.min() >= moment > device.local.time_s.max()
+        assert (split.pool_owner == device.user).sum() == len(device.local)
+
+
+def test_the_validation_of_a_moment_hides_all_that_is_after_it() -> None:
+    """By default the moment is the one that 80% of the ratings come before; the validation's lies before it."""
+    final, chosen = (
+        split_interactions(_DATA, Labels.EXPLICIT, Protocol.MPDA, part=part) for part in ("test", "validation")
+    )
+    begin = min(int(device.test.time_s.min()) for device in final.devices)
+    assert max(int(device.test.time_s.max()) for device in chosen.devices) < begin
+    assert len(chosen.pool) < len(final.pool)
+
+
+def test_negatives_are_drawn_as_asked() -> None:
+    """As many as wanted; uniformly, an item's popularity does not count."""
+    by: dict[str, float] = {}
+    for way in ("popularity", "uniform"):
+        split = split_interactions(_DATA, Labels.IMPLICIT, Protocol.NEW, negatives=2, negatives_by=way)
+        assert split.pool.label.reshape(-1, 3).tolist() == [[1, 0, 0]] * (len(split.pool) // 3)
+        drawn = np.bincount(split.pool.features["item"][split.pool.label == 0], minlength=_DATA.items + 1)
+        by[way] = float(np.corrcoef(drawn[1:], split.popularity[1:])[0, 1])
+    assert by["popularity"] > 0.5 > by["uniform"]
 
 
 def test_popularity_counts_only_what_the_cloud_has_seen() -> None:
