@@ -56,9 +56,9 @@ def encode_batch(batch: SampleBatch, *, zstd: bool = True, keep_order: bool = Tr
     _check_size(batch.schema, len(batch), MAX_SAMPLES)
     _check_values(batch)
     if len(batch) * _row_bytes(batch.schema) > MAX_COMPACT_BYTES:
-        return _encode_plain(batch, zstd=zstd)
+        return encode_plain(batch, zstd=zstd)
     compact = _encode_compact(batch, zstd=zstd, keep_order=keep_order)
-    return compact if len(batch) > _FEW_SAMPLES else min(compact, _encode_plain(batch, zstd=zstd), key=len)
+    return compact if len(batch) > _FEW_SAMPLES else min(compact, encode_plain(batch, zstd=zstd), key=len)
 
 
 def decode_batch(payload: bytes | memoryview, schema: FeatureSchema, *, max_samples: int = MAX_SAMPLES) -> SampleBatch:
@@ -88,7 +88,8 @@ def decode_batch(payload: bytes | memoryview, schema: FeatureSchema, *, max_samp
     return batch
 
 
-def _encode_plain(batch: SampleBatch, *, zstd: bool) -> bytes:
+def encode_plain(batch: SampleBatch, *, zstd: bool = True) -> bytes:
+    """The batch in layout 1, unchecked: what `encode_batch` writes where that is smaller."""
     columns = [encode_column(array, zstd=zstd) for _, array in batch.columns()]
     sizes = [[int(codec), len(data)] for codec, data in columns]
     header = pack({"schema": batch.schema.digest, "samples": len(batch), "columns": sizes})
