@@ -3,7 +3,7 @@
     {directory}/blobs/{first two digits}/{sha256}
     {directory}/blobs.sqlite
 
-Published blobs stay; temporary ones (matched samples) expire.
+Published blobs stay; temporary ones (matched samples) expire. One that was made for some devices is given to no other.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cloud_broker.database import Database
 from cloud_broker.errors import BlobCorruptError, StorageError, UnknownBlobError
 from cloud_broker.files import make_private_directory, write_private_file
 from protocol.messages import BlobRef, Chunk
+from protocol.topics import CHUNK_BYTES
 from protocol.transfer import chunk_of
 
 CACHE_BYTES = 128 << 20
@@ -28,7 +29,11 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS blob (
     sha256 TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, expires_s REAL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reader (
+    sha256 TEXT NOT NULL, device TEXT NOT NULL, PRIMARY KEY (sha256, device)
+) WITHOUT ROWID;
 """
+_ANYONE = "*"  # no device's name
 
 
 class BlobStore:
@@ -46,12 +51,13 @@ class BlobStore:
         self._cache = _Cache(CACHE_BYTES)
         self._lock = threading.Lock()
 
-    def put(self, data: bytes, *, lifetime_s: float | None = None) -> BlobRef:
+    def put(self, data: bytes, *, lifetime_s: float | None = None, reader: str = _ANYONE) -> BlobRef:
         """Store a blob; storing it again only prolongs its life.
 
         Args:
             data: At least one byte.
             lifetime_s: Seconds after which `expire` may remove it; None keeps it.
+            reader: The device that it is for; any may read it where none is named.
 
         Raises:
             OversizeError: If it exceeds the contract's bound.
@@ -69,6 +75,7 @@ class BlobStore:
                     " ELSE max(expires_s, excluded.expires_s) END",
                     (ref.sha256, ref.size_bytes, expires_s),
                 )
+                database.execute("INSERT OR IGNORE INTO reader VALUES (?, ?)", (ref.sha256, reader))
         self._cache.put(ref.sha256, data)
         return ref
 
@@ -87,15 +94,30 @@ class BlobStore:
         self._cache.put(sha256, data)
         return data
 
-    def chunk(self, sha256: str, index: int) -> Chunk:
-        """One chunk of a blob.
+    def chunk(self, sha256: str, index: int, chunk_bytes: int = CHUNK_BYTES) -> Chunk:
+        """One chunk of a blob that is cut by ``chunk_bytes``.
 
         Raises:
             UnknownBlobError: If the blob is not here or has expired.
             BlobCorruptError: If its file was damaged.
             MalformedMessageError: If it has no such chunk.
         """
-        return chunk_of(self.get(sha256), sha256, index)
+        return chunk_of(self.get(sha256), sha256, index, chunk_bytes)
+
+    def check_reader(self, sha256: str, device: str) -> None:
+        """See that a device may have a blob.
+
+        Raises:
+            UnknownBlobError: If it is not here, has expired, or is for others; which of these is not told.
+        """
+        self.ref(sha256)
+        query = "SELECT 1 FROM reader WHERE sha256 = ? AND device IN (?, ?)"
+        if not self._database.rows(query, sha256, device, _ANYONE) and not self.published(sha256):
+            raise _unknown(sha256)
+
+    def published(self, sha256: str) -> bool:
+        """Whether a blob is here and stays."""
+        return bool(self._database.rows("SELECT 1 FROM blob WHERE sha256 = ? AND expires_s IS NULL", sha256))
 
     def expire(self) -> int:
         """Remove the blobs whose time is over; how many."""
@@ -103,6 +125,7 @@ class BlobStore:
             over = [row[0] for row in database.execute("SELECT sha256 FROM blob WHERE expires_s <= ?", [self._clock()])]
             for sha256 in over:
                 database.execute("DELETE FROM blob WHERE sha256 = ?", [sha256])
+                database.execute("DELETE FROM reader WHERE sha256 = ?", [sha256])
                 self._cache.drop(sha256)
                 self.path(sha256).unlink(missing_ok=True)
         return len(over)
@@ -115,7 +138,7 @@ class BlobStore:
         """
         rows = self._database.rows("SELECT size_bytes, expires_s FROM blob WHERE sha256 = ?", sha256)
         if not rows or (rows[0][1] is not None and rows[0][1] <= self._clock()):
-            raise UnknownBlobError(f"no blob {sha256[:12]} here, or it has expired")
+            raise _unknown(sha256)
         return BlobRef(sha256, rows[0][0])
 
     def close(self) -> None:
@@ -145,6 +168,10 @@ class BlobStore:
         if not _SHA256.fullmatch(sha256):
             raise UnknownBlobError(f"{sha256[:80]!r} does not name a blob")
         return self._blobs / sha256[:2] / sha256
+
+
+def _unknown(sha256: str) -> UnknownBlobError:
+    return UnknownBlobError(f"no blob {sha256[:12]} here, or it has expired")
 
 
 class _Cache:

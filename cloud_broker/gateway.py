@@ -32,15 +32,15 @@ from paho.mqtt.reasoncodes import ReasonCode
 from cloud_broker.errors import ConnectionFailedError
 from cloud_broker.handlers import Outgoing
 from cloud_broker.identity import Identity
+from cloud_broker.sharing import SHARE_LIFETIME_S
 from protocol import envelope, topics
-from protocol.messages import Chunk
+from protocol.messages import BlobRef, Chunk
+from protocol.transfer import chunk_count
 
 _KEEPALIVE_S = 60
 _CONNECT_TIMEOUT_S = 15.0
 _DRAIN_TIMEOUT_S = 5.0
 _SESSION_EXPIRY_S = 7 * 24 * 3600
-# A device that went away asks again when it is back; old chunks must not fill its queue at the broker.
-_CHUNK_EXPIRY_S = 300
 _INFLIGHT = 100
 _MAX_WAITING = 1000  # messages a thread has before it; the broker sends no more than about _INFLIGHT unacknowledged
 _MAX_OUTGOING = 128  # messages on their way to the broker: 8 MB of chunks
@@ -69,7 +69,15 @@ class Gateway:
     """
 
     def __init__(
-        self, identity: Identity, fleet: str, host: str, port: int, respond: Respond, *, threads: int = 2
+        self,
+        identity: Identity,
+        fleet: str,
+        host: str,
+        port: int,
+        respond: Respond,
+        *,
+        threads: int = 2,
+        on_return: Callable[[], None] | None = None,
     ) -> None:
         """Prepare a connection.
 
@@ -80,12 +88,16 @@ class Gateway:
             port: The broker's port.
             respond: Acts on a topic and payload and says what to answer; does not raise.
             threads: How many messages are acted on at a time.
+            on_return: Called after each reconnection, on a thread that may `send`: the broker may have lost what it was
+                told.
 
         Raises:
             CertificateError: If the certificate cannot be used.
         """
         self._fleet, self._host, self._port = fleet, host, port
         self._respond = respond
+        self._on_return = on_return
+        self._returned = threading.Event()
         self._stopping = threading.Event()
         self._subscribed = threading.Event()
         self._failure = ""
@@ -130,15 +142,33 @@ class Gateway:
         Raises:
             OversizeError: If the message is too large.
         """
-        topic = topics.down(self._fleet, outgoing.device, outgoing.message.kind)
         payload = envelope.encode(outgoing.message, outgoing.message_id)
+        if outgoing.device is None:
+            return self._hand_over(self._topic(outgoing), payload, 1, True, SHARE_LIFETIME_S)
+        # A chunk is asked for again, so the broker need not keep it for a device that went away.
+        qos = 0 if isinstance(outgoing.message, Chunk) else 1
+        return self._hand_over(self._topic(outgoing), payload, qos, outgoing.retain, None)
+
+    def withdraw(self, ref: BlobRef) -> None:
+        """Have the broker forget a blob that the fleet shares no more."""
+        for index in range(chunk_count(ref.size_bytes)):
+            self._hand_over(topics.shared_chunk(self._fleet, ref.sha256, index), b"", 1, True, None)
+
+    def _topic(self, outgoing: Outgoing) -> str:
+        message = outgoing.message
+        if outgoing.device is not None:
+            return topics.down(self._fleet, outgoing.device, message.kind)
+        assert isinstance(message, Chunk)
+        return topics.shared_chunk(self._fleet, message.blob, message.index)
+
+    def _hand_over(self, topic: str, payload: bytes, qos: int, retain: bool, expiry_s: int | None) -> bool:
         while not self._free.acquire(timeout=_WAKE_S):
             if self._stopping.is_set():
                 return False
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if isinstance(outgoing.message, Chunk):
-            properties.MessageExpiryInterval = _CHUNK_EXPIRY_S
-        self._client.publish(topic, payload, qos=1, retain=outgoing.retain, properties=properties)
+        if expiry_s is not None:
+            properties.MessageExpiryInterval = expiry_s
+        self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         return True
 
     def stop(self) -> None:
@@ -198,6 +228,9 @@ class Gateway:
             logger.error("the broker refuses us: %s", reason)
             return
         self._connection += 1
+        if self._connection > 1:
+            self._returned.set()
+        # Also where the session is still there: Mosquitto forgets a restored session's shared subscriptions.
         client.subscribe(topics.cloud_filter(self._fleet), qos=1)
 
     def _on_connect_fail(self, _client: mqtt.Client, _userdata: Any) -> None:
@@ -240,6 +273,10 @@ class Gateway:
 
     def _work(self, waiting: queue.Queue[_Delivery]) -> None:
         while not self._stopping.is_set():
+            if waiting is self._queues[0] and self._returned.is_set():
+                self._returned.clear()
+                if self._on_return is not None:
+                    self._on_return()
             try:
                 delivery = waiting.get(timeout=_WAKE_S)
             except queue.Empty:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.matching import Rows, encode_within
 from cloud_broker.registry import Registry
+from cloud_broker.sharing import Sharing, chunk_indices
 from cloud_broker.tasks import TaskBook
 from protocol import envelope, messages, topics
 from protocol.batch_codec import decode_batch
@@ -23,8 +24,10 @@ from protocol.errors import MalformedMessageError, OversizeError, ProtocolError,
 from protocol.messages import (
     Accepted,
     BlobRef,
+    Chunk,
     Contribution,
     Hello,
+    Locate,
     Match,
     Message,
     Presence,
@@ -50,9 +53,16 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message for one device; ``retain`` asks the broker to keep it for whenever the device comes."""
+    """A message to be sent.
 
-    device: str
+    Attributes:
+        device: Whom it is for; None for a chunk that the fleet shares.
+        message: What is said.
+        message_id: By which its effects happen once.
+        retain: Whether the broker is to keep it for whenever the device comes.
+    """
+
+    device: str | None
     message: Message
     message_id: str
     retain: bool = False
@@ -64,7 +74,11 @@ def task_for(device: str, task: Task) -> Outgoing:
 
 
 class Handlers:
-    """Acts on messages; safe to use from several threads."""
+    """Acts on messages; safe to use from several threads.
+
+    Attributes:
+        sharing: Which blobs lie at the broker.
+    """
 
     def __init__(
         self, registry: Registry, index: SampleIndex, tasks: TaskBook, ledger: Ledger, on_event: OnEvent | None = None
@@ -82,12 +96,14 @@ class Handlers:
         self._index = index
         self._tasks = tasks
         self._ledger = ledger
+        self.sharing = Sharing(registry.blobs)
         self._tell = on_event or (lambda _event: None)
-        self._handlers: dict[type[Message], Callable[[str, Any, str], list[Message]]] = {
+        self._handlers: dict[type[Message], Callable[[str, Any, str], Sequence[Message | Outgoing]]] = {
             Presence: self._on_presence,
             Hello: self._on_hello,
             Query: self._on_query,
             RowsRequest: self._on_rows,
+            Locate: self._on_locate,
             Pull: self._on_pull,
             Contribution: self._on_contribution,
             Report: self._on_report,
@@ -103,7 +119,9 @@ class Handlers:
         try:
             received = envelope.decode("up", address.kind, payload)
             message_id = received.message_id
-            answers = self._handlers[type(received.message)](address.device, received.message, message_id)
+            answers: Sequence[Message | Outgoing] = self._handlers[type(received.message)](
+                address.device, received.message, message_id
+            )
         except Exception as error:
             if message_id == _UNKNOWN_ID:
                 message_id = _claimed_id(payload)
@@ -141,18 +159,21 @@ class Handlers:
         ranked = self._index.rank(query, device)
         bound = min(query.max_bytes, MAX_BLOB_BYTES)
         rows, payload = encode_within(self._index.pool.take, ranked, bound, zstd=query.zstd)
-        blob = self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S) if payload else None
-        match = Match(query.query_id, len(rows), blob, self._put_rows(rows, query) if payload else None)
+        blob = self._put(payload, device) if payload else None
+        match = Match(query.query_id, len(rows), blob, self._put_rows(rows, query, device) if payload else None)
         self._ledger.note_answer(device, match)
         self._tell({"event": "matched", "device": device, "samples": len(rows), "size_bytes": len(payload)})
         return [match]
 
-    def _put_rows(self, matched: Rows, query: Query) -> BlobRef | None:
+    def _put_rows(self, matched: Rows, query: Query, device: str) -> BlobRef | None:
         """The rows of the matched samples' items, ready to be pulled; None where the model's file holds them."""
         if self._index.rows is None:
             return None
         block = self._index.rows.of_samples(self._index.pool.take(matched))
-        return self._registry.blobs.put(encode_rows(block, zstd=query.zstd), lifetime_s=MATCH_LIFETIME_S)
+        return self._put(encode_rows(block, zstd=query.zstd), device)
+
+    def _put(self, payload: bytes, device: str) -> BlobRef:
+        return self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S, reader=device)
 
     def _on_rows(self, device: str, request: RowsRequest, _message_id: str) -> list[Message]:
         _check_id(request.request_id, "request_id")
@@ -161,11 +182,21 @@ class Handlers:
         block = self._index.rows.shards(request.version, request.shards)
         payload = encode_rows(block, zstd=request.zstd)
         self._tell({"event": "rows", "device": device, "rows": len(block), "size_bytes": len(payload)})
-        blob = self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S)
-        return [messages.Rows(request.request_id, blob)]
+        return [messages.Rows(request.request_id, self._put(payload, device))]
 
-    def _on_pull(self, _device: str, pull: Pull, _message_id: str) -> list[Message]:
-        return [self._registry.blobs.chunk(pull.blob, index) for index in pull.chunks]
+    def _on_locate(self, _device: str, locate: Locate, _message_id: str) -> list[Message | Outgoing]:
+        if not self._registry.blobs.published(locate.blob):
+            raise UnknownBlobError(f"no published blob {locate.blob[:12]} here: sync the task")
+        located, new = self.sharing.locate(self._registry.blobs.ref(locate.blob), locate.bases, zstd=locate.zstd)
+        for ref in new:
+            self._tell({"event": "shared", "blob": ref.sha256, "size_bytes": ref.size_bytes})
+        chunks = (self._registry.blobs.chunk(ref.sha256, index) for ref in new for index in chunk_indices(ref))
+        return [*map(_shared, chunks), located]
+
+    def _on_pull(self, device: str, pull: Pull, _message_id: str) -> list[Message]:
+        self._registry.blobs.check_reader(pull.blob, device)
+        self.sharing.missed(pull.blob)
+        return [self._registry.blobs.chunk(pull.blob, index, pull.chunk_bytes) for index in pull.chunks]
 
     def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:
         pool = self._index.pool
@@ -197,7 +228,13 @@ def _address(topic: str) -> topics.Topic | None:
     return address if address.direction == "up" else None
 
 
-def _outgoing(device: str, answer: Message, message_id: str, number: int) -> Outgoing:
+def _shared(chunk: Chunk) -> Outgoing:
+    return Outgoing(None, chunk, f"{chunk.blob[:32]}-{chunk.index}", retain=True)
+
+
+def _outgoing(device: str, answer: Message | Outgoing, message_id: str, number: int) -> Outgoing:
+    if isinstance(answer, Outgoing):
+        return answer
     if isinstance(answer, Task):
         return task_for(device, answer)
     # Derived, not drawn: a message that comes twice is answered by messages of the same ids.

@@ -114,6 +114,20 @@ class Registry:
         rows = self._database.rows("SELECT * FROM model ORDER BY version DESC LIMIT 1")
         return self._model(rows[0]) if rows else None
 
+    def superseded(self, within_s: float) -> list[BlobRef]:
+        """Files of models that were the newest at some time in the last ``within_s`` seconds, and are no more."""
+        newest = self.latest()
+        if newest is None:
+            return []
+        kept = {newest.recommender.sha256, newest.classifier.sha256}
+        # A model's time ends when the next one is published.
+        rows = self._database.rows(
+            "SELECT recommender, classifier FROM (SELECT *, lead(published_s) OVER (ORDER BY version) AS ended_s"
+            " FROM model) WHERE ended_s > ?",
+            self._clock() - within_s,
+        )
+        return [self.blobs.ref(sha256) for sha256 in sorted({one for row in rows for one in row} - kept)]
+
     def row_file(self, model: PublishedModel) -> RowFile | None:
         """The rows that a model's file does not hold; None where it holds everything.
 

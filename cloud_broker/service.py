@@ -17,6 +17,7 @@ from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool import SamplePool
 from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.tasks import TaskBook
 
 _HOUSEKEEPING_S = 60.0
@@ -113,13 +114,26 @@ class CloudService:
         for device in {*config.devices, *tasks.assigned()}:
             tasks.assign(device)
         handlers = Handlers(state.registry, index, tasks, state.ledger, self._tell)
-        gateway = Gateway(
-            config.identity, config.fleet, config.host, config.port, handlers.respond, threads=config.threads
-        )
-        with gateway:
-            # Also what was published before: a broker that lost its disk has forgotten it.
+
+        def leave_tasks() -> None:
+            """Also those left before: a broker that was killed, or lost its disk, has forgotten them."""
+            handlers.sharing.forget()
             for device, task in tasks.assigned().items():
                 gateway.send(task_for(device, task))
+
+        gateway = Gateway(
+            config.identity,
+            config.fleet,
+            config.host,
+            config.port,
+            handlers.respond,
+            threads=config.threads,
+            on_return=leave_tasks,
+        )
+        with gateway:
+            leave_tasks()
+            for ref in state.registry.superseded(SHARE_LIFETIME_S):
+                gateway.withdraw(ref)
             self._tell({"event": "serving", "pool": len(index), **_summary(model)})
             while not stop.wait(_HOUSEKEEPING_S):
                 state.registry.blobs.expire()

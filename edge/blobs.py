@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from pathlib import Path
 
 from edge.errors import StoreError
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef
-from protocol.transfer import Bitmap, Received, chunk_count
+from protocol.topics import CHUNK_BYTES, CHUNK_SIZES
+from protocol.transfer import Bitmap, Received, chunk_count, verify
 
+_HEAD = struct.Struct("<I")  # before the bitmap: the size of its chunks
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -37,13 +40,29 @@ class BlobStore:
         """SHA-256 digests of the whole blobs."""
         return tuple(sorted(path.name for path in self._folder.iterdir() if not path.suffix))
 
-    def partial(self, ref: BlobRef) -> Partial:
-        """Continue, or begin, to receive a blob; use it as a context manager.
+    def partial(self, ref: BlobRef, chunk_bytes: int = CHUNK_BYTES) -> Partial:
+        """Continue, or begin, to receive a blob in chunks of that size; use it as a context manager.
 
         Raises:
             StoreError: If its file cannot be opened.
         """
-        return Partial(ref, self._folder)
+        return Partial(ref, self._folder, chunk_bytes)
+
+    def begun_with(self, ref: BlobRef) -> int | None:
+        """The size of the chunks that a blob on its way here was last cut by; None if nothing of it is here."""
+        return _read_head(self._folder / f"{ref.sha256}.have")
+
+    def put(self, ref: BlobRef, data: bytes) -> Path:
+        """Keep a whole blob that was made here, such as from a patch.
+
+        Raises:
+            IntegrityError: If it is another.
+            StoreError: If the disk fails.
+        """
+        verify(data, ref)
+        with self.partial(ref) as partial:
+            partial.write(Received(0, 0, data))
+            return partial.finish()
 
     def discard(self, sha256: str) -> None:
         """Delete a whole blob, so that it is fetched again."""
@@ -61,10 +80,13 @@ class Partial:
 
     Attributes:
         have: The chunks that are on disk; `protocol.transfer.Download` updates it.
+        chunk_bytes: What it is cut by.
     """
 
-    def __init__(self, ref: BlobRef, folder: Path) -> None:
+    def __init__(self, ref: BlobRef, folder: Path, chunk_bytes: int) -> None:
         self._ref = ref
+        self.chunk_bytes = chunk_bytes
+        self._cut_anew = False
         self._whole = folder / ref.sha256
         self._data_path, self._have_path = folder / f"{ref.sha256}.part", folder / f"{ref.sha256}.have"
         try:
@@ -73,14 +95,18 @@ class Partial:
             self._bitmap = os.open(self._have_path, _OPEN_FLAGS, 0o600)
         except OSError as error:
             raise StoreError(f"blob {ref.sha256[:12]}: {self._data_path}: {error.strerror}") from error
-        self.have = Bitmap(chunk_count(ref.size_bytes)) if fresh else self._read_bitmap()
+        self.have = Bitmap(chunk_count(ref.size_bytes, chunk_bytes)) if fresh else self._read_bitmap()
 
     def _read_bitmap(self) -> Bitmap:
-        size = chunk_count(self._ref.size_bytes)
+        size_bytes, chunk_bytes = self._ref.size_bytes, _read_head(self._have_path)
         try:
-            return Bitmap.from_bytes(self._have_path.read_bytes(), size)
-        except (OSError, MalformedMessageError):  # none, or cut short: begin again
-            return Bitmap(size)
+            if chunk_bytes is not None:
+                data = self._have_path.read_bytes()[_HEAD.size :]
+                have = Bitmap.from_bytes(data, chunk_count(size_bytes, chunk_bytes))
+                return have.recut(size_bytes, chunk_bytes, self.chunk_bytes)
+        except (OSError, MalformedMessageError):
+            pass  # cut short: begin again
+        return Bitmap(chunk_count(size_bytes, self.chunk_bytes))
 
     def __enter__(self) -> Partial:
         return self
@@ -98,7 +124,11 @@ class Partial:
         try:
             os.pwrite(self._data, received.data, received.offset)
             os.fdatasync(self._data)
-            os.pwrite(self._bitmap, self.have.to_bytes(), 0)
+            state = _HEAD.pack(self.chunk_bytes) + self.have.to_bytes()
+            os.pwrite(self._bitmap, state, 0)
+            if not self._cut_anew:  # a bitmap of smaller chunks was longer
+                os.ftruncate(self._bitmap, len(state))
+                self._cut_anew = True
         except OSError as error:
             raise StoreError(f"blob {self._ref.sha256[:12]}: {self._data_path}: {error.strerror}") from error
 
@@ -125,6 +155,17 @@ class Partial:
     def _forget(self) -> None:
         self._have_path.unlink(missing_ok=True)
         self._data_path.unlink(missing_ok=True)
+
+
+def _read_head(path: Path) -> int | None:
+    """The chunk size that a bitmap's file states; None where there is none, or it is cut short."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD.size)
+    except OSError:
+        return None
+    chunk_bytes: int = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else 0
+    return chunk_bytes if chunk_bytes in CHUNK_SIZES else None
 
 
 def _sync_folder(folder: Path) -> None:

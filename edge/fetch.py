@@ -1,17 +1,22 @@
-"""Pulling a blob over the session, chunk by chunk, to continue after any cut."""
+"""Bringing a blob here over the session, chunk by chunk, to continue after any cut.
+
+A published blob is located first: the cloud may have put its chunks on shared topics, where they are read from the
+broker and the cloud need not send them once for each device, or know a patch over a blob that is here.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.blobs import Partial
 from edge.errors import LinkTimeoutError, RefusedError
 from edge.session import Incoming, Session
 from edge.store import Store
-from protocol.errors import IntegrityError
-from protocol.messages import BlobRef, Chunk, Pull, Refusal
+from protocol.errors import IntegrityError, ProtocolError
+from protocol.messages import MAX_BASES, BlobRef, Chunk, Locate, Located, Message, Pull, Refusal
+from protocol.patch import apply_patch
 from protocol.topics import CHUNK_BYTES
 from protocol.transfer import Download
 
@@ -21,7 +26,7 @@ STALL_S = 120.0  # without a new chunk for so long, the round gives up for now
 
 
 def fetch_blob(session: Session, store: Store, ref: BlobRef, on_progress: BytesProgress | None = None) -> Path:
-    """Bring a blob here, unless it is here already, and return its path.
+    """Bring a blob here that was made for this device, unless it is here already, and return its path.
 
     Args:
         session: Where to ask.
@@ -35,39 +40,96 @@ def fetch_blob(session: Session, store: Store, ref: BlobRef, on_progress: BytesP
         LinkTimeoutError: If no chunk came for `STALL_S`.
         LinkError: If there is no connection.
     """
+    return _fetch(session, store, ref, False, on_progress)
+
+
+def fetch_published(session: Session, store: Store, ref: BlobRef, on_progress: BytesProgress | None = None) -> Path:
+    """Bring a blob here that the whole fleet is to have, the cheapest way; as `fetch_blob`."""
+    if ref in store.blobs:
+        return store.blobs.path(ref.sha256)
+    located = _locate(session, store, ref)
+    if located.patch is not None and located.patch.blob.size_bytes < ref.size_bytes:
+        patch = located.patch
+        try:
+            path = _fetch(session, store, patch.blob, patch.shared, on_progress)
+            return store.blobs.put(ref, apply_patch(store.blobs.path(patch.base).read_bytes(), path.read_bytes(), ref))
+        except (ProtocolError, OSError):
+            pass  # then the whole of it
+        finally:
+            store.blobs.discard(patch.blob.sha256)
+    return _fetch(session, store, ref, located.shared, on_progress)
+
+
+def _locate(session: Session, store: Store, ref: BlobRef) -> Located:
+    def is_answer(message: Message) -> bool:
+        return isinstance(message, Located) and message.blob == ref.sha256
+
+    with session.ask(Locate(ref.sha256, store.blobs.whole()[:MAX_BASES]), is_answer) as answer:
+        assert isinstance(answer, Located)
+        return answer
+
+
+def _fetch(session: Session, store: Store, ref: BlobRef, shared: bool, on_progress: BytesProgress | None) -> Path:
     if ref in store.blobs:
         return store.blobs.path(ref.sha256)
     try:
-        return _Pulling(session, store, ref, on_progress).run()
+        return _Pulling(session, store, ref, shared, on_progress).run()
     except IntegrityError:  # a power cut may have spoilt what the bitmap vouched for: once more, from nothing
-        return _Pulling(session, store, ref, on_progress).run()
+        return _Pulling(session, store, ref, shared, on_progress).run()
 
 
 class _Pulling:
-    def __init__(self, session: Session, store: Store, ref: BlobRef, on_progress: BytesProgress | None) -> None:
+    def __init__(
+        self, session: Session, store: Store, ref: BlobRef, shared: bool, on_progress: BytesProgress | None
+    ) -> None:
         self._session = session
         self._store = store
         self._ref = ref
+        self._shared = shared
         self._on_progress = on_progress
         self._asked: set[str] = set()
+        self._read: set[int] = set()  # chunks whose shared topics we listen on
 
     def run(self) -> Path:
         self._session.connect()
-        with self._store.blobs.partial(self._ref) as partial:
+        with self._store.blobs.partial(self._ref, self._chunk_bytes()) as partial:
             self._new_download(partial)
-            while not self._download.finished:
-                self._pull()
-                self._hear(partial)
+            try:
+                while not self._download.finished:
+                    self._ask()
+                    self._hear(partial)
+            finally:
+                self._download.close()
+                self._leave(sorted(self._read))
             return partial.finish()
 
+    def _chunk_bytes(self) -> int:
+        """The size that the line asks for, but none that would throw away what is here."""
+        if self._shared:
+            return CHUNK_BYTES
+        wanted = self._session.window.chunk_bytes(self._session.link.max_chunk_bytes)
+        return min(wanted, self._store.blobs.begun_with(self._ref) or wanted)
+
     def _new_download(self, partial: Partial) -> None:
-        self._download = Download(self._ref, partial.have)
+        self._download = Download(self._ref, partial.have, partial.chunk_bytes, self._session.window)
         self._connections = self._session.link.connections
+        self._read.clear()
         self._stalls_at_s = time.monotonic() + STALL_S
 
-    def _pull(self) -> None:
+    def _ask(self) -> None:
         for chunks in self._download.next_pulls(time.monotonic()):
-            self._asked.add(self._session.say(Pull(self._ref.sha256, chunks)))
+            if self._read.intersection(chunks):  # asked for before, and not there: the broker has lost it
+                self._shared = False
+            if self._shared:
+                self._session.link.read_shared(self._ref.sha256, chunks)
+                self._read.update(chunks)
+            else:
+                pull = Pull(self._ref.sha256, chunks, self._download.chunk_bytes)
+                self._asked.add(self._session.say(pull))
+
+    def _leave(self, chunks: Sequence[int]) -> None:
+        self._session.link.leave_shared(self._ref.sha256, chunks)
+        self._read.difference_update(chunks)
 
     def _hear(self, partial: Partial) -> None:
         now_s = time.monotonic()
@@ -78,6 +140,7 @@ class _Pulling:
         elif time.monotonic() > self._stalls_at_s:
             raise LinkTimeoutError(f"blob {self._ref.sha256[:12]}: no chunk for {STALL_S:.0f} s; the cloud is silent")
         if self._session.link.connections != self._connections:
+            self._download.close()
             self._new_download(partial)
 
     def _take(self, incoming: Incoming, partial: Partial) -> None:
@@ -85,9 +148,14 @@ class _Pulling:
         if isinstance(message, Refusal) and message.message_id in self._asked:
             self._session.settle(incoming)
             raise RefusedError(message.code, message.detail)
-        received = self._download.receive(message) if isinstance(message, Chunk) else None
+        if not isinstance(message, Chunk):
+            return
+        received = self._download.receive(message, incoming.delivery.arrived_s)
         if received is not None:
+            if received.index in self._read:
+                self._leave([received.index])
             partial.write(received)
             self._stalls_at_s = time.monotonic() + STALL_S
+            here = min(partial.have.count * partial.chunk_bytes, self._ref.size_bytes)
             if self._on_progress is not None:
-                self._on_progress(min(partial.have.count * CHUNK_BYTES, self._ref.size_bytes), self._ref.size_bytes)
+                self._on_progress(here, self._ref.size_bytes)

@@ -18,14 +18,16 @@ class Delivery:
     Attributes:
         kind: The last part of its topic.
         payload: Its bytes, not decoded yet.
-        mid: MQTT's number of it, on ``connection`` only.
+        mid: MQTT's number of it, on ``connection`` only; 0 where it needs no acknowledgement.
         connection: Which of our connections it came by.
+        arrived_s: When, by the monotonic clock.
     """
 
     kind: str
     payload: bytes = field(repr=False)
     mid: int
     connection: int
+    arrived_s: float = 0.0
 
 
 class Inbox:

@@ -15,7 +15,7 @@ from edge.artefacts import Artefacts
 from edge.classifier import classify
 from edge.config import EdgeConfig
 from edge.errors import ModelFileError, StoppedError
-from edge.fetch import fetch_blob
+from edge.fetch import fetch_blob, fetch_published
 from edge.gate import Decision, gate, split_holdout
 from edge.model import Model
 from edge.personalise import too_few
@@ -71,7 +71,7 @@ class Phases:
     def sync(self) -> str:
         """Bring the model files here, and see whether there are enough samples."""
         for ref in (self._task.recommender, self._task.classifier):
-            self._fetch("sync", ref)
+            self._fetch_model(ref)
         self._recommender()  # an unfit file shows now
         found = self._store.samples.all(self._schema)
         local = latest_that_fit(found, self._task.rows)
@@ -217,11 +217,14 @@ class Phases:
         return model
 
     def _open(self, ref: BlobRef) -> Model:
-        path = self._fetch("sync", ref)
+        path = self._fetch_model(ref)
         if file_sha256(path) != ref.sha256:  # spoilt on disk since it came
             self._store.blobs.discard(ref.sha256)
-            path = self._fetch("sync", ref)
+            path = self._fetch_model(ref)
         return open_model(path, ref.sha256, self._tools.config.threads, runtime=self._tools.config.runtime)
+
+    def _fetch_model(self, ref: BlobRef) -> Path:
+        return fetch_published(self._tools.session, self._store, ref, self._progress("sync"))
 
     def _fetch(self, phase: str, ref: BlobRef) -> Path:
         return fetch_blob(self._tools.session, self._store, ref, self._progress(phase))

@@ -20,6 +20,7 @@ from edge.link import Link
 from edge.store import Store
 from protocol.envelope import decode, encode
 from protocol.errors import ProtocolError
+from protocol.flow import Window
 from protocol.messages import Accepted, Hello, Message, Refusal, Task
 
 _IDLE_S = 3600.0
@@ -43,6 +44,7 @@ class Session:
     Attributes:
         task: The newest task heard of; None before the first.
         refused: Messages that could not be read, such as those of another schema version.
+        window: What transfers learnt of the line.
 
     Args:
         link: The connection; opened on first use.
@@ -57,6 +59,7 @@ class Session:
         self.refused = 0
         self._store = store
         self._emit = emit
+        self.window = Window()
         self._timeout_s = timeout_s
         self._greeted = 0
 

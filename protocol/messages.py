@@ -1,7 +1,7 @@
 """The messages, one class each, and the kind that each travels under.
 
-A device says (``up``): Presence, Hello, Query, RowsRequest, Pull, Contribution, Report.
-The cloud says (``down``): Task, Match, Rows, Chunk, Accepted, Refusal.
+A device says (``up``): Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report.
+The cloud says (``down``): Task, Match, Rows, Located, Chunk, Accepted, Refusal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from protocol.columns import zstd_available
 from protocol.digests import check_sha256
 from protocol.errors import MalformedMessageError, OversizeError
 from protocol.rows import MAX_SHARDS, TableRows
-from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, MAX_PROFILE_BYTES, Direction
+from protocol.topics import (
+    CHUNK_BYTES,
+    CHUNK_SIZES,
+    MAX_BLOB_BYTES,
+    MAX_PROFILE_BYTES,
+    Direction,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,15 @@ class BlobRef:
             raise MalformedMessageError(f"blob {self.sha256[:12]}: size must be positive, got {self.size_bytes}")
         if self.size_bytes > MAX_BLOB_BYTES:
             raise OversizeError(f"blob {self.sha256[:12]}", self.size_bytes, MAX_BLOB_BYTES)
+
+
+MAX_PULL_CHUNKS = 64
+MAX_BASES = 8
+
+
+def _check_chunk_bytes(chunk_bytes: int, what: str) -> None:
+    if chunk_bytes not in CHUNK_SIZES:
+        raise MalformedMessageError(f"{what}: chunks of {chunk_bytes} bytes, not one of {CHUNK_SIZES}")
 
 
 class Message:
@@ -138,18 +153,53 @@ class RowsRequest(Message):
 
 
 @dataclass(frozen=True)
+class Locate(Message):
+    """Ask where to have a published blob from, and how little of it has to travel.
+
+    Attributes:
+        blob: Its SHA-256.
+        bases: Blobs that the device holds; the answer may be a patch over one of them.
+        zstd: Whether the device can read zstd, which patches are made with.
+    """
+
+    blob: str
+    bases: tuple[str, ...] = ()
+    zstd: bool = field(default_factory=zstd_available)
+    kind: ClassVar[str] = "locate"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        check_sha256(self.blob, "locate: blob")
+        if len(self.bases) > MAX_BASES:
+            raise MalformedMessageError(f"locate: {len(self.bases)} bases, at most {MAX_BASES} are read")
+        for base in self.bases:
+            check_sha256(base, "locate: base")
+
+
+@dataclass(frozen=True)
 class Pull(Message):
-    """Ask for chunks of a blob, by index."""
+    """Ask for chunks of a blob, by index.
+
+    Attributes:
+        blob: Its SHA-256.
+        chunks: Indices of chunks of ``chunk_bytes``.
+        chunk_bytes: One of `CHUNK_SIZES`.
+    """
 
     blob: str
     chunks: tuple[int, ...]
+    chunk_bytes: int = CHUNK_BYTES
     kind: ClassVar[str] = "pull"
     direction: ClassVar[Direction] = "up"
 
     def __post_init__(self) -> None:
-        check_sha256(self.blob, "pull: blob")
-        if not 1 <= len(self.chunks) <= 64 or min(self.chunks) < 0 or max(self.chunks) >= MAX_BLOB_BYTES // CHUNK_BYTES:
-            raise MalformedMessageError("pull: 1 to 64 chunk indices within the largest blob")
+        check_sha256(self.blob, f"{self.kind}: blob")
+        _check_chunk_bytes(self.chunk_bytes, self.kind)
+        most = MAX_BLOB_BYTES // self.chunk_bytes
+        if not 1 <= len(self.chunks) <= MAX_PULL_CHUNKS or min(self.chunks) < 0 or max(self.chunks) >= most:
+            raise MalformedMessageError(
+                f"{self.kind}: 1 to {MAX_PULL_CHUNKS} chunk indices within the largest blob are read"
+            )
 
 
 @dataclass(frozen=True)
@@ -232,19 +282,59 @@ class Rows(Message):
 
 @dataclass(frozen=True)
 class Chunk(Message):
-    """One chunk of a blob and its CRC-32."""
+    """One chunk of a blob, its CRC-32, and the size that the blob is cut by."""
 
     blob: str
     index: int
     crc32: int
     data: bytes
+    chunk_bytes: int = CHUNK_BYTES
     kind: ClassVar[str] = "chunk"
     direction: ClassVar[Direction] = "down"
 
     def __post_init__(self) -> None:
-        check_sha256(self.blob, "chunk: blob")
-        if len(self.data) > CHUNK_BYTES:
-            raise OversizeError("chunk", len(self.data), CHUNK_BYTES)
+        check_sha256(self.blob, f"{self.kind}: blob")
+        _check_chunk_bytes(self.chunk_bytes, self.kind)
+        if len(self.data) > self.chunk_bytes:
+            raise OversizeError(self.kind, len(self.data), self.chunk_bytes)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What turns a blob that the device holds into the one it wants; see `protocol.patch`.
+
+    Attributes:
+        base: The SHA-256 of the blob to be patched.
+        blob: The patch.
+        shared: Whether its chunks lie on shared topics.
+    """
+
+    base: str
+    blob: BlobRef
+    shared: bool
+
+    def __post_init__(self) -> None:
+        check_sha256(self.base, "patch: base")
+
+
+@dataclass(frozen=True)
+class Located(Message):
+    """Where to have a blob from.
+
+    Attributes:
+        blob: Its SHA-256.
+        shared: Whether its chunks of `CHUNK_BYTES` lie on shared topics; where not, they are pulled.
+        patch: A shorter way; None where there is none.
+    """
+
+    blob: str
+    shared: bool
+    patch: Patch | None = None
+    kind: ClassVar[str] = "located"
+    direction: ClassVar[Direction] = "down"
+
+    def __post_init__(self) -> None:
+        check_sha256(self.blob, "located: blob")
 
 
 @dataclass(frozen=True)
@@ -281,7 +371,7 @@ class Refusal(Message):
 MESSAGES: dict[tuple[Direction, str], type[Message]] = {
     (message.direction, message.kind): message
     for message in (
-        Presence, Hello, Query, RowsRequest, Pull, Contribution, Report,
-        Task, Match, Rows, Chunk, Accepted, Refusal,
+        Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report,
+        Task, Match, Rows, Located, Chunk, Accepted, Refusal,
     )
 }  # fmt: skip

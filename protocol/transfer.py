@@ -13,32 +13,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from protocol.errors import IntegrityError, MalformedMessageError
-from protocol.messages import BlobRef, Chunk
-from protocol.topics import CHUNK_BYTES, WINDOW_CHUNKS
+from protocol.flow import Ticket, Window
+from protocol.messages import MAX_PULL_CHUNKS, BlobRef, Chunk
+from protocol.topics import CHUNK_BYTES
 
 Blob = bytes | bytearray | memoryview
 
-# QoS 1 repeats what a connection lost, so this only backs it up: two chunks take 20 s at 50 kbit/s, the slowest link
-# worth having.
-PULL_TIMEOUT_S = 30.0
 MAX_DAMAGED_IN_A_ROW = 16
 
 
-def chunk_count(size_bytes: int) -> int:
+def chunk_count(size_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Chunks of a blob of that size."""
-    return -(-size_bytes // CHUNK_BYTES)
+    return -(-size_bytes // chunk_bytes)
 
 
-def chunk_of(blob: Blob, sha256: str, index: int) -> Chunk:
+def chunk_of(blob: Blob, sha256: str, index: int, chunk_bytes: int = CHUNK_BYTES) -> Chunk:
     """The chunk of a blob that a `Pull` asks for.
 
     Raises:
         MalformedMessageError: If the blob has no such chunk.
     """
-    if not 0 <= index < chunk_count(len(blob)):
-        raise MalformedMessageError(f"blob {sha256[:12]}: no chunk {index}, it has {chunk_count(len(blob))}")
-    data = bytes(blob[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
-    return Chunk(sha256, index, zlib.crc32(data), data)
+    count = chunk_count(len(blob), chunk_bytes)
+    if not 0 <= index < count:
+        raise MalformedMessageError(f"blob {sha256[:12]}: no chunk {index}, it has {count}")
+    data = bytes(blob[index * chunk_bytes : (index + 1) * chunk_bytes])
+    return Chunk(sha256, index, zlib.crc32(data), data, chunk_bytes)
 
 
 def verify(blob: Blob, ref: BlobRef) -> None:
@@ -79,6 +78,20 @@ class Bitmap:
         bitmap._bits[:] = data
         return bitmap
 
+    def recut(self, size_bytes: int, old_chunk_bytes: int, new_chunk_bytes: int) -> Bitmap:
+        """What is here of a blob of ``size_bytes`` where it is cut by another chunk size.
+
+        Smaller chunks lose nothing; a larger one is here where all of its parts are.
+        """
+        if old_chunk_bytes == new_chunk_bytes:
+            return self
+        recut = Bitmap(chunk_count(size_bytes, new_chunk_bytes))
+        for index in range(recut.size):
+            begin, end = index * new_chunk_bytes, min((index + 1) * new_chunk_bytes, size_bytes)
+            if all(part in self for part in range(begin // old_chunk_bytes, chunk_count(end, old_chunk_bytes))):
+                recut.add(index)
+        return recut
+
     def to_bytes(self) -> bytes:
         """One bit a chunk, the first in the lowest bit of the first byte."""
         return bytes(self._bits)
@@ -115,22 +128,30 @@ class Download:
     """One blob on its way here.
 
     After a reconnection, make a new one from `have`: what was asked for on the old connection is then asked for at
-    once and not after `PULL_TIMEOUT_S`.
+    once and not after the window's patience.
 
     Args:
         ref: The blob.
         have: What is here already; updated in place. Empty where not given.
+        chunk_bytes: What the blob is cut by; ``have`` counts chunks of this size.
+        window: Measures the line; one for all that comes over it, one after the other. A new one where not given.
 
     Raises:
         MalformedMessageError: If ``have`` is of a blob with another number of chunks.
     """
 
-    def __init__(self, ref: BlobRef, have: Bitmap | None = None) -> None:
+    def __init__(
+        self, ref: BlobRef, have: Bitmap | None = None, chunk_bytes: int = CHUNK_BYTES, window: Window | None = None
+    ) -> None:
         self.ref = ref
-        self.have = Bitmap(chunk_count(ref.size_bytes)) if have is None else have
-        if self.have.size != chunk_count(ref.size_bytes):
+        self.chunk_bytes = chunk_bytes
+        chunks = chunk_count(ref.size_bytes, chunk_bytes)
+        self.have = Bitmap(chunks) if have is None else have
+        if self.have.size != chunks:
             raise MalformedMessageError(f"blob {ref.sha256[:12]}: bitmap of {self.have.size} chunks is not its own")
+        self._window = Window() if window is None else window
         self._wanted = deque(self.have.missing())
+        self._under_way: dict[int, Ticket] = {}
         self._deadlines_s: dict[int, float] = {}
         self._damaged_in_a_row = 0
 
@@ -141,7 +162,7 @@ class Download:
 
     @property
     def outstanding(self) -> tuple[int, ...]:
-        """Chunks asked for and not here yet, oldest request first; at most `WINDOW_CHUNKS`."""
+        """Chunks asked for and not here yet, oldest request first; at most what the window allows."""
         return tuple(self._deadlines_s)
 
     @property
@@ -159,35 +180,45 @@ class Download:
         """
         for index in [index for index, deadline_s in self._deadlines_s.items() if deadline_s <= now_s]:
             self._ask_again(index)
-        pull = []
-        while self._wanted and len(self._deadlines_s) < WINDOW_CHUNKS:
+        pull, room = [], self._window.chunks(self.chunk_bytes)
+        while self._wanted and len(self._deadlines_s) < room:
             index = self._wanted.popleft()
             if index not in self.have:  # it may have come unasked, or after its deadline
-                self._deadlines_s[index] = now_s + PULL_TIMEOUT_S
+                self._under_way[index] = self._window.asked(self._size_of(index), now_s)
+                self._deadlines_s[index] = now_s + self._window.patience_s
                 pull.append(index)
-        return [tuple(pull)] if pull else []
+        return [tuple(pull[at : at + MAX_PULL_CHUNKS]) for at in range(0, len(pull), MAX_PULL_CHUNKS)]
 
-    def receive(self, chunk: Chunk) -> Received | None:
+    def receive(self, chunk: Chunk, now_s: float) -> Received | None:
         """Take a chunk in.
 
         Returns:
-            What to write, or None if there is nothing new in it: another blob's, a repeated one, or a damaged one,
-            which is then asked for again.
+            What to write, or None if there is nothing new in it: another blob's, one of another size, a repeated one,
+            or a damaged one, which is then asked for again.
 
         Raises:
             IntegrityError: If `MAX_DAMAGED_IN_A_ROW` chunks were damaged; the sender's copy is bad, so give up.
         """
-        if chunk.blob != self.ref.sha256 or not 0 <= chunk.index < self.have.size or chunk.index in self.have:
+        ours = chunk.blob == self.ref.sha256 and chunk.chunk_bytes == self.chunk_bytes
+        if not ours or not 0 <= chunk.index < self.have.size or chunk.index in self.have:
             return None
-        offset = chunk.index * CHUNK_BYTES
-        expected_bytes = min(CHUNK_BYTES, self.ref.size_bytes - offset)
-        if len(chunk.data) != expected_bytes or zlib.crc32(chunk.data) != chunk.crc32:
+        if len(chunk.data) != self._size_of(chunk.index) or zlib.crc32(chunk.data) != chunk.crc32:
             self._refuse(chunk.index)
             return None
         self._damaged_in_a_row = 0
-        self._deadlines_s.pop(chunk.index, None)
+        if chunk.index in self._deadlines_s:
+            del self._deadlines_s[chunk.index]
+            self._window.arrived(self._under_way.pop(chunk.index), now_s)
         self.have.add(chunk.index)
-        return Received(chunk.index, offset, chunk.data)
+        return Received(chunk.index, chunk.index * self.chunk_bytes, chunk.data)
+
+    def close(self) -> None:
+        """Let go of what is outstanding: the window waits for it no more."""
+        for index in self.outstanding:
+            self._forget(index)
+
+    def _size_of(self, index: int) -> int:
+        return min(self.chunk_bytes, self.ref.size_bytes - index * self.chunk_bytes)
 
     def _refuse(self, index: int) -> None:
         self._damaged_in_a_row += 1
@@ -197,5 +228,9 @@ class Download:
             self._ask_again(index)
 
     def _ask_again(self, index: int) -> None:
-        del self._deadlines_s[index]
+        self._forget(index)
         self._wanted.appendleft(index)
+
+    def _forget(self, index: int) -> None:
+        del self._deadlines_s[index]
+        self._window.given_up(self._under_way.pop(index))

@@ -128,7 +128,7 @@ def test_more_answers_than_may_be_on_their_way_all_arrive(fleet: FleetBroker) ->
 
     def respond(topic: str, _payload: bytes) -> list[Outgoing]:
         device = topics.parse(topic).device
-        return [Outgoing(device, Chunk("0" * 64, index, 0, data), f"m{index}") for index in range(300)]
+        return [Outgoing(device, Chunk("0" * 64, index, 0, data, len(data)), f"m{index}") for index in range(300)]
 
     with gateway_of(fleet, respond), Peer(fleet, fleet.device("dev-a")) as device:
         device.listen()

@@ -95,7 +95,7 @@ def pull(device: Peer, ref: BlobRef) -> bytes:
             device.say(Pull(ref.sha256, chunks), f"pull-{chunks[0]}")
         chunk = device.hear("chunk").message
         assert isinstance(chunk, Chunk)
-        received = download.receive(chunk)
+        received = download.receive(chunk, 0.0)
         if received is not None:
             blob[received.offset : received.offset + len(received.data)] = received.data
     assert hashlib.sha256(blob).hexdigest() == ref.sha256

@@ -24,7 +24,7 @@ def _receive(store: BlobStore, indices: list[int], blob: bytes = BLOB) -> None:
     with store.partial(REF) as partial:
         download = Download(REF, partial.have)
         for index in indices:
-            received = download.receive(chunk_of(blob, REF.sha256, index))
+            received = download.receive(chunk_of(blob, REF.sha256, index), 0.0)
             if received is not None:
                 partial.write(received)
 

@@ -17,8 +17,11 @@ from protocol.messages import (
     Chunk,
     Contribution,
     Hello,
+    Locate,
+    Located,
     Match,
     Message,
+    Patch,
     Presence,
     Pull,
     Query,
@@ -32,7 +35,7 @@ from protocol.messages import (
 from protocol.rows import MAX_SHARDS, MAX_SLOTS, RowColumn, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import RESERVED_NAMES, Feature, FeatureKind, FeatureSchema
-from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES
+from protocol.topics import CHUNK_BYTES, CHUNK_SIZES, MAX_BLOB_BYTES
 
 PROPERTY = settings(deadline=None, derandomize=True)
 
@@ -116,6 +119,10 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
     Pull: st.builds(
         Pull, sha256s, st.lists(st.integers(0, MAX_BLOB_BYTES // CHUNK_BYTES - 1), min_size=1, max_size=64).map(tuple)
     ),
+    Locate: st.builds(Locate, sha256s, st.lists(sha256s, max_size=8).map(tuple), st.booleans()),
+    Located: st.builds(
+        Located, sha256s, st.booleans(), st.none() | st.builds(Patch, sha256s, blob_refs, st.booleans())
+    ),
     Contribution: st.builds(Contribution, st.binary(max_size=64)),
     Report: st.builds(Report, st.text(max_size=8), _INT64, plain_maps),
     RowsRequest: st.builds(
@@ -129,7 +136,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
     Rows: st.builds(Rows, st.text(max_size=8), blob_refs),
     Match: st.builds(Match, st.text(max_size=8), st.integers(1, 5000), blob_refs, st.none() | blob_refs)
     | st.builds(Match, st.text(max_size=8), st.just(0), st.none()),
-    Chunk: st.builds(Chunk, sha256s, _INT64, _INT64, st.binary(max_size=64)),
+    Chunk: st.builds(Chunk, sha256s, _INT64, _INT64, st.binary(max_size=64), st.sampled_from(CHUNK_SIZES)),
     Accepted: st.builds(Accepted, st.text(max_size=8)),
     Refusal: st.builds(
         Refusal, st.text(max_size=8), st.sampled_from([code.value for code in RefusalCode]), st.text(max_size=8)

@@ -128,7 +128,7 @@ def test_nested_and_listed_values_are_checked() -> None:
     with pytest.raises(MalformedMessageError, match=r"match\.samples\.size_bytes: a str"):
         decode("down", "match", _packed(Match("q1", 0, None), b=match_body))
     with pytest.raises(MalformedMessageError, match=r"pull\.chunks: a float"):
-        decode("up", "pull", _packed(Pull(SHA, (1,)), b={"blob": SHA, "chunks": [1.5]}))
+        decode("up", "pull", _packed(Pull(SHA, (1,)), b={"blob": SHA, "chunks": [1.5], "chunk_bytes": 4096}))
 
 
 def test_oversize_is_refused_on_both_sides() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protocol.errors import IntegrityError, MalformedMessageError
+from protocol.flow import Window
 from protocol.messages import BlobRef, Chunk
-from protocol.topics import CHUNK_BYTES, WINDOW_CHUNKS
+from protocol.topics import CHUNK_BYTES
 from protocol.transfer import (
     MAX_DAMAGED_IN_A_ROW,
-    PULL_TIMEOUT_S,
     Bitmap,
     Download,
     chunk_count,
@@ -23,6 +23,9 @@ from protocol.transfer import (
     verify,
 )
 from tests.protocol.strategies import PROPERTY
+
+PULL_TIMEOUT_S = Window().patience_s
+LEAST_TIMEOUT_S = 5.0
 
 
 class Source:
@@ -49,7 +52,7 @@ def _fetch(download: Download, source: Source, disk: bytearray) -> list[int]:
     while pulls := download.next_pulls(0.0):
         for index in (index for pull in pulls for index in pull):
             asked.append(index)
-            received = download.receive(source.chunks[index])
+            received = download.receive(source.chunks[index], 0.0)
             assert received is not None
             disk[received.offset : received.offset + len(received.data)] = received.data
     return asked
@@ -83,13 +86,13 @@ def test_resuming_fetches_exactly_what_is_missing(chunks: int) -> None:
 
 
 def test_window_bounds_what_is_outstanding() -> None:
-    """At most two chunks are under way; each that arrives makes room for one."""
+    """Before the line is known, two chunks are under way; each that arrives makes room."""
     source = SOURCES[5]
     download = Download(source.ref)
     assert download.next_pulls(0.0) == [(0, 1)]
     assert download.next_pulls(1.0) == []
     assert download.outstanding == (0, 1)
-    assert download.receive(source.chunks[1]) is not None
+    assert download.receive(source.chunks[1], 0.0) is not None
     assert download.next_pulls(2.0) == [(2,)]
     assert download.outstanding == (0, 2)
 
@@ -100,12 +103,14 @@ def test_deadline_says_when_to_wake_up() -> None:
     download = Download(source.ref)
     assert download.next_deadline_s is None
     download.next_pulls(10.0)
-    download.receive(source.chunks[0])
-    download.next_pulls(15.0)
     assert download.next_deadline_s == 10.0 + PULL_TIMEOUT_S
-    assert download.next_pulls(9.9 + PULL_TIMEOUT_S) == []
-    assert download.next_pulls(10.0 + PULL_TIMEOUT_S) == [(1,)]
-    assert download.next_deadline_s == 15.0 + PULL_TIMEOUT_S
+    download.receive(source.chunks[0], 10.5)
+    download.next_pulls(15.0)
+    soon_s = 15.0 + LEAST_TIMEOUT_S  # this line was seen to answer fast
+    assert download.next_deadline_s == soon_s
+    assert download.next_pulls(soon_s - 0.1) == []
+    assert download.next_pulls(soon_s) == [(2,)]
+    assert download.next_pulls(10.0 + PULL_TIMEOUT_S) == [(2, 1)]
 
 
 def test_chunk_that_comes_after_its_deadline_is_not_asked_for_again() -> None:
@@ -113,7 +118,7 @@ def test_chunk_that_comes_after_its_deadline_is_not_asked_for_again() -> None:
     source = SOURCES[1]
     download = Download(source.ref)
     download.next_pulls(0.0)
-    assert download.receive(source.chunks[0]) is not None
+    assert download.receive(source.chunks[0], 0.0) is not None
     assert download.next_pulls(PULL_TIMEOUT_S) == []
     assert (download.finished, download.next_deadline_s) == (True, None)
 
@@ -125,7 +130,7 @@ def test_damaged_chunk_is_asked_for_again_at_once() -> None:
     for bad in (source.damaged(0), replace(source.chunks[0], crc32=-1), short):
         download = Download(source.ref)
         download.next_pulls(0.0)
-        assert download.receive(bad) is None
+        assert download.receive(bad, 0.0) is None
         assert download.next_pulls(0.0) == [(0,)]
 
 
@@ -134,7 +139,7 @@ def test_what_is_not_this_blobs_is_ignored() -> None:
     source = SOURCES[2]
     download = Download(source.ref)
     download.next_pulls(0.0)
-    download.receive(source.chunks[0])
+    download.receive(source.chunks[0], 0.0)
     before = (download.have.to_bytes(), download.outstanding)
     for chunk in (
         SOURCES[3].chunks[1],
@@ -143,7 +148,7 @@ def test_what_is_not_this_blobs_is_ignored() -> None:
         source.chunks[0],
         source.damaged(0),
     ):
-        assert download.receive(chunk) is None
+        assert download.receive(chunk, 0.0) is None
     assert (download.have.to_bytes(), download.outstanding) == before
 
 
@@ -153,12 +158,12 @@ def test_sender_with_a_bad_copy_is_given_up() -> None:
     download = Download(source.ref)
     download.next_pulls(0.0)
     for _ in range(MAX_DAMAGED_IN_A_ROW - 1):
-        assert download.receive(source.damaged(1)) is None
-    assert download.receive(source.chunks[0]) is not None
+        assert download.receive(source.damaged(1), 0.0) is None
+    assert download.receive(source.chunks[0], 0.0) is not None
     for _ in range(MAX_DAMAGED_IN_A_ROW - 1):
-        assert download.receive(source.damaged(1)) is None
+        assert download.receive(source.damaged(1), 0.0) is None
     with pytest.raises(IntegrityError, match="16 damaged chunks in a row"):
-        download.receive(source.damaged(1))
+        download.receive(source.damaged(1), 0.0)
 
 
 @pytest.mark.parametrize("change", [lambda blob: blob[:-1], lambda blob: blob + b"\0", lambda blob: b"x" + blob[1:]])
@@ -210,7 +215,7 @@ def _play(source: Source, history: tuple[str, ...]) -> None:
     under_way: list[int] = []
 
     def take(chunk: Chunk) -> None:
-        received = download.receive(chunk)
+        received = download.receive(chunk, now_s)
         if received is not None:
             disk[received.offset : received.offset + len(received.data)] = received.data
 
@@ -239,7 +244,9 @@ class Link(RuleBasedStateMachine):
     def start(self, chunks: int) -> None:
         """Nothing is here yet."""
         self.source = SOURCES[chunks]
-        self.download = Download(self.source.ref)
+        self.window = Window()
+        self.room = self.window.chunks(CHUNK_BYTES)
+        self.download = Download(self.source.ref, window=self.window)
         self.disk = bytearray(len(self.source.blob))
         self.kept = self.download.have.to_bytes()  # the bitmap on disk
         self.under_way: list[Chunk] = []
@@ -248,6 +255,7 @@ class Link(RuleBasedStateMachine):
     @rule()
     def pull(self) -> None:
         """The server answers every pull at once; the answers are then under way."""
+        self.room = max(len(self.download.outstanding), self.window.chunks(CHUNK_BYTES))
         for index in (index for pull in self.download.next_pulls(self.now_s) for index in pull):
             assert index not in self.download.have
             self.under_way.append(self.source.chunks[index])
@@ -258,7 +266,7 @@ class Link(RuleBasedStateMachine):
         """Any answer may come next, and may come again."""
         at = data.draw(st.integers(0, len(self.under_way) - 1))
         chunk = self.under_way[at] if repeat else self.under_way.pop(at)
-        received = self.download.receive(chunk)
+        received = self.download.receive(chunk, self.now_s)
         if received is not None:
             assert received.index == chunk.index
             self.disk[received.offset : received.offset + len(received.data)] = received.data
@@ -278,7 +286,7 @@ class Link(RuleBasedStateMachine):
         bits = bytearray(chunk.data)
         bits[bit // 8] ^= 1 << bit % 8
         try:
-            assert self.download.receive(replace(chunk, data=bytes(bits))) is None
+            assert self.download.receive(replace(chunk, data=bytes(bits)), self.now_s) is None
         except IntegrityError:
             self.restart()
 
@@ -291,13 +299,14 @@ class Link(RuleBasedStateMachine):
     def restart(self) -> None:
         """The process dies; the disk, the bitmap on it and the clock stay."""
         chunks = chunk_count(self.source.ref.size_bytes)
-        self.download = Download(self.source.ref, Bitmap.from_bytes(self.kept, chunks))
+        self.window = Window()
+        self.download = Download(self.source.ref, Bitmap.from_bytes(self.kept, chunks), window=self.window)
 
     @invariant()
     def window_holds(self) -> None:
         """Never more is asked for than the window, and nothing that is here; a deadline is known exactly then."""
         outstanding = self.download.outstanding
-        assert len(outstanding) <= WINDOW_CHUNKS
+        assert len(outstanding) <= self.room
         assert not any(index in self.download.have for index in outstanding)
         assert (self.download.next_deadline_s is None) == (not outstanding)
 
@@ -319,7 +328,7 @@ class Link(RuleBasedStateMachine):
         while pulls := self.download.next_pulls(self.now_s):
             for index in (index for pull in pulls for index in pull):
                 asked.append(index)
-                received = self.download.receive(self.source.chunks[index])
+                received = self.download.receive(self.source.chunks[index], self.now_s)
                 assert received is not None
                 self.disk[received.offset : received.offset + len(received.data)] = received.data
         assert sorted(asked) == sorted(missing)
