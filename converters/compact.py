@@ -1,7 +1,8 @@
 """The same TFLite file in fewer bytes.
 
 A file of a small model is mostly names of inner tensors, which no runtime reads, and empty tables: without them the
-sample classifier is a third smaller. Inputs and outputs keep their names, which stand in the signatures.
+sample classifier is a third smaller. Inputs and outputs keep their names, which stand in the signatures. Subgraphs are
+sorted, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import flatbuffers
 from tensorflow.lite.python import schema_py_generated as schema
 
 from converters.fills import fill_uniform
+from converters.order import fixed_sizes_first
 
 IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16  # bytes, as the format asks for the data of constants
@@ -22,6 +24,7 @@ def compact(content: bytes) -> bytes:
     """Write a valid file again: no names of tensors, every constant once and aligned, nothing empty, no zeros."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     fill_uniform(model)
+    fixed_sizes_first(model)
     constants = _Constants(model.buffers)
     for graph in model.subgraphs:
         for tensor in graph.tensors:

@@ -77,5 +77,6 @@ def _act(request: dict[str, Any], opened: dict[int, Any], interpreter_class: Any
     handle = request["handle"]
     if request["do"] == "open":
         opened[handle] = interpreter_class(model_path=request["path"], num_threads=request["threads"])
+        opened[handle].allocate_tensors()  # as on a device: tflite-runtime applies XNNPACK only then
         return opened[handle].get_signature_list()
     return opened[handle].get_signature_runner(request["signature"])(**request["inputs"])

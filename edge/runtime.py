@@ -101,6 +101,7 @@ def open_model(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             interpreter = found.interpreter(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()  # tflite-runtime applies XNNPACK only here, and only to what has fixed sizes
     except (ValueError, RuntimeError) as error:
         raise ModelFileError(f"model file {path}: {found.name} {found.version} cannot load it: {error}") from error
     return Model(interpreter, digest, str(path))

@@ -27,6 +27,7 @@ class Job:
         batch_size: Samples of one batch.
         learning_rate: Of plain SGD.
         sampling_seed: Of the sampler that drew the batches.
+        model: One of `benchmarks.training.models.MODELS`.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Job:
     batch_size: int = 32
     learning_rate: float = 0.05
     sampling_seed: int = 3
+    model: str = "din"
 
     @property
     def tflite(self) -> Path:

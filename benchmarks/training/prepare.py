@@ -1,4 +1,4 @@
-"""Makes a job: the zoo's DIN over a MovieLens-like schema, converted, and samples with a long tail of items."""
+"""Makes a job: a model over a MovieLens-like schema, converted, and samples with a long tail of items."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.training.job import Array, Job
+from benchmarks.training.models import build
 from benchmarks.training.sampling import sampler
 from converters.convert import ConvertOptions, convert
-from converters.zoo.din import din
 from protocol.rows import RowTable
 from protocol.samples import SampleBatch
 from protocol.schema import Feature, FeatureKind, FeatureSchema
@@ -35,12 +35,12 @@ def prepare(job: Job, options: Mapping[str, Any] | None = None) -> Job:
     """
     schema = movielens_like(job.items)
     keras.utils.set_random_seed(_MODEL_SEED)
-    model = din(schema, embedding_dim=job.embedding_dim)
+    model = build(job.model, schema, job.embedding_dim)
     given = ConvertOptions(batch_size=job.batch_size, schema=schema, trainable=job.trainable)
     done = convert(model, job.tflite, replace(given, **(options or {})))
     model.save(job.keras)
     job.save_weights({v.path: np.array(v) for v in model.variables})
-    columns = samples(job.items)
+    columns = {name: c for name, c in samples(job.items).items() if name in (*model.input, "label")}
     for rows in done.rows.values():
         columns = to_slots(job, schema, rows, columns)
     job.save_samples(columns, sampler(columns, job.sampling_seed).draw(job.steps, job.batch_size))

@@ -66,7 +66,7 @@ def race(
     measured = {key: Measured() for key in keys}
     for repetition in range(repetitions):
         for key in keys if repetition % 2 == 0 else reversed(keys):
-            tell(f"{job.trainable}: {key}, {repetition + 1} of {repetitions}")
+            tell(f"{job.model}, {job.trainable}: {key}, {repetition + 1} of {repetitions}")
             _measure(job, key, passes, measured[key])
         check_losses({key: m.losses for key, m in measured.items()})
     return measured

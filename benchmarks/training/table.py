@@ -16,7 +16,8 @@ from benchmarks.training.figures import GOAL_OVERHEAD, GOALS, METRICS, RIVALS, R
 from benchmarks.training.job import Job
 from benchmarks.training.race import Measured, check_losses
 
-_SHOWN = {"step_s": ("step ms", 1e3, 3), "process_s": ("process s", 1.0, 2), "peak_rss_bytes": ("peak MB", 1e-6, 0)}
+# By metric: its column, the factor to that unit, and digits behind the point.
+SHOWN = {"step_s": ("step ms", 1e3, 3), "process_s": ("process s", 1.0, 2), "peak_rss_bytes": ("peak MB", 1e-6, 0)}
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,17 @@ class Comparison:
 def show(comparison: Comparison, console: Console) -> None:
     """Print the table, and what stands under it."""
     job, trains = comparison.job, {"head": "Frozen tables", "all": "Everything trains"}
-    console.print(f"{trains[job.trainable]}: {job.steps} steps of {job.batch_size} samples, {job.items} items\n")
+    work = f"{job.steps} steps of {job.batch_size} samples, {job.items} items"
+    console.print(f"{job.model}, {trains[job.trainable].lower()}: {work}\n")
     table = Table(box=box.MARKDOWN)
     table.add_column("contender", no_wrap=True)
     for metric in METRICS:
-        table.add_column(_SHOWN[metric][0], justify="right")
+        table.add_column(SHOWN[metric][0], justify="right")
         for rival in RIVALS:
             table.add_column(f"{CONTENDERS[rival].title.split()[0]} x", justify="right")
     for key, contender in CONTENDERS.items():
         absent = "" if key in comparison.measured else " (not installed)"
-        table.add_row(contender.title + absent, *_cells(comparison.measured, key))
+        table.add_row(contender.title + absent, *cells(comparison.measured, key))
     goals = [[f"{GOALS[metric, rival]}" for rival in RIVALS] for metric in METRICS]
     table.add_row("goal of the Trainer", *[cell for pair in goals for cell in ("", *pair)])
     console.print(table)
@@ -76,13 +78,14 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print(f"Losses of the same step differ by {comparison.loss_difference:.1g} at most.\n")
 
 
-def _cells(measured: Mapping[str, Measured], key: str) -> list[str]:
+def cells(measured: Mapping[str, Measured], key: str) -> list[str]:
+    """Each metric of a contender, followed by how many times as much each rival needs."""
     if key not in measured:
         return []
     times = ratios(measured, key)
     cells = []
     for metric in METRICS:
-        _, factor, digits = _SHOWN[metric]
+        _, factor, digits = SHOWN[metric]
         cells.append(f"{median(getattr(measured[key], metric)) * factor:.{digits}f}")
         cells += [_times(times.get((metric, rival))) for rival in RIVALS]
     return cells

@@ -42,10 +42,11 @@ def _gather(op: Any, grad: Tensor) -> Any:
 
 @gradient_of("MatMul")
 def _matmul(op: Any, grad: Tensor) -> Any:
-    """As TensorFlow's.
+    """As TensorFlow's, but for the gradient of an untransposed first factor.
 
-    The gradient of an untransposed first factor is batched by hand: as FULLY_CONNECTED, which the converter would
-    choose, it takes twice as long in ai-edge-litert because the weights there are not constant.
+    By a vector it is a product with broadcasting, which XNNPACK has in every runtime. Otherwise it is batched by hand
+    and its second factor transposed apart: the converter would choose FULLY_CONNECTED, or a BATCH_MATMUL that
+    transposes, which take two to three times as long in one of the runtimes, because weights are not constant here.
     """
     a, b = op.inputs
     transposed = (op.get_attr("transpose_a"), op.get_attr("transpose_b"))
@@ -58,8 +59,11 @@ def _matmul(op: Any, grad: Tensor) -> Any:
             grad, a, transpose_a=True, transpose_b=True
         )
     (n, k), m = static_shape(op, a), static_shape(op, b)[1]
-    by_a = tf.matmul(tf.reshape(grad, [1, n, m]), tf.reshape(b, [1, k, m]), transpose_b=True)
-    return tf.reshape(by_a, [n, k]), tf.matmul(a, grad, transpose_a=True)
+    by_b = tf.matmul(a, grad, transpose_a=True)
+    if m == 1:
+        return grad * tf.reshape(b, [1, k]), by_b
+    by_a = tf.matmul(tf.reshape(grad, [1, n, m]), tf.reshape(tf.transpose(b), [1, m, k]))
+    return tf.reshape(by_a, [n, k]), by_b
 
 
 @gradient_of("BiasAdd")

@@ -169,6 +169,12 @@ _MERGES = (
 _UNROLLED = "unrolled: the file grows with the number of steps"
 _MASKS = "masks are drawn by integer arithmetic, the same in every runtime"
 
+
+def _own_matrix(x: Tensor) -> Tensor:
+    matrix = layers.EinsumDense("nd,du->ndu", (6, 3), bias_axes="du", activation="tanh", name="matrix")(x)
+    return layers.Flatten()(matrix)
+
+
 CASES: tuple[Case, ...] = (
     _branches("relu relu6 leaky_relu elu selu celu hard_tanh"),
     _branches("sigmoid hard_sigmoid log_sigmoid tanh tanh_shrink softplus softsign"),
@@ -219,6 +225,8 @@ CASES: tuple[Case, ...] = (
     Case("Conv1D", "same and strided", over_sequence(layers.Conv1D(5, 3, strides=2, padding="same"))),
     Case("Conv1D", "causal and dilated", over_sequence(layers.Conv1D(5, 2, dilation_rate=2, padding="causal"))),
     Case("Conv2D", "with MaxPooling2D", over_image(lambda x: layers.MaxPooling2D(2)(layers.Conv2D(3, 2)(x)))),
+    Case("EinsumDense", "a matrix for each sample", over_numbers(_own_matrix)),
+    Case("EinsumDense", "over a sequence", over_sequence(layers.EinsumDense("ntd,du->ntu", (STEPS, 3), bias_axes="u"))),
     Case("TimeDistributed", "Dense", over_sequence(layers.TimeDistributed(layers.Dense(3, activation="relu")))),
     Case("GRU", "", over_sequence(layers.GRU(4)), _UNROLLED),
     Case("GRU", "masked", over_sequence(layers.GRU(4), masked=True)),

@@ -101,7 +101,8 @@ def test_din_comes_in_the_sizes_of_the_literature() -> None:
     """Embeddings of 9; attention 80-40-1; hidden layers 200-80 and a logit, where MPDA has two classes."""
     shapes = {variable.path: tuple(variable.shape) for variable in din(SCHEMA, **MPDA).trainable_variables}
     assert shapes["item_embedding/embeddings"] == (50, 9)
-    attention = [shapes[f"liked_attention_{part}/kernel"] for part in ("query", "key", "product", "hidden_1", "score")]
+    parts = ("query/kernel", "key/bias", "key/kernel", "hidden_1/kernel", "score/kernel")
+    attention = [shapes[f"liked_attention_{part}"] for part in parts]
     assert attention == [(9, 80), (9, 80), (9, 80), (80, 40), (40, 1)]
     assert [shapes[f"{name}/kernel"][1] for name in ("hidden_1", "hidden_2", "score")] == [200, 80, 1]
 

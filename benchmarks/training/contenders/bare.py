@@ -14,6 +14,7 @@ from benchmarks.training.job import Job
 def open_job(job: Job, runtime: str) -> Passes:
     """With ``runtime`` on one thread."""
     interpreter = import_module(f"{runtime}.interpreter").Interpreter(str(job.tflite), num_threads=1)
+    interpreter.allocate_tensors()  # without it, tflite-runtime does not use XNNPACK
     train = interpreter.get_signature_runner("train")
     constants = {
         "weight": np.ones(job.batch_size, np.float32),
