@@ -150,6 +150,14 @@ class FleetAuthority:
         """
         self._refuse_name(check_name(name, "device"), "cloud")
 
+    def revoked_probe(self) -> Identity:
+        """An identity that stands in the revocation list: whoever lets it in does not use the list."""
+        identity = self._identity("revoked", self.directory, f"{RESERVED_PREFIX}-revoked")
+        if not identity.cert_file.exists():
+            self._issue(identity, [])
+            self.book.revoke(identity.name)
+        return identity
+
     def own_identities(self) -> list[Identity]:
         """The identities whose keys are kept here for the cloud's own side: broker, enrolment service, workers."""
         servers = [self.broker_identity(), self._identity("enrolment", self.directory, _ENROLMENT_NAME)]

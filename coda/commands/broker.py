@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,3 +36,59 @@ def up(
             for identity in identities:
                 console.print(f"  {identity.name}: {identity.cert_file}")
         stop.wait()
+
+
+@app.command(epilog="Example:  coda broker init fleet --host 0.0.0.0")
+def init(
+    directory: Annotated[Path, typer.Argument(help="The fleet's directory, from coda fleet init.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - devices must reach it
+    worker: Annotated[list[str] | None, typer.Option(help="A cloud worker's name; repeatable.")] = None,
+    user: Annotated[str | None, typer.Option(help="Whom the services run as; by default who calls this.")] = None,
+) -> None:
+    """Write a hardened Mosquitto configuration for a fleet, and systemd units for it and the enrolment service."""
+    import getpass
+
+    from cloud_broker.broker import find_mosquitto, write_broker_directory
+    from cloud_broker.fleet import Fleet
+    from cloud_broker.units import broker_unit, enrolment_unit
+    from coda.output import console
+
+    fleet, directory = Fleet.open(directory), directory.resolve()
+    names = tuple(worker or ["cloud"])
+    write_broker_directory(
+        directory, fleet.name, host, fleet.broker_port, names, host_names=[fleet.address], journal=True
+    )
+    account, coda = user or getpass.getuser(), Path(sys.executable).with_name("coda")
+    units = {
+        "coda-broker.service": broker_unit(directory, fleet.name, fleet.broker_port, find_mosquitto(), account),
+        "coda-enrolment.service": enrolment_unit(directory, fleet.name, fleet.enrolment_port, coda, account),
+    }
+    for name, text in units.items():
+        (directory / name).write_text(text)
+    console.print(f"wrote {directory}/mosquitto.conf, acl, {', '.join(units)}; to have systemd run them:")
+    console.print(f"  sudo cp {directory}/*.service /etc/systemd/system/")
+    console.print("  sudo systemctl daemon-reload && sudo systemctl enable --now coda-broker coda-enrolment")
+
+
+@app.command(epilog="Example:  coda broker check mqtts://server.local:8883 --dir fleet")
+def check(
+    url: Annotated[str, typer.Argument(help="mqtts://HOST[:PORT], or mqtt:// without TLS.")],
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="The fleet's directory, to certify the probes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try everything that the tunnel needs of a broker, and say what is missing; exit code 1 if anything is."""
+    from cloud_broker.broker_check import check_broker
+    from coda.output import print_json, results
+
+    findings = []
+    for finding in check_broker(url, directory):
+        findings.append(finding)
+        if not as_json:
+            mark = "ok     " if finding.ok else "MISSING"
+            results.print(f"{mark} {finding.name:24} {finding.detail}", markup=False)
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
