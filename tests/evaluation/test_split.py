@@ -105,6 +105,24 @@ def test_negatives_are_drawn_as_asked() -> None:
     assert by["popularity"] > 0.5 > by["uniform"]
 
 
+def test_a_devices_own_negatives_do_not_tell_the_tests() -> None:
+    """An item that a device saw as a negative is as likely among the test's positives as among its negatives.
+
+    Were its negatives never rated at all, none would be: a model that remembers its negatives would win by that alone.
+    """
+    seen = {True: 0, False: 0}
+    total = {True: 0, False: 0}
+    for seed in range(8):
+        for device in split_interactions(_DATA, Labels.IMPLICIT, Protocol.NEW, seed=seed).devices:
+            was_negative = np.isin(device.test.features["item"], device.local.features["item"][device.local.label == 0])
+            for positive in (True, False):
+                rows = (device.test.label > 0.5) == positive
+                seen[positive] += int(was_negative[rows].sum())
+                total[positive] += int(rows.sum())
+    shares = {positive: seen[positive] / total[positive] for positive in seen}
+    assert shares[True] > 0.7 * shares[False] > 0
+
+
 def test_popularity_counts_only_what_the_cloud_has_seen() -> None:
     """Positives of pool users; a device's own ratings do not move its negatives."""
     split = split_interactions(_DATA, Labels.IMPLICIT, Protocol.NEW)
