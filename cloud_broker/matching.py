@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.byte_budget import affordable
 from protocol.batch_codec import MAX_SAMPLES, encode_batch
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query
@@ -152,7 +153,7 @@ def quotas(weights: tuple[float, ...], total: int) -> list[int]:
 def encode_within(
     take: Callable[[Rows], SampleBatch], ranked: Rows, max_bytes: int, *, zstd: bool = True
 ) -> tuple[Rows, bytes]:
-    """Encode as many of the first rows as fit.
+    """Encode the rows, all if they fit; else as many as do, near and cheap ones before far and dear ones.
 
     Args:
         take: Gives the samples of rows.
@@ -164,11 +165,16 @@ def encode_within(
         The rows encoded, ascending, and the bytes, in which the samples are in whatever order is smallest. No rows and
         no bytes if not even one sample fits.
     """
-    count = min(len(ranked), MAX_SAMPLES)
+    ranked = ranked[:MAX_SAMPLES]
+    count, chosen = len(ranked), None
     while count > 0:
         rows = np.sort(ranked[:count])
         payload = encode_batch(take(rows), zstd=zstd, keep_order=False)
         if len(payload) <= max_bytes:
             return rows, payload
-        count = min(count - 1, int(count * max_bytes / len(payload) * _CUT_MARGIN))
+        if chosen is None:
+            chosen = affordable(take(ranked), len(payload), max_bytes)
+            ranked, count = ranked[chosen], len(chosen)
+        else:
+            count = min(count - 1, int(count * max_bytes / len(payload) * _CUT_MARGIN))
     return ranked[:0], b""

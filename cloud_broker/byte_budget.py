@@ -1,0 +1,45 @@
+"""Which of the ranked samples to send where not all fit: near ones first, and of those about as near, cheap ones.
+
+A sample that shares its histories with others on their way costs a few bytes, one of a new contributor tens. So the
+rank counts, and against it what a sample adds to the batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.sample_cost import SampleCosts
+from protocol.samples import SampleBatch
+
+# How many ranks, as a share of all candidates, a sample of no cost at all comes before one of the mean cost.
+PREFERENCE = 0.25
+_ROUNDS = 16
+
+
+def affordable(
+    candidates: SampleBatch, encoded_bytes: int, max_bytes: int, *, preference: float = PREFERENCE
+) -> NDArray[np.int64]:
+    """Choose what fits, by the estimate of `protocol.sample_cost`.
+
+    Args:
+        candidates: Samples, the most wanted first.
+        encoded_bytes: What all of them take; the estimate is scaled to it.
+        max_bytes: What those chosen may take.
+        preference: How much cost counts against rank; 0 takes the first that fit.
+
+    Returns:
+        Their places, the most wanted first when cost is counted in: every beginning is a good choice too.
+    """
+    costs, total = SampleCosts(candidates), len(candidates)
+    chosen, order = np.zeros(total, np.bool_), np.zeros(0, np.int64)
+    rank = np.arange(total) / max(total, 1)
+    mean_bytes = float(costs.marginal_bytes(chosen).mean()) if total else 1.0
+    fits_bytes = max_bytes * costs.total_bytes(~chosen) / max(encoded_bytes, 1)
+    while len(order) < total and costs.total_bytes(chosen) < fits_bytes:
+        wanted = rank + preference * costs.marginal_bytes(chosen) / mean_bytes
+        wanted[chosen] = np.inf
+        more = np.argsort(wanted, kind="stable")[: min(-(-total // _ROUNDS), total - len(order))]
+        chosen[more] = True
+        order = np.concatenate([order, more])
+    return order
