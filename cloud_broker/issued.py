@@ -50,7 +50,7 @@ class IssuedBook:
         """Every name's newest certificate, by name."""
         revoked = self.revoked_serials()
         folders = sorted((self._directory / "issued").glob("*"))
-        return [_issued(max(self._of(folder.name), key=_expiry), revoked) for folder in folders]
+        return [_issued(_newest(self._of(folder.name), revoked), revoked) for folder in folders]
 
     def revoke(self, name: str, also: Identity | None = None) -> int:
         """Take back every certificate of ``name`` that has not expired.
@@ -108,6 +108,12 @@ class IssuedBook:
 
 def _expiry(certificate: x509.Certificate) -> datetime:
     return certificate.not_valid_after_utc
+
+
+def _newest(certificates: list[x509.Certificate], revoked: set[int]) -> x509.Certificate:
+    """The last to expire of those that are good; of all, if none is."""
+    good = [one for one in certificates if one.serial_number not in revoked]
+    return max(good or certificates, key=_expiry)
 
 
 def _issued(certificate: x509.Certificate, revoked: set[int]) -> Issued:
