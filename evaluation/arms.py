@@ -1,124 +1,113 @@
 """The ways to serve one device that are compared, over the edge's own code and at equal gradient steps.
 
-    cloud      h0 as it is
-    local      h0 fine-tuned on all local samples
-    gentle     the same, then drawn toward h0 as CoDA is: what shrinkage alone gives
-    random     on local samples and random ones of the pool
-    matched    on local samples and matched ones, unfiltered
-    coda       the device's round: classifier, keep weights, fine-tuning, gate; h0 where the gate says so
-
-Nothing here imports TensorFlow, so a worker process stays as small as a device.
+Every arm but ``cloud`` takes ``recipe.steps`` steps from h0 to what it serves. Nothing here imports TensorFlow, so a
+worker process stays as small as a device. ``coda evaluate arms`` lists them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge.personalise import personalise, too_few
-from edge.recommender import Recommender, latest_that_fit
-from edge.trainer import Trainer
-from edge.tuning import tune
+from edge.recommender import latest_that_fit
+from evaluation import ablations, rivals
+from evaluation.ablations import Run, weighed_by, with_recipe
+from evaluation.bench import Bench, Logits, Material, local_only
 from evaluation.scores import DeviceRow, Score
-from protocol.recipe import Recipe
-from protocol.samples import SampleBatch, empty_batch
-
-Logits = NDArray[np.float32]
+from protocol.samples import empty_batch
 
 
 @dataclass(frozen=True)
-class Material:
-    """What there is for one device.
+class Arm:
+    """One way to serve a device.
 
     Attributes:
-        local: Its own samples.
-        matched: What the cloud's matcher found for it.
-        random: As many samples, drawn from the pool at random.
-        test: What every arm is judged by.
+        name: As ``--arms`` takes it.
+        description: In one line.
+        run: Gives the logits of the test samples.
     """
 
-    local: SampleBatch
-    matched: SampleBatch
-    random: SampleBatch
-    test: SampleBatch
-
-
-class Bench:
-    """One device's models, on which every arm is tried in turn."""
-
-    def __init__(self, recommender: Recommender, classifier: Trainer, recipe: Recipe) -> None:
-        self.recommender = recommender
-        self.classifier = classifier
-        self.recipe = recipe
-
-    def run(self, user: int, material: Material, arms: Sequence[str], bytes_matched: int = 0) -> DeviceRow:
-        """Try ``arms`` on one device.
-
-        Args:
-            user: Its number.
-            material: Its samples.
-            arms: Keys of `ARMS`; ``coda`` is run in any case.
-            bytes_matched: For the record.
-        """
-        material = replace(material, local=latest_that_fit(material.local, self.recommender.table))
-        others = [arm for arm in arms if arm != "coda"]
-        logits = {arm: ARMS[arm](self, material) for arm in others}
-        ready = self.recommender.prepare(material.local, material.matched)
-        outcome = personalise(ready.trainer, self.classifier, ready.local, ready.matched, self.recipe)
-        personal = None if outcome.weights is None else ready.personal(outcome.weights)
-        logits["coda"] = self.recommender.logits(material.test, personal)
-        found = outcome.classification
-        return DeviceRow(
-            user=user,
-            samples_local=len(material.local),
-            samples_test=len(material.test),
-            samples_matched=len(material.matched),
-            samples_kept=outcome.samples_kept,
-            bytes_matched=bytes_matched,
-            activated=outcome.decision.activate,
-            gate=outcome.decision.reason,
-            classifier_auc=None if found is None else found.heldout_auc,
-            scores={arm: Score.of(material.test.label, values) for arm, values in logits.items()},
-        )
+    name: str
+    description: str
+    run: Run
 
 
 def _cloud(bench: Bench, material: Material) -> Logits:
-    return bench.recommender.logits(material.test)
+    return bench.h0(material)
 
 
 def _local(bench: Bench, material: Material) -> Logits:
-    return _tuned(bench, material, empty_batch(material.local.schema))
+    return bench.recommender.logits(material.test, local_only(bench.recommender, material.local, bench.recipe))
 
 
 def _gentle(bench: Bench, material: Material) -> Logits:
-    return _tuned(bench, material, empty_batch(material.local.schema), bench.recipe.interpolation)
+    return bench.tuned(material, empty_batch(material.local.schema), bench.recipe)
 
 
 def _random(bench: Bench, material: Material) -> Logits:
-    return _tuned(bench, material, material.random)
+    return bench.tuned(material, material.random, replace(bench.recipe, interpolation=1.0))
 
 
 def _matched(bench: Bench, material: Material) -> Logits:
-    return _tuned(bench, material, material.matched)
+    return bench.tuned(material, material.matched, replace(bench.recipe, interpolation=1.0))
 
 
-def _tuned(bench: Bench, material: Material, others: SampleBatch, interpolation: float = 1.0) -> Logits:
-    if too_few(material.local, bench.recipe):
-        return _cloud(bench, material)
-    recipe = replace(bench.recipe, interpolation=interpolation)
-    ready = bench.recommender.prepare(material.local, others)
-    alike = np.ones(len(ready.matched), np.float32)
-    tuned = tune(ready.trainer, ready.local, ready.matched, alike, recipe)
-    return bench.recommender.logits(material.test, ready.personal(tuned.weights))
+def _coda(bench: Bench, material: Material) -> Logits:
+    return bench.recommender.logits(material.test, bench.coda(material).personal)
 
 
-ARMS: Mapping[str, Callable[[Bench, Material], Logits]] = {
-    "cloud": _cloud,
-    "local": _local,
-    "gentle": _gentle,
-    "random": _random,
-    "matched": _matched,
-}
+_ALL = (
+    Arm("cloud", "h0 as it is", _cloud),
+    Arm("local", "h0 tuned on all local samples, all the way", _local),
+    Arm("gentle", "the same, then drawn toward h0 as CoDA is: what shrinkage alone gives", _gentle),
+    Arm("random", "tuned on local samples and random ones of the pool, all the way", _random),
+    Arm("matched", "tuned on local samples and matched ones, unfiltered, all the way", _matched),
+    Arm("coda", "the device's round: classifier, keep weights, tuning, interpolation, gate", _coda),
+    Arm("mpda", "MPDA: an epoch on each matched user, kept if the local AUC rises; at last one on local", rivals.mpda),
+    Arm("mpda-match", "MPDA's ablation: the same users, none taken back", rivals.mpda_match),
+    Arm("fedavg", "FedAvg with the closest users, then local tuning", rivals.fedavg),
+    Arm("local-corrected", "local, positives drawn as often as in the pool (label correction)", rivals.local_corrected),
+    Arm("matched-corrected", "matched, both kinds of samples drawn so", rivals.matched_corrected),
+    Arm("coda-hard", "CoDA, keeping what passes the device's own threshold", with_recipe(keep_rule="hard")),
+    Arm("coda-half", "CoDA, keeping what passes a threshold of 0.5", weighed_by(ablations.above_half)),
+    Arm("coda-score", "CoDA, weighing by P(local) instead of the ratio of densities", weighed_by(ablations.by_score)),
+    Arm("coda-unfiltered", "CoDA without its classifier: every matched sample alike", weighed_by(ablations.all_alike)),
+    Arm("coda-no-label", "CoDA, the classifier blind to labels", weighed_by(ablations.without_label)),
+    Arm("coda-no-folds", "CoDA, its classifier scoring what it trained on", weighed_by(ablations.without_folds)),
+    Arm("coda-no-gate", "CoDA without its gate: always the personal model", ablations.without_gate),
+    Arm("coda-alpha", "CoDA, the way from h0 chosen by the hold-out, no gate", ablations.with_chosen_alpha),
+    Arm("coda-full", "CoDA, all the way from h0", with_recipe(interpolation=1.0)),
+    Arm("coda-proximal", "CoDA, all the way under a proximal pull of 1", with_recipe(interpolation=1.0, proximal=1.0)),
+    Arm("coda-frozen", "CoDA, embeddings frozen", ablations.with_frozen_embeddings),
+    Arm("coda-random", "CoDA on random samples of the pool", ablations.with_random),
+    Arm("coda-agreement", "CoDA on samples of the users who agree most on shared items", ablations.by_agreement),
+)  # fmt: skip
+ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ALL}
+
+
+def try_arms(bench: Bench, material: Material, arms: Sequence[str], bytes_matched: int = 0) -> DeviceRow:
+    """Try ``arms`` on one device.
+
+    Args:
+        bench: The models.
+        material: The device's samples.
+        arms: Names; ``coda`` is run in any case.
+        bytes_matched: For the record.
+    """
+    material = replace(material, local=latest_that_fit(material.local, bench.recommender.table))
+    wanted = dict.fromkeys([*arms, "coda"])
+    logits = {name: ARMS[name].run(bench, material) for name in wanted}
+    outcome = bench.coda(material).outcome
+    found = outcome.classification
+    return DeviceRow(
+        user=material.user,
+        samples_local=len(material.local),
+        samples_test=len(material.test),
+        samples_matched=len(material.matched),
+        samples_kept=outcome.samples_kept,
+        bytes_matched=bytes_matched,
+        activated=outcome.decision.activate,
+        gate=outcome.decision.reason,
+        classifier_auc=None if found is None else found.heldout_auc,
+        scores={name: Score.of(material.test.label, values) for name, values in logits.items()},
+    )

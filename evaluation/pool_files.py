@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloud_broker.rows import RowFile, write_rows
 from edge.recommender import Recommender
@@ -17,12 +19,15 @@ from protocol.schema import FeatureSchema
 RECOMMENDER_FILE = "recommender.tflite"
 CLASSIFIER_FILE = "classifier.tflite"
 POOL_FOLDER = "pool"
+FROZEN_FOLDER = "frozen"
+_OWNER_FILE = "owner.npy"
 _ROWS_FILE, _ROWS_DESCRIPTION = "rows.npy", "rows.json"
 
 
-def write_pool(pool: SampleBatch, folder: Path) -> None:
-    """Write one .npy file per column, and the schema."""
+def write_pool(pool: SampleBatch, owner: NDArray[np.integer[Any]], folder: Path) -> None:
+    """Write one .npy file per column, each sample's user, and the schema."""
     folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / _OWNER_FILE, owner, allow_pickle=False)
     (folder / "schema.json").write_text(json.dumps(pool.schema.to_dict()))
     for name, column in pool.columns():
         np.save(folder / f"{name}.npy", column, allow_pickle=False)
@@ -37,6 +42,12 @@ def map_pool(folder: Path) -> SampleBatch:
 
     features = {feature.name: column(feature.name) for feature in schema.features}
     return SampleBatch(schema, features, column("label"), column("time_s"))
+
+
+def map_owner(folder: Path) -> NDArray[np.integer[Any]]:
+    """Each pool sample's user, mapped and not read."""
+    owner: NDArray[np.integer[Any]] = np.load(folder / _OWNER_FILE, mmap_mode="r", allow_pickle=False)
+    return owner
 
 
 def write_row_table(rows: RowTable, folder: Path) -> None:

@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 
 from edge.runtime import open_model
 from edge.trainer import Trainer
-from evaluation.arms import Bench, Material
-from evaluation.pool_files import CLASSIFIER_FILE, POOL_FOLDER, map_pool, open_recommender
+from evaluation.arms import try_arms
+from evaluation.bench import Bench, Material
+from evaluation.neighbours import Neighbours
+from evaluation.pool_files import (
+    CLASSIFIER_FILE,
+    FROZEN_FOLDER,
+    POOL_FOLDER,
+    map_owner,
+    map_pool,
+    open_recommender,
+)
 from evaluation.scores import DeviceRow
 from evaluation.split import Device
 from protocol.recipe import Recipe
@@ -60,19 +69,22 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._recommender = open_recommender(folder)
+        self._frozen = open_recommender(folder / FROZEN_FOLDER)
         self._classifier = Trainer(open_model(folder / CLASSIFIER_FILE))
         self._pool = map_pool(folder / POOL_FOLDER)
+        self._neighbours = Neighbours(self._pool, map_owner(folder / POOL_FOLDER))
 
     def run(self, job: Job) -> DeviceRow:
         """The arms on one device."""
         material = Material(
+            user=job.device.user,
             local=job.device.local,
             matched=self._pool.take(job.found.matched),
             random=self._pool.take(job.found.random),
             test=job.device.test,
         )
-        bench = Bench(self._recommender, self._classifier, job.recipe)
-        return bench.run(job.device.user, material, job.arms, job.found.bytes_matched)
+        bench = Bench(self._recommender, self._frozen, self._classifier, self._neighbours, job.recipe)
+        return try_arms(bench, material, job.arms, job.found.bytes_matched)
 
 
 _process_worker: list[Worker] = []

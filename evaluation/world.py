@@ -7,6 +7,7 @@ instead of copying.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from edge.runtime import file_sha256
 from evaluation.h0 import train_h0
 from evaluation.pool_files import (
     CLASSIFIER_FILE,
+    FROZEN_FOLDER,
     POOL_FOLDER,
     RECOMMENDER_FILE,
     map_row_table,
@@ -114,20 +116,27 @@ def build_world(
     progress = progress or _silent
     folder.mkdir(parents=True, exist_ok=True)
     h0 = train_h0(split, labels, model=model, seed=seed, on_event=_epochs_told(progress))
-    _convert_both(h0, split, folder, batch_size, progress)
-    write_pool(split.pool, folder / POOL_FOLDER)
+    _convert_all(h0, split, folder, batch_size, progress)
+    write_pool(split.pool, split.pool_owner, folder / POOL_FOLDER)
     return World(folder, split, progress)
 
 
-def _convert_both(model: keras.Model, split: Split, folder: Path, batch_size: int, progress: Progress) -> None:
-    progress("convert", 0, 2)
+def _convert_all(model: keras.Model, split: Split, folder: Path, batch_size: int, progress: Progress) -> None:
+    progress("convert", 0, 3)
     options = ConvertOptions(batch_size=batch_size, schema=split.schema, slots=slots_for(split.schema, SLOTS))
-    for rows in convert(model, folder / RECOMMENDER_FILE, options).rows.values():
-        write_row_table(rows, folder)
-    progress("convert", 1, 2)
+    _convert_recommender(model, folder, options)
+    progress("convert", 1, 3)
+    _convert_recommender(model, folder / FROZEN_FOLDER, replace(options, trainable="head"))
+    progress("convert", 2, 3)
     classifier = sample_classifier(int(model.output["item_vector"].shape[-1]))
     convert(classifier, folder / CLASSIFIER_FILE, ConvertOptions(batch_size=batch_size))
-    progress("convert", 2, 2)
+    progress("convert", 3, 3)
+
+
+def _convert_recommender(model: keras.Model, folder: Path, options: ConvertOptions) -> None:
+    folder.mkdir(exist_ok=True)
+    for rows in convert(model, folder / RECOMMENDER_FILE, options).rows.values():
+        write_row_table(rows, folder)
 
 
 def _vectors(folder: Path, split: Split, progress: Progress) -> NDArray[np.float32]:

@@ -1,45 +1,206 @@
-"""`coda evaluate`: is h0 worth personalising, and does personalisation pay?"""
+"""`coda evaluate`: does personalisation pay for these users, and is h0 worth personalising?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from coda.values import SeveralValues, numbers, words
 from converters.zoo.names import DEFAULT_RECOMMENDER, RECOMMENDERS
 
 if TYPE_CHECKING:
     from evaluation.h0 import H0Result
-    from evaluation.interactions import Interactions
-    from evaluation.results import ArmsResult
+    from evaluation.plan import Plan
 
-app = typer.Typer(help="Does personalisation pay? The device's own code over many users.", no_args_is_help=True)
 
-DataOption = Annotated[str, typer.Option("--data", help="ml-latest-small, ml-100k, synthetic, or a folder.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seeds every random choice.")]
+class StudyOrCommand(TyperGroup):
+    """What does not begin with a sub-command's name is a call of `DEFAULT`."""
+
+    DEFAULT = "run"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command's name in front where options come without one."""
+        bare = bool(args) and args[0].startswith("--") and args[0] != "--help"
+        return super().parse_args(ctx, [self.DEFAULT, *args] if bare else args)
+
+
+app = typer.Typer(
+    cls=StudyOrCommand, help="Does personalisation pay? The device's own code over many users.", no_args_is_help=True
+)
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="ml-latest-small, ml-100k, ml-1m, ml-20m, synthetic, a folder in the layout of one of these, or a CSV, "
+        "JSON-lines (such as Amazon's 5-core reviews) or Parquet file.",
+    ),
+]
 ModelOption = Annotated[str, typer.Option("--model", help=f"h0's network: {', '.join(RECOMMENDERS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_FILE = "Columns of a file"
+_STUDY = "What is tried"
+_RUN = "How it runs"
+
+_EXAMPLES = """Example:  coda evaluate run --data ml-100k --local-events 5 20 --seeds 1 2 3 --folds all --out runs/study
+
+A file:  coda evaluate --data clicks.csv --user uid --item sku --time ts --features brand price=dense
+
+Ratings, by stars:  coda evaluate --data r.parquet --user u --item i --rating stars --threshold 4 --labels explicit"""
+
+
+@app.command(epilog=_EXAMPLES, cls=SeveralValues)
+def run(
+    data: DataOption = "ml-latest-small",
+    user: Annotated[str | None, typer.Option(help="Who.", rich_help_panel=_FILE)] = None,
+    item: Annotated[str | None, typer.Option(help="What.", rich_help_panel=_FILE)] = None,
+    label: Annotated[str | None, typer.Option(help="1 or 0.", rich_help_panel=_FILE)] = None,
+    rating: Annotated[str | None, typer.Option(help="In place of a label.", rich_help_panel=_FILE)] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="A rating is liked from here on; by default every one.", rich_help_panel=_FILE)
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Seconds, ms, us or ns since 1970, or ISO 8601.", rich_help_panel=_FILE)
+    ] = None,
+    features: Annotated[
+        str, typer.Option(help="NAME or NAME=categorical|multi|dense, any number.", rich_help_panel=_FILE)
+    ] = "",
+    separator: Annotated[str, typer.Option(help="Between the values of a multi cell.", rich_help_panel=_FILE)] = "|",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="implicit: liked against sampled negatives; explicit: liked or not. Explicit where --label is given, "
+            "else implicit.",
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
+    implicit: Annotated[bool, typer.Option("--implicit", help="--labels implicit.", rich_help_panel=_STUDY)] = False,
+    negatives: Annotated[int, typer.Option(help="Of each positive.", min=1, max=100, rich_help_panel=_STUDY)] = 4,
+    negatives_by: Annotated[
+        str, typer.Option(help="popularity, so that it alone tells nothing, or uniform.", rich_help_panel=_STUDY)
+    ] = "popularity",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="new: 35% of users unseen by the cloud; returning: all seen; mpda: one moment divides all events.",
+            rich_help_panel=_STUDY,
+        ),
+    ] = "new",
+    split_time: Annotated[
+        int | None, typer.Option(help="The moment of mpda, unix seconds; 80% of events.", rich_help_panel=_STUDY)
+    ] = None,
+    local_events: Annotated[
+        str,
+        typer.Option(
+            help="Latest events that a device learns from; several make several tables.", rich_help_panel=_STUDY
+        ),
+    ] = "20",
+    seeds: Annotated[str, typer.Option(help="Each makes its own split and h0.", rich_help_panel=_STUDY)] = "1",
+    folds: Annotated[
+        str, typer.Option(help="Which thirds of the users are devices: 0 1 2, or all.", rich_help_panel=_STUDY)
+    ] = "0",
+    arms: Annotated[str, typer.Option(help="Names, or all; cloud and coda always run.", rich_help_panel=_STUDY)] = "",
+    model: ModelOption = DEFAULT_RECOMMENDER,
+    part: Annotated[
+        str, typer.Option(help="test, or validation while anything is still being chosen.", rich_help_panel=_STUDY)
+    ] = "test",
+    users: Annotated[
+        int | None,
+        typer.Option(
+            help="So many whole users at random; all, but at most 3 million rows.", min=2, rich_help_panel=_RUN
+        ),
+    ] = None,
+    devices: Annotated[int | None, typer.Option(help="At most so many a cell.", min=1, rich_help_panel=_RUN)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; one a CPU.", min=1, rich_help_panel=_RUN)] = None,
+    cache: Annotated[bool, typer.Option(help="Keep h0 for the next study.", rich_help_panel=_RUN)] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Rows, evaluation.json and evaluation.html. A stopped study goes on.", rich_help_panel=_RUN),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve many users in several ways at equal gradient steps, and say with intervals what personalisation gains.
+
+    Ends with the answer in plain words: the gain, its interval, and the share of users who are ranked worse.
+    """
+    from coda.evaluating import check_model, load, run_and_tell
+    from evaluation.tables import TableOptions
+
+    check_model(model)
+    table = TableOptions(
+        user=user,
+        item=item,
+        label=label,
+        rating=rating,
+        time=time,
+        features=tuple(words(features)),
+        threshold=threshold,
+        separator=separator,
+    )
+    plan = _plan(
+        labels="implicit" if implicit else labels or ("explicit" if label else "implicit"),
+        protocol=protocol,
+        part=part,
+        negatives_by=negatives_by,
+        local_events=numbers(local_events, "--local-events"),
+        seeds=numbers(seeds, "--seeds"),
+        folds=(0, 1, 2) if folds == "all" else numbers(folds, "--folds"),
+        arms=words(arms),
+        model=model,
+        max_devices=devices,
+        negatives=negatives,
+        split_time_s=split_time,
+    )
+    run_and_tell(load(data, plan, table, users), plan, out, workers=workers, keep_h0=cache, as_json=as_json)
+
+
+def _plan(*, labels: str, protocol: str, part: str, negatives_by: str, arms: list[str], **others: Any) -> Plan:
+    from coda.errors import UsageError
+    from evaluation.plan import ALL_ARMS, DEFAULT_ARMS, Plan
+    from evaluation.samples import Labels
+    from evaluation.split import Protocol
+
+    for option, value, known in (
+        ("--labels", labels, [one.value for one in Labels]),
+        ("--protocol", protocol, [one.value for one in Protocol]),
+        ("--part", part, ["test", "validation"]),
+        ("--negatives-by", negatives_by, ["popularity", "uniform"]),
+    ):
+        if value not in known:
+            raise UsageError(f"{option} {value}: use {' or '.join(known)}")
+    chosen = ALL_ARMS if arms == ["all"] else tuple(arms) or DEFAULT_ARMS
+    return Plan(
+        labels=Labels(labels),
+        protocol=Protocol(protocol),
+        part=part,  # type: ignore[arg-type]
+        negatives_by=negatives_by,  # type: ignore[arg-type]
+        arms=chosen,
+        **others,
+    )
 
 
 @app.command(epilog="Example:  coda evaluate h0 --data ml-100k")
 def h0(
     data: DataOption = "ml-latest-small",
     model: ModelOption = DEFAULT_RECOMMENDER,
-    seed: SeedOption = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seeds every random choice.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Train the global model and judge it beside scorers that know nothing of the user.
 
     Twice: implicit labels on users that the cloud has not seen, and explicit labels on the last 20% of every user.
     """
+    from coda.evaluating import check_model, load_ratings
     from coda.output import print_json, progress, results
     from evaluation.h0 import evaluate_h0
     from evaluation.samples import Labels
     from evaluation.split import Protocol
 
-    _check_model(model)
-    ratings = _load(data, seed)
+    check_model(model)
+    ratings = load_ratings(data, seed)
     found = []
     with progress() as bars:
         for labels, protocol in ((Labels.IMPLICIT, Protocol.NEW), (Labels.EXPLICIT, Protocol.RETURNING)):
@@ -66,104 +227,3 @@ def _h0_lines(found: H0Result) -> str:
         f"h0 ({found.model}) mean user AUC {mean.mean:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {mean.users} users\n"
         f"  against {baselines}; h0 minus item mean {found.gain_over_item_mean}"
     )
-
-
-@app.command(epilog="Example:  coda evaluate run --data ml-100k --local-events 20 --out runs/evaluation")
-def run(
-    data: DataOption = "ml-latest-small",
-    labels: Annotated[str, typer.Option(help="implicit or explicit.")] = "implicit",
-    model: ModelOption = DEFAULT_RECOMMENDER,
-    protocol: Annotated[str, typer.Option(help="new: users unseen by the cloud; returning: all seen.")] = "new",
-    local_events: Annotated[int, typer.Option(help="Latest events a device may learn from.", min=1)] = 20,
-    fold: Annotated[int, typer.Option(help="Which third of the users are devices.", min=0, max=2)] = 0,
-    devices: Annotated[int | None, typer.Option(help="At most so many devices.", min=1)] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; one a CPU by default.", min=1)] = None,
-    out: Annotated[Path | None, typer.Option(help="Write evaluation.json and devices.jsonl here.")] = None,
-    seed: SeedOption = 1,
-    as_json: JsonOption = False,
-) -> None:
-    """Serve many users in several ways, at equal gradient steps, and say with intervals which is better."""
-    from coda.errors import UsageError
-    from coda.output import print_json, progress, results
-    from evaluation.runner import evaluate_arms
-    from evaluation.samples import Labels
-    from evaluation.split import Protocol
-
-    _check_model(model)
-    try:
-        kind, known = Labels(labels), Protocol(protocol)
-    except ValueError as error:
-        raise UsageError(f"{error}: --labels is implicit or explicit, --protocol new or returning") from error
-    ratings = _load(data, seed)
-    with progress() as bars:
-        tasks: dict[str, object] = {}
-
-        def on_progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        found = evaluate_arms(
-            ratings,
-            kind,
-            known,
-            model=model,
-            local_events=local_events,
-            seed=seed,
-            fold=fold,
-            max_devices=devices,
-            workers=workers,
-            progress=on_progress,
-        )
-    if out is not None:
-        found.write(out)
-    if as_json:
-        print_json(found.to_dict())
-        return
-    results.print("\n".join(_arm_lines(found)))
-    if out is not None:
-        results.print(f"written: {out}")
-
-
-def _arm_lines(found: ArmsResult) -> list[str]:
-    setting = found.setting
-    marked = " (SYNTHETIC)" if setting.synthetic else ""
-    lines = [
-        f"{setting.dataset}{marked}, {setting.model}, {setting.labels} labels, {setting.protocol} users, "
-        f"{setting.local_events} local events, seed {setting.seed}: {len(found.rows)} devices",
-        f"{'arm':8}  mean user AUC               CoDA minus arm, paired        users up / same / down",
-    ]
-    for arm in found.arms:
-        mean = found.summary(arm).mean_user_auc
-        text = "n/a" if mean is None else f"{mean.mean:.4f} [{mean.low:.4f}, {mean.high:.4f}]"
-        against = "" if arm == "coda" else _comparison(found, arm)
-        lines.append(f"{arm:8}  {text:26}  {against}".rstrip())
-    activated = sum(row.activated for row in found.rows)
-    return [*lines, f"the gate let {activated} of {len(found.rows)} personal models serve"]
-
-
-def _comparison(found: ArmsResult, arm: str) -> str:
-    comparison = found.compare(arm)
-    signs = comparison.users
-    return f"{comparison.user_auc!s:28}  {signs.up} / {signs.same} / {signs.down}"
-
-
-def _check_model(name: str) -> None:
-    from coda.errors import UsageError
-
-    if name not in RECOMMENDERS:
-        raise UsageError(f"--model {name}: use one of {', '.join(RECOMMENDERS)}")
-
-
-def _load(name: str, seed: int) -> Interactions:
-    from coda.output import console, progress
-    from evaluation.datasets import load_dataset
-
-    with progress() as bars:
-        bar = bars.add_task(f"data: {name}", total=None)
-        ratings = load_dataset(
-            name, seed=seed, progress=lambda done, total: bars.update(bar, completed=done, total=total)
-        )
-    if ratings.duplicates:
-        console.print(f"{ratings.name}: left out {ratings.duplicates} repeated ratings")
-    return ratings

@@ -12,25 +12,17 @@ import pytest
 
 from evaluation.h0 import evaluate_h0
 from evaluation.plan import DEFAULT_ARMS
-from evaluation.pool_files import map_pool, write_pool
+from evaluation.pool_files import map_owner, map_pool, write_pool
 from evaluation.results import ArmsResult, Setting
 from evaluation.runner import run_devices
 from evaluation.samples import Labels
 from evaluation.scores import DeviceRow, Score
-from evaluation.split import Protocol, split_interactions
-from evaluation.synthetic import generate_synthetic
+from evaluation.split import Protocol
 from evaluation.world import World, build_world
 from protocol.recipe import Recipe
+from tests.evaluation.conftest import DATA
 
 _RECIPE = Recipe(steps=40, classifier_steps=30, match_samples=200)
-_DATA = generate_synthetic(users=40, items=100, seed=3).interactions
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A cloud with its models and its pool."""
-    split = split_interactions(_DATA, Labels.IMPLICIT, Protocol.NEW)
-    return build_world(split, tmp_path_factory.mktemp("world"), labels=Labels.IMPLICIT)
 
 
 def test_workers_need_no_tensorflow() -> None:
@@ -76,9 +68,11 @@ def test_random_rows_are_not_the_devices_own(world: World) -> None:
 def test_the_pool_is_mapped_as_it_was_written(world: World, tmp_path: Path) -> None:
     """Every column and the schema come back."""
     pool = world.split.pool.take(slice(0, 50))
-    write_pool(pool, tmp_path)
+    owner = world.split.pool_owner[:50]
+    write_pool(pool, owner, tmp_path)
     mapped = map_pool(tmp_path)
     assert mapped.schema == pool.schema
+    assert np.array_equal(map_owner(tmp_path), owner)
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(mapped.columns(), pool.columns(), strict=True))
 
 
@@ -107,7 +101,7 @@ def test_results_are_paired_by_user_and_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labels", list(Labels))
 def test_h0_learns_what_people_of_like_taste_do(labels: Labels) -> None:
     """On clustered users it ranks better than chance, and its baselines are told beside it."""
-    result = evaluate_h0(_DATA, labels, Protocol.NEW)
+    result = evaluate_h0(DATA, labels, Protocol.NEW)
     assert result.synthetic
     assert result.mean_user_auc.low > 0.5
     assert set(result.baselines) == {"item mean", "popularity", "user kNN"}
@@ -116,7 +110,7 @@ def test_h0_learns_what_people_of_like_taste_do(labels: Labels) -> None:
 
 def test_arms_come_to_the_same_through_slots(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A world whose model has slots for its items finds the same samples and gives the same scores."""
-    monkeypatch.setattr("evaluation.world.SLOTS", 98)
+    monkeypatch.setattr("evaluation.world.SLOTS", 100)
     slotted = build_world(world.split, tmp_path, labels=Labels.IMPLICIT)
     assert (tmp_path / "rows.npy").exists()
     devices = world.split.devices[:3]

@@ -1,0 +1,19 @@
+"""Shared by the evaluation's tests: one small world, trained and converted once a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from evaluation.samples import Labels
+from evaluation.split import Protocol, split_interactions
+from evaluation.synthetic import generate_synthetic
+from evaluation.world import World, build_world
+
+DATA = generate_synthetic(users=40, items=100, seed=3).interactions
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A cloud with its models and its pool."""
+    split = split_interactions(DATA, Labels.IMPLICIT, Protocol.NEW)
+    return build_world(split, tmp_path_factory.mktemp("world"), labels=Labels.IMPLICIT)
