@@ -75,7 +75,7 @@ def build_samples(
     labels: Labels,
     *,
     popularity: NDArray[Any] | None = None,
-    judged: NDArray[np.bool_] | None = None,
+    known_until: NDArray[np.int64] | None = None,
     negatives: int = NEGATIVES,
     seed: int = 1,
 ) -> UserSamples:
@@ -86,7 +86,8 @@ def build_samples(
         labels: What the labels shall mean.
         popularity: [items + 1], negatives are drawn in proportion to it; by default how often an item is a positive.
             Items of popularity 0 are drawn only for a user who rated everything else.
-        judged: bool [ratings], those whose negatives their user never rated; of the others, not yet. None for all.
+        known_until: int64 [ratings], number of the last rating of all that bars an item from being a negative of this
+            one; None for the last there is, so that negatives were never rated.
         negatives: Negatives for each positive; they share its time and its history.
         seed: Of the negatives.
     """
@@ -96,8 +97,9 @@ def build_samples(
     item, label = data.item[rows], liked[rows].astype(np.float32)
     if labels is Labels.IMPLICIT:
         weight = count_ratings(data, liked) if popularity is None else popularity
-        never = np.ones(len(rows), np.bool_) if judged is None else judged[rows]
-        drawn = _draw_negatives(data, rows, never, weight, negatives, np.random.default_rng(seed))
+        until = np.full(len(rows), len(data)) if known_until is None else known_until[rows]
+        rng = np.random.default_rng(seed)
+        drawn = _draw_negatives(data, rows, until, weight, negatives=negatives, rng=rng)
         item = np.concatenate([item[:, None], drawn], axis=1).reshape(-1)
         label = np.concatenate([label[:, None], np.zeros_like(drawn, np.float32)], axis=1).reshape(-1)
         history = {name: np.repeat(values, 1 + negatives, axis=0) for name, values in history.items()}
@@ -137,18 +139,19 @@ def _history(data: Interactions, counts: NDArray[np.bool_], rows: NDArray[np.int
 def _draw_negatives(
     data: Interactions,
     rows: NDArray[np.int64],
-    never: NDArray[np.bool_],
+    known_until: NDArray[np.int64],
     popularity: NDArray[Any],
+    *,
     negatives: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    """Items that the rows' users had not rated by then, or where ``never`` says so at all: int32 [len(rows), k]."""
+    """Items that the rows' users had not rated by ``known_until`` [len(rows)]: int32 [len(rows), negatives]."""
     cumulative = np.cumsum(np.append(0.0, popularity[1:]))
     rating_of = data.user.astype(np.int64) * (data.items + 1) + data.item
     by_key = np.argsort(rating_of, kind="stable")
     rated = rating_of[by_key]
     user = np.repeat(data.user[rows].astype(np.int64), negatives)
-    known_until = np.repeat(np.where(never, len(data), rows), negatives)  # the last rating that counts
+    until = np.repeat(known_until, negatives)
     drawn = np.zeros(len(user), np.int32)
     open_places = np.arange(len(user))
     for _ in range(_REDRAWS):
@@ -158,7 +161,7 @@ def _draw_negatives(
         drawn[open_places] = np.minimum(tried, data.items)
         keys = user[open_places] * (data.items + 1) + drawn[open_places]
         found = np.minimum(np.searchsorted(rated, keys), len(rated) - 1)
-        open_places = open_places[(rated[found] == keys) & (by_key[found] <= known_until[open_places])]
+        open_places = open_places[(rated[found] == keys) & (by_key[found] <= until[open_places])]
     for place in open_places:  # users who rated almost everything popular: draw from what is left to them
         drawn[place] = _draw_unrated(data, int(user[place]), popularity, rng)
     return drawn.reshape(-1, negatives)

@@ -111,8 +111,8 @@ def split_interactions(
         known &= _events_before(data, events) < begin[data.user]
     popularity = count_ratings(data, known & data.liked)
     weights = popularity if negatives_by == "popularity" else np.ones_like(popularity)
-    judged = _events_before(data, events) >= begin[data.user]
-    samples = build_samples(data, labels, popularity=weights, judged=judged, negatives=negatives, seed=seed)
+    until = _known_until(data, _events_before(data, events), begin, end)
+    samples = build_samples(data, labels, popularity=weights, known_until=until, negatives=negatives, seed=seed)
     if protocol is Protocol.NEW:
         in_pool, users = ~unseen[samples.owner], np.flatnonzero(unseen)
     else:
@@ -145,6 +145,19 @@ def _events_before(data: Interactions, events: NDArray[np.bool_]) -> NDArray[np.
     before = np.concatenate([[0], np.cumsum(events)])
     counted: NDArray[np.int64] = before[:-1] - before[data.starts[data.user]]
     return counted
+
+
+def _known_until(
+    data: Interactions, before: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The last rating that bars an item from being a negative of each, int64 [n].
+
+    What is learnt from knows no later rating of its user. A test knows all but those that are out of sight while the
+    validation part is the test.
+    """
+    in_sight = np.bincount(data.user[before < end[data.user]], minlength=data.users)
+    last = data.starts[: data.users] + in_sight - 1
+    return np.where(before < begin[data.user], np.arange(len(data)), last[data.user]).astype(np.int64)
 
 
 def _cuts(events: NDArray[np.integer], part: Part) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # type: ignore[type-arg]
