@@ -16,8 +16,9 @@ from platformdirs import user_cache_dir
 from evaluation.download import Progress, download
 from evaluation.errors import DataUnavailableError
 from evaluation.interactions import Interactions
-from evaluation.movielens import CSV_LAYOUT, TAB_LAYOUT, Layout, layout_of, read_movielens
+from evaluation.movielens import COLON_LAYOUT, CSV_LAYOUT, TAB_LAYOUT, Layout, layout_of, read_movielens
 from evaluation.synthetic import generate_synthetic
+from evaluation.tables import TableOptions, read_table
 
 _OWNER = "https://files.grouplens.org/datasets/movielens"
 
@@ -28,7 +29,9 @@ class Published:
 
     url: str
     layout: Layout
-    ratings_sha256: str
+    ratings_sha256: str | None = None
+    archive_md5: str | None = None
+    mpda_split_s: int | None = None  # the moment that MPDA's authors chose
 
 
 PUBLISHED = {
@@ -42,16 +45,29 @@ PUBLISHED = {
         TAB_LAYOUT,
         "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
     ),
+    "ml-1m": Published(f"{_OWNER}/ml-1m.zip", COLON_LAYOUT, archive_md5="c4d9eecfca2ab87c1945afe126590906"),
+    "ml-20m": Published(
+        f"{_OWNER}/ml-20m.zip",
+        CSV_LAYOUT,
+        archive_md5="cd245b17a1ae2cc31bb14903e1204af3",
+        mpda_split_s=1225642324,
+    ),
 }
 
 
 def load_dataset(
-    name: str, *, seed: int = 1, progress: Progress | None = None, allow_download: bool = True
+    name: str,
+    *,
+    table: TableOptions | None = None,
+    seed: int = 1,
+    progress: Progress | None = None,
+    allow_download: bool = True,
 ) -> Interactions:
     """The dataset that ``--data`` names.
 
     Args:
-        name: ``ml-latest-small``, ``ml-100k``, ``synthetic``, or a folder in the layout of either MovieLens set.
+        name: A key of `PUBLISHED`, ``synthetic``, a folder in a layout of MovieLens, or a file of any table.
+        table: Which column of such a file is what.
         seed: Of the synthetic generator.
         progress: Told as a download goes on.
         allow_download: Whether the network may be used.
@@ -67,9 +83,13 @@ def load_dataset(
         folder = _find(name) or _fetch(name, progress, allow_download)
         return read_movielens(folder, name, ratings_sha256=PUBLISHED[name].ratings_sha256)
     path = Path(name).expanduser()
+    if path.is_file():
+        return read_table(path, table or TableOptions())
     if not path.is_dir():
         known = ", ".join([*PUBLISHED, "synthetic"])
-        raise DataUnavailableError(f"{name}: neither a dataset ({known}) nor a folder; give one of these to --data")
+        raise DataUnavailableError(
+            f"{name}: neither a dataset ({known}), nor a file, nor a folder; give one of these to --data"
+        )
     return read_movielens(path, path.resolve().name)
 
 
@@ -97,6 +117,11 @@ def _fetch(name: str, progress: Progress | None, allow_download: bool) -> Path:
         looked = ", ".join(str(place) for place in search_path())
         raise DataUnavailableError(f"{name}: no copy in {looked}; allow the download, or set CODA_DATA")
     published = PUBLISHED[name]
-    members = (published.layout.ratings, published.layout.movies)
-    folder = cache_folder() / name
-    return download(published.url, folder, members=members, ratings_sha256=published.ratings_sha256, progress=progress)
+    return download(
+        published.url,
+        cache_folder() / name,
+        members=(published.layout.ratings, published.layout.movies),
+        ratings_sha256=published.ratings_sha256,
+        archive_md5=published.archive_md5,
+        progress=progress,
+    )

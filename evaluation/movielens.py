@@ -1,4 +1,7 @@
-"""Reads the two published layouts of MovieLens: ``ratings.csv`` with ``movies.csv``, and ``u.data`` with ``u.item``.
+"""Reads the published layouts of MovieLens.
+
+``ratings.csv`` and ``movies.csv`` (ml-latest-small, ml-20m), ``u.data`` and ``u.item`` (ml-100k), ``ratings.dat`` and
+``movies.dat`` (ml-1m).
 
 The data belongs to GroupLens: F. M. Harper and J. A. Konstan, The MovieLens Datasets, 2015, doi 10.1145/2827872.
 """
@@ -45,15 +48,17 @@ class Layout:
 
 CSV_LAYOUT = Layout("ratings.csv", "movies.csv", ",", _CSV_HEADER)
 TAB_LAYOUT = Layout("u.data", "u.item", "\t", None)
+COLON_LAYOUT = Layout("ratings.dat", "movies.dat", "::", None)
+LAYOUTS = (CSV_LAYOUT, TAB_LAYOUT, COLON_LAYOUT)
 
 
 def layout_of(folder: Path) -> Layout | None:
     """The layout whose ratings file the folder has, or None."""
-    return next((layout for layout in (CSV_LAYOUT, TAB_LAYOUT) if (folder / layout.ratings).is_file()), None)
+    return next((layout for layout in LAYOUTS if (folder / layout.ratings).is_file()), None)
 
 
 def read_movielens(folder: Path, name: str, *, ratings_sha256: str | None = None) -> Interactions:
-    """Read a folder of either layout.
+    """Read a folder of any of the layouts.
 
     Args:
         folder: Where the files are.
@@ -66,7 +71,7 @@ def read_movielens(folder: Path, name: str, *, ratings_sha256: str | None = None
     """
     layout = layout_of(folder)
     if layout is None:
-        raise DataFormatError(folder, None, "holds neither ratings.csv nor u.data", _REMEDY)
+        raise DataFormatError(folder, None, "holds none of ratings.csv, u.data and ratings.dat", _REMEDY)
     if not (folder / layout.movies).is_file():
         raise DataFormatError(folder / layout.movies, None, "no such file", _REMEDY)
     rows = _read_ratings(folder / layout.ratings, layout)
@@ -86,7 +91,11 @@ def check_sha256(path: Path, expected: str, rows: int | None = None) -> None:
     Raises:
         DataIntegrityError: If they differ.
     """
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    found = digest.hexdigest()
     if found != expected:
         has = f"{path.stat().st_size} bytes" + (f", {rows} ratings" if rows is not None else "")
         raise DataIntegrityError(
@@ -98,9 +107,13 @@ def check_sha256(path: Path, expected: str, rows: int | None = None) -> None:
 def _read_ratings(path: Path, layout: Layout) -> NDArray[Any]:
     _check_first_line(path, layout)
     try:
-        rows: NDArray[Any] = np.loadtxt(
-            path, _ROW, delimiter=layout.delimiter, skiprows=int(layout.header is not None), ndmin=1
-        )
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            # NumPy wants a delimiter of one character.
+            cells = lines if len(layout.delimiter) == 1 else (line.replace(layout.delimiter, "\t") for line in lines)
+            delimiter = layout.delimiter if len(layout.delimiter) == 1 else "\t"
+            rows: NDArray[Any] = np.loadtxt(
+                cells, _ROW, delimiter=delimiter, skiprows=int(layout.header is not None), ndmin=1
+            )
     except ValueError as error:
         raise _first_bad_line(path, layout) from error
     if not np.isfinite(rows["rating"]).all():
@@ -146,7 +159,7 @@ def _is_number(cell: str, *, whole: bool) -> bool:
 def _read_movies(path: Path, layout: Layout) -> tuple[dict[int, str], dict[int, tuple[str, ...]]]:
     titles: dict[int, str] = {}
     genres: dict[int, tuple[str, ...]] = {}
-    rows = _csv_movies(path) if layout is CSV_LAYOUT else _flagged_movies(path)
+    rows = {CSV_LAYOUT: _csv_movies, TAB_LAYOUT: _flagged_movies, COLON_LAYOUT: _colon_movies}[layout](path)
     for number, movie, title, its_genres in rows:
         if not _is_number(movie, whole=True):
             raise DataFormatError(path, number, f"movie id is not a number: {movie[:40]!r}", _REMEDY)
@@ -165,6 +178,15 @@ def _csv_movies(path: Path) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:
                 raise DataFormatError(path, reader.line_num, f"{len(cells)} columns, expected 3", _REMEDY)
             genres = () if cells[2] == _NO_GENRE else tuple(cells[2].split("|"))
             yield reader.line_num, cells[0], cells[1], genres
+
+
+def _colon_movies(path: Path) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:
+    with path.open(encoding="latin-1") as lines:
+        for number, line in enumerate(lines, start=1):
+            cells = line.rstrip("\r\n").split("::")
+            if len(cells) != 3:
+                raise DataFormatError(path, number, f"{len(cells)} columns, expected 3", _REMEDY)
+            yield number, cells[0], cells[1], tuple(cells[2].split("|"))
 
 
 def _flagged_movies(path: Path) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:

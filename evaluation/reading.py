@@ -14,7 +14,7 @@ class Reading:
     Attributes:
         rows: Rows in the file, its header not counted.
         left_out: Rows left out, by reason.
-        first_at: For each reason, the first such row's line, or its number, counted from 1.
+        first_at: For each reason, number of the first such row, counted from 1.
         remarks: What is worth knowing of rows that were kept: how many, by what it is.
         notes: What was decided about the columns, in words.
     """
@@ -28,7 +28,7 @@ class Reading:
     def lines(self) -> list[str]:
         """For people: one line a count."""
         left_out = [
-            f"left out {count:,} of {self.rows:,} rows: {reason} (first at line {self.first_at[reason]:,})"
+            f"left out {count:,} of {self.rows:,} rows: {reason} (first at row {self.first_at[reason]:,})"
             if reason in self.first_at
             else f"left out {count:,} rows: {reason}"
             for reason, count in self.left_out.items()
@@ -56,11 +56,11 @@ class Tally:
         self.remarks: dict[str, int] = {}
         self.notes: list[str] = []
 
-    def leave_out(self, reason: str, line: int, count: int = 1) -> None:
+    def leave_out(self, reason: str, row: int, count: int = 1) -> None:
         """A row cannot be used."""
         if count:
             self.left_out[reason] = self.left_out.get(reason, 0) + count
-            self.first_at[reason] = min(line, self.first_at.get(reason, line))
+            self.first_at[reason] = min(row, self.first_at.get(reason, row))
 
     def remark(self, what: str, count: int = 1) -> None:
         """Rows were used, but."""

@@ -59,12 +59,12 @@ def _line(group: Group, arm: str) -> str:
     signs = "" if gain is None else f"{gain.users.up}/{gain.users.same}/{gain.users.down}"
     cells = (
         f"{arm:16}",
-        f"{_mean(figures.user_auc):>8}",
+        f"{mean(figures.user_auc):>8}",
         f"{_interval(gain):>26}",
         f"{_interval(ours):>26}",
-        f"{_mean(figures.log_loss):>8}",
-        f"{_number(figures.calibration_error, 3):>6}",
-        f"{_mean(figures.ndcg_at_10, 3):>6}",
+        f"{mean(figures.log_loss):>8}",
+        f"{number(figures.calibration_error, 3):>6}",
+        f"{mean(figures.ndcg_at_10, 3):>6}",
     )
     return f"{' '.join(cells)}  {signs}".rstrip()
 
@@ -98,9 +98,11 @@ def _interval(difference: Difference | None) -> str:
     return "" if difference is None else "n/a" if difference.user_auc is None else str(difference.user_auc)
 
 
-def _mean(interval: Interval | None, digits: int = 4) -> str:
-    return _number(None if interval is None else interval.mean, digits)
+def mean(interval: Interval | None, digits: int = 4) -> str:
+    """An interval's mean with so many digits, or n/a."""
+    return number(None if interval is None else interval.mean, digits)
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """A number with so many digits, or n/a."""
     return "n/a" if value is None else f"{value:.{digits}f}"

@@ -182,6 +182,19 @@ def _plan(*, labels: str, protocol: str, part: str, negatives_by: str, arms: lis
     )
 
 
+@app.command(epilog="Example:  coda evaluate arms")
+def arms(as_json: JsonOption = False) -> None:
+    """List the ways to serve a device that can be compared."""
+    from coda.output import print_json, results
+    from evaluation.arms import ARMS
+
+    if as_json:
+        print_json({arm.name: arm.description for arm in ARMS.values()})
+        return
+    width = max(map(len, ARMS))
+    results.print("\n".join(f"{arm.name:{width}}  {arm.description}" for arm in ARMS.values()))
+
+
 @app.command(epilog="Example:  coda evaluate h0 --data ml-100k")
 def h0(
     data: DataOption = "ml-latest-small",

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from converters.zoo.fields import field_vectors
 from converters.zoo.layers import dot, inputs_of, masked_mean, masked_softmax, mlp, presence, tables_of, unit
 from protocol.schema import FeatureSchema
 
@@ -21,6 +22,8 @@ Tensor = Any
 # The sizes of MPDA (Yan et al., 2022), for comparisons with the literature: din(schema, **MPDA). The defaults of `din`
 # were tuned on MovieLens; those of the other models of the zoo are MPDA's already.
 MPDA: Mapping[str, Any] = {"embedding_dim": 9, "attention_units": (80, 40), "hidden_units": (200, 80)}
+
+_OWN = frozenset({"item", "genres", "liked", "disliked"})
 
 # Embeddings start small, so their dot products start near nothing; this lets them speak from the first steps on.
 _MATCH_SCALE = 4.0
@@ -38,7 +41,8 @@ def din(
     """The recommender of a round.
 
     Args:
-        schema: With ``item`` (categorical), ``genres`` (multi-valued), ``liked`` and ``disliked`` (sequences of items).
+        schema: With ``item`` (categorical), ``genres`` (multi-valued), ``liked`` and ``disliked`` (sequences of items);
+            what it has beside these joins the first hidden layer.
         embedding_dim: Columns of every table.
         attention_units: Hidden layers that score a history item against the target.
         hidden_units: Hidden layers over target and histories.
@@ -58,7 +62,9 @@ def din(
     means = [masked_mean(*histories[name]) for name in histories]
 
     crossed = [target * vector for vector in (*attended, *means)]
-    hidden = keras.layers.Concatenate(name="joined")([target, *attended, *crossed])
+    hidden = keras.layers.Concatenate(name="joined")(
+        [target, *attended, *crossed, *_further(schema, inputs, embedding_dim)]
+    )
     score = keras.layers.Dense(1, name="score")(mlp(hidden, hidden_units, "hidden", activation))
     bias = keras.layers.Embedding(items.input_dim, 1, embeddings_initializer="zeros", name="item_bias")(inputs["item"])
     scale = keras.initializers.Constant(_MATCH_SCALE)
@@ -67,6 +73,12 @@ def din(
     logit = keras.ops.reshape(score + bias + match, (-1,))
     taste = _taste(*histories["liked"], schema["liked"].length, recency)
     return keras.Model(inputs, {"logit": logit, "user_vector": unit(taste), "item_vector": unit(target)}, name="din")
+
+
+def _further(schema: FeatureSchema, inputs: dict[str, Tensor], dim: int) -> list[Tensor]:
+    """One [n, dim] for every feature that DIN has no use of its own for."""
+    features = tuple(feature for feature in schema.features if feature.name not in _OWN)
+    return field_vectors(FeatureSchema(features), inputs, dim) if features else []
 
 
 def _attend(query: Tensor, keys: Tensor, mask: Tensor, units: tuple[int, ...], activation: str, *, name: str) -> Tensor:

@@ -114,13 +114,13 @@ def test_a_missing_file_is_named(folder: Path) -> None:
 
 def test_a_folder_without_ratings_is_refused(tmp_path: Path) -> None:
     """Neither layout's ratings are there."""
-    with pytest.raises(DataFormatError, match=r"neither ratings\.csv nor u\.data"):
+    with pytest.raises(DataFormatError, match=r"none of ratings\.csv, u\.data and ratings\.dat"):
         load_dataset(str(tmp_path))
 
 
 def test_a_path_that_is_not_there_names_the_choices(tmp_path: Path) -> None:
     """A mistyped name is answered with the names there are."""
-    with pytest.raises(DataUnavailableError, match="ml-latest-small, ml-100k, synthetic"):
+    with pytest.raises(DataUnavailableError, match="ml-latest-small, ml-100k, ml-1m, ml-20m, synthetic"):
         load_dataset(str(tmp_path / "nowhere"))
 
 
