@@ -60,6 +60,11 @@ def with_random(bench: Bench, material: Material) -> Logits:
     return _on(bench, material, material.random)
 
 
+def with_nearest(bench: Bench, material: Material) -> Logits:
+    """CoDA's whole round on the first quarter of the matched samples: a smaller K."""
+    return _on(bench, material, material.nearest)
+
+
 def by_agreement(bench: Bench, material: Material) -> Logits:
     """CoDA's whole round on as many samples of the users who agree with the device's own on shared items."""
     users = bench.neighbours.rank(material.local, material.user)

@@ -79,6 +79,7 @@ _ALL = (
     Arm("coda-full", "CoDA, all the way from h0", with_recipe(interpolation=1.0)),
     Arm("coda-proximal", "CoDA, all the way under a proximal pull of 1", with_recipe(interpolation=1.0, proximal=1.0)),
     Arm("coda-frozen", "CoDA, embeddings frozen", ablations.with_frozen_embeddings),
+    Arm("coda-nearest", "CoDA on the first quarter of the matched samples: a smaller K", ablations.with_nearest),
     Arm("coda-random", "CoDA on random samples of the pool", ablations.with_random),
     Arm("coda-agreement", "CoDA on samples of the users who agree most on shared items", ablations.by_agreement),
 )  # fmt: skip

@@ -27,6 +27,7 @@ class Material:
         user: Its number in the dataset.
         local: Its own samples.
         matched: What the cloud's matcher found for it.
+        nearest: The quarter of them that the matcher ranks first.
         random: As many samples, drawn from the pool at random.
         test: What every arm is judged by.
     """
@@ -34,6 +35,7 @@ class Material:
     user: int
     local: SampleBatch
     matched: SampleBatch
+    nearest: SampleBatch
     random: SampleBatch
     test: SampleBatch
 

@@ -28,6 +28,8 @@ from evaluation.scores import DeviceRow
 from evaluation.split import Device
 from protocol.recipe import Recipe
 
+NEAREST_OF = 4  # the smaller K that an arm tries is one in so many of the matched samples
+
 
 @dataclass(frozen=True)
 class Found:
@@ -35,11 +37,13 @@ class Found:
 
     Attributes:
         matched: Rows that the matcher found, int64.
+        nearest: One in `NEAREST_OF` of them, those that it ranks first, int64.
         random: As many rows, drawn at random, int64.
         bytes_matched: Encoded size of the matched samples.
     """
 
     matched: NDArray[np.int64]
+    nearest: NDArray[np.int64]
     random: NDArray[np.int64]
     bytes_matched: int
 
@@ -80,6 +84,7 @@ class Worker:
             user=job.device.user,
             local=job.device.local,
             matched=self._pool.take(job.found.matched),
+            nearest=self._pool.take(job.found.nearest),
             random=self._pool.take(job.found.random),
             test=job.device.test,
         )

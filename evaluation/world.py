@@ -38,7 +38,7 @@ from evaluation.pool_files import (
 )
 from evaluation.samples import Labels
 from evaluation.split import Device, Split
-from evaluation.worker import Found
+from evaluation.worker import NEAREST_OF, Found
 from protocol.recipe import Recipe
 from protocol.rows import MAX_SLOTS
 from protocol.samples import empty_batch
@@ -73,14 +73,15 @@ class World:
         """What the cloud answers to the device's query, in bytes and samples no more than the recipe allows."""
         none = np.zeros(0, np.int64)
         if len(device.local) == 0:
-            return Found(none, none, 0)
+            return Found(none, none, none, 0)
         local = latest_that_fit(device.local, self._device_side.table)
         ready = self._device_side.prepare(local, empty_batch(local.schema))
         profile = build_profile(ready.trainer, ready.local, recipe)
         query = profile.query(f"user-{device.user}", 1, self._device_side.model.sha256, recipe)
         ranked = self._matcher.rank(query, device.user)
         matched, payload = encode_within(self.split.pool.take, ranked, recipe.match_bytes)
-        return Found(matched, self._random_rows(device, len(matched), recipe), len(payload))
+        nearest = np.sort(ranked[: len(matched) // NEAREST_OF])
+        return Found(matched, nearest, self._random_rows(device, len(matched), recipe), len(payload))
 
     def _random_rows(self, device: Device, count: int, recipe: Recipe) -> NDArray[np.int64]:
         rng = np.random.default_rng([recipe.seed, device.user])

@@ -49,7 +49,14 @@ def material(world: World) -> Material:
     device = world.split.devices[0]
     found = world.find(device, _RECIPE)
     pool = world.split.pool
-    return Material(device.user, device.local, pool.take(found.matched), pool.take(found.random), device.test)
+    return Material(
+        user=device.user,
+        local=device.local,
+        matched=pool.take(found.matched),
+        nearest=pool.take(found.nearest),
+        random=pool.take(found.random),
+        test=device.test,
+    )
 
 
 @pytest.fixture
