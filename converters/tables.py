@@ -91,7 +91,7 @@ def _check_slots(slots: Mapping[str, int], schema: FeatureSchema) -> None:
 
 def _table_of(layer: Any, schema: FeatureSchema) -> str:
     """The table whose ids a layer looks up; with ``+`` between their names where they are several."""
-    inputs = _looked_up(layer)
+    inputs = looked_up(layer)
     return "+".join(sorted({feature.table or "" for feature in schema.features if feature.name in inputs}))
 
 
@@ -103,7 +103,7 @@ def _check_layer(layer: Any, table: str, schema: FeatureSchema) -> None:
         )
 
 
-def _looked_up(layer: Any) -> set[str]:
+def looked_up(layer: Any) -> set[str]:
     """Names of the model's inputs from which the layer's ids come."""
     return {name for node in layer._inbound_nodes for tensor in node.input_tensors for name in _origins(tensor)}
 

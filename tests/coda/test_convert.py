@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -42,6 +43,14 @@ def small_model() -> Any:
     return model(lambda x: {"logit": layers.Dense(1, name="score")(Twice()(x))})
 
 
+def embedding_model() -> Any:
+    """Ids looked up in a table of 3000 rows, alone and as a history."""
+    item, seen = (keras.Input(shape, dtype="int32", name=name) for name, shape in (("item", ()), ("seen", (4,))))
+    table = layers.Embedding(3000, 4, name="items")
+    joined = layers.Concatenate()([table(item), layers.GlobalAveragePooling1D()(table(seen))])
+    return keras.Model({"item": item, "seen": seen}, layers.Dense(1, activation="sigmoid", name="score")(joined))
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "classes": lambda: model(layers.Dense(5, activation="softmax")),
     "score": lambda: model(lambda x: {"score": layers.Dense(1)(x)}),
@@ -65,17 +74,80 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_file_is_converted_with_its_report(tmp_path: Path) -> None:
-    """A .keras file gives a file that trains, one JSON document, and the comparison in a file."""
+    """A .keras file gives a file that trains, one JSON document, the comparison, and no word of TensorFlow's."""
     source, out, report = tmp_path / "model.keras", tmp_path / "model.tflite", tmp_path / "parity.json"
     model(layers.Dense(1, activation="sigmoid")).save(source)
     done = coda("convert", str(source), "--out", str(out), "--report", str(report), "--batch-size", "8", "--json")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     info = inspect_file(out)
     assert (found["sha256"], found["size_bytes"]) == (info.sha256, info.size_bytes)
     assert found["parity"] == json.loads(report.read_text())
     assert found["parity"]["passed"] is True
     assert {"train", "infer", "evaluate", "get_weights", "set_weights"} <= {s.name for s in info.signatures}
+
+
+def test_a_saved_model_is_converted(tmp_path: Path, run: Run) -> None:
+    """A folder as Keras exports it."""
+    model(layers.Dense(1, activation="sigmoid")).export(tmp_path / "saved", verbose=False)
+    assert run("convert", str(tmp_path / "saved"), "--out", str(tmp_path / "m.tflite"))[0] == 0
+    assert "train" in {signature.name for signature in inspect_file(tmp_path / "m.tflite").signatures}
+
+
+def test_a_file_may_hold_slots_of_the_largest_table(tmp_path: Path, run: Run) -> None:
+    """Its rows are in a file beside it, by weight, and the file's bytes do not grow with them."""
+    source, out = tmp_path / "model.keras", tmp_path / "m.tflite"
+    embedding_model().save(source)
+    assert run("convert", str(source), "--out", str(out), "--slots", "16")[0] == 0
+    rows = dict(np.load(tmp_path / "m.rows.npz"))
+    table = keras.saving.load_model(source).get_layer("items").get_weights()[0]
+    assert rows.keys() == {"items_embeddings"}
+    np.testing.assert_array_equal(rows["items_embeddings"], table)
+    assert out.stat().st_size < table.nbytes / 2
+    takes = {s.name: {tensor.name: tensor.shape for tensor in s.inputs} for s in inspect_file(out).signatures}
+    assert takes["set_rows"] == {"items_embeddings": (16, 4)}
+
+
+@pytest.mark.parametrize("weights", ["float16", "int8"])
+def test_a_file_may_only_infer(weights: str, tmp_path: Path, run: Run) -> None:
+    """It is smaller, and its report has the loss in AUC on the samples by runtime."""
+    source, out, samples, report = (tmp_path / name for name in ("m.keras", "m.tflite", "samples.npz", "report.json"))
+    built = embedding_model()
+    built.save(source)
+    ids = np.arange(400, dtype=np.int32)
+    np.savez(samples, item=ids, seen=ids.reshape(100, 4).repeat(4, axis=0), label=ids % 2)
+    given = ["--infer-only", weights, "--samples", str(samples), "--report", str(report)]
+    assert run("convert", str(source), "--out", str(out), *given)[0] == 0
+    found = json.loads(report.read_text())
+    assert found["weights"] == weights
+    assert 0 < found["auc"] < 1
+    assert all(abs(loss) < 0.05 for loss in found["auc_loss"].values())
+    assert max(found["errors"].values()) <= found["bound"]
+    assert {signature.name for signature in inspect_file(out).signatures} == {"infer"}
+    assert out.stat().st_size < 4 * built.count_params()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--samples", "x.npz"], 2, "only --infer-only has a use for them"),
+        (["--infer-only", "int8", "--slots", "8"], 2, "leave out one of the two"),
+        (["--infer-only", "int8", "--samples", "{model}"], 2, "is no .npz file of arrays"),
+        (["--slots", "8"], 1, "looks no input up in an Embedding"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    arguments: list[str], code: int, said: str, tmp_path: Path, run: Run
+) -> None:
+    """Nothing is written."""
+    source, notes = tmp_path / "model.keras", tmp_path / "notes.txt"
+    model(layers.Dense(1)).save(source)
+    notes.write_text("junk")
+    given = [argument.format(model=notes) for argument in arguments]
+    got, text = run("convert", str(source), "--out", str(tmp_path / "m.tflite"), *given)
+    assert got == code
+    assert said in text.strip().splitlines()[-1]
+    assert not (tmp_path / "m.tflite").exists()
 
 
 def test_a_function_is_converted(tmp_path: Path, run: Run) -> None:
