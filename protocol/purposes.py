@@ -1,0 +1,44 @@
+"""What a message is for: the few purposes by which both sides account for their bytes."""
+
+from __future__ import annotations
+
+from protocol.messages import (
+    Chunk,
+    Contribution,
+    Locate,
+    Located,
+    Match,
+    Pull,
+    Query,
+    Report,
+    Rows,
+    RowsRequest,
+)
+from protocol.topics import ROOT, SHARED
+
+MODEL = "model"  # model files, patches over them, rows of their tables
+SAMPLES = "samples"  # matched samples down, contributed ones up
+QUERY = "query"  # the question for samples, and its answer without them
+REPORT = "report"
+CONTROL = "control"  # tasks, greetings, presence, acknowledgements, and all that MQTT and TLS say on their own behalf
+PURPOSES = (MODEL, SAMPLES, QUERY, REPORT, CONTROL)
+
+TRANSFER_KINDS = frozenset({Pull.kind, Chunk.kind, Locate.kind, Located.kind})
+_OF_KIND = {
+    Query.kind: QUERY,
+    Match.kind: QUERY,
+    Rows.kind: MODEL,
+    RowsRequest.kind: MODEL,
+    Contribution.kind: SAMPLES,
+    Report.kind: REPORT,
+}
+
+
+def purpose_of(topic: str, transfer: str) -> str:
+    """What a message under ``topic`` is for; ``transfer`` says what that is for a part of a blob."""
+    parts = topic.split("/", 6)
+    if not topic.startswith(f"{ROOT}/") or len(parts) != 6:
+        return CONTROL
+    if parts[4] in ("up", "down"):
+        return transfer if parts[5] in TRANSFER_KINDS else _OF_KIND.get(parts[5], CONTROL)
+    return MODEL if parts[3] == SHARED else CONTROL
