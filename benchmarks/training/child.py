@@ -8,7 +8,7 @@ disturbs all of them alike. The second prints the losses of the first pass, then
 reads and answers each with a line.
 
 A process of its own is not only needed for its memory: where TensorFlow is loaded first, tflite-runtime runs
-TensorFlow's kernels instead of its own (0.14 instead of 0.33 ms a step), because the dynamic linker finds those first.
+TensorFlow's kernels instead of its own and looks faster than it is, because the dynamic linker finds those first.
 """
 
 from __future__ import annotations

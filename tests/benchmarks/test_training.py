@@ -13,6 +13,7 @@ from benchmarks.training.contenders import CONTENDERS
 from benchmarks.training.figures import ratios
 from benchmarks.training.job import Job
 from benchmarks.training.race import TOLERANCE, ComparisonVoidError, Measured, check_losses, run_child
+from benchmarks.training.summary import summarise
 from benchmarks.training.table import Comparison, show
 
 LOSSES = [0.7, 0.6]
@@ -54,12 +55,28 @@ def test_what_is_not_installed_is_no_number(tmp_path: Path) -> None:
     assert comparison.to_dict()["measured"]["torch"] is None
 
 
+def test_the_summary_counts_goals_by_row(tmp_path: Path) -> None:
+    """One row for each Trainer that was measured; a goal tells how many rows reach it and how near the others come."""
+    raced = {"trainer-ai_edge_litert": _measured(1), "torch": _measured(5), "keras": _measured(30)}
+    slower = {**raced, "torch": _measured(2)}
+    jobs = [Job(tmp_path, "head", model="lr"), Job(tmp_path, "all", model="pnn")]
+    printed = io.StringIO()
+    summarise([Comparison(jobs[0], raced, {}), Comparison(jobs[1], slower, {})], Console(file=printed, width=160))
+    lines = printed.getvalue().splitlines()
+    assert sum("ai-edge-litert" in line for line in lines) == 2
+    assert not any("tflite-runtime" in line for line in lines)
+    assert "step, PyTorch: 1 of 2 reach 4 times, from 2.0 to 5.0 times" in lines
+    assert "step, Keras fit: 2 of 2 reach 20 times, from 30.0 to 30.0 times" in lines
+    assert "process, Keras fit: 2 of 2 reach 15 times, from 30.0 to 30.0 times" in lines
+
+
 @pytest.mark.slow
-def test_contenders_train_the_same_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["din", "pnn"])
+def test_contenders_train_the_same_model(model: str, tmp_path: Path) -> None:
     """Every installed contender, each in its own process, takes the same steps on a small model."""
     from benchmarks.training.prepare import prepare
 
-    job = prepare(Job(tmp_path, "all", items=50, embedding_dim=4, steps=5, batch_size=8))
+    job = prepare(Job(tmp_path, "all", items=50, embedding_dim=4, steps=5, batch_size=8, model=model))
     keys = [key for key, contender in CONTENDERS.items() if contender.is_installed()]
     told = {key: run_child(job, 1, key) for key in keys}
     losses = {key: printed["losses"][key] for key, printed in told.items()}

@@ -107,6 +107,18 @@ def test_din_comes_in_the_sizes_of_the_literature() -> None:
     assert [shapes[f"{name}/kernel"][1] for name in ("hidden_1", "hidden_2", "score")] == [200, 80, 1]
 
 
+def test_the_attention_of_din_sees_query_key_and_their_product() -> None:
+    """A matrix for each query says what one projection each of q, k and q * k says."""
+    model = MODELS["din"]()
+    batch = {f.name: np.random.default_rng(1).integers(1, 8, f.shape(4)).astype(f.dtype) for f in SCHEMA.features}
+    query, hidden = model.get_layer("liked_attention_query"), model.get_layer("liked_attention_1")
+    q, got = (np.asarray(part) for part in keras.Model(model.input, [query.input, hidden.output])(batch))
+    keys = np.asarray(model.get_layer("item_embedding").get_weights()[0])[batch["liked"]]
+    (of_query, bias), (of_product, of_key) = query.get_weights(), model.get_layer("liked_attention_key").get_weights()
+    projected = keys @ of_key + (keys * q[:, None]) @ of_product + (q @ of_query + bias)[:, None]
+    np.testing.assert_allclose(got, np.maximum(projected, 0), rtol=1e-4, atol=1e-6)
+
+
 def test_padding_does_not_count() -> None:
     """A history's padding changes no output of DIN: the mean of one liked item is that item, wherever it stands."""
     model = MODELS["din"]()
