@@ -227,3 +227,24 @@ def test_no_network_is_a_clear_error(tmp_path: Path) -> None:
     """The message says what to do about it."""
     with pytest.raises(DataUnavailableError, match=r"put a copy in \$CODA_DATA/ml"):
         _fetch((tmp_path / "absent.zip").as_uri(), tmp_path / "cache" / "ml")
+
+
+def test_the_layout_with_double_colons_is_read(tmp_path: Path) -> None:
+    """That of ml-1m; titles are not UTF-8, and a bad line is named."""
+    (tmp_path / "movies.dat").write_bytes("10::Am\xe9lie::Comedy|Romance\n20::Heat::Action\n".encode("latin-1"))
+    (tmp_path / "ratings.dat").write_text("1::20::5::978300760\n1::10::3::978300761\n")
+    data = read_movielens(tmp_path, "mine")
+    assert [data.item_names[i] for i in data.item] == ["Heat", "Am\xe9lie"]
+    assert data.time_s.tolist() == [978300760, 978300761]
+    assert [data.genre_names[g] for g in data.genres[1] if g] == ["Comedy", "Romance"]
+    (tmp_path / "ratings.dat").write_text("1::20::5::978300760\n1::x::3::978300761\n")
+    with pytest.raises(DataFormatError, match=r"ratings\.dat:2: item is not a number"):
+        read_movielens(tmp_path, "mine")
+
+
+def test_an_archive_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
+    """Where only the archive's digest is published, that is checked."""
+    url = _serve(tmp_path, _archive(ratings="x"))
+    with pytest.raises(DataIntegrityError, match="MD5"):
+        download(url, tmp_path / "mine", members=("ratings.csv",), archive_md5="0" * 32)
+    assert not (tmp_path / "mine").exists()
