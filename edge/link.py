@@ -7,35 +7,34 @@ wait ends when they are told to stop.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, StoppedError, UnreachableError
 from edge.inbox import Delivery, Inbox
-from edge.tls import device_context, refusal_of_certificate, use_newest
-from edge.wire import Traffic
+from edge.mqtt import connect, new_client
+from edge.sent import Fate, Sent
+from edge.tls import refusal_of_certificate
 from profiling.network import NetworkBytes
+from profiling.traffic import Traffic
 from protocol import topics
+from protocol.connection import Connection, State
 from protocol.envelope import encode
-from protocol.errors import MalformedMessageError
+from protocol.errors import MalformedMessageError, OversizeError
 from protocol.messages import Chunk, Presence
+from protocol.purposes import CONTROL, purpose_of
 
-KEEPALIVE_S = 60
-SESSION_EXPIRY_S = 7 * 24 * 3600  # how long the broker keeps our subscription and queue while we are away
-FIRST_DELAY_S, LAST_DELAY_S = 0.5, 60.0
 _LOOP_S = 5.0  # how often paho looks whether a ping is due; anything to send or receive wakes it at once
 _WAIT_SLICE_S = 0.2  # how soon a wait notices that it is to stop
 _LAST_WAIT_S = 10.0  # for a connection attempt in progress, when closing
@@ -57,58 +56,64 @@ class Link:
         self._stop = stop or threading.Event()
         self._closing = threading.Event()
         self._changed = threading.Condition()  # guards everything below, and paho's client while it is usable
-        self._usable = False
-        self._connections = 0
+        self._connection = Connection()
         self._max_message_bytes = topics.MAX_MESSAGE_BYTES
         self._fault: Exception | None = None
         self._inbox = Inbox()
-        self._on_their_way: deque[mqtt.MQTTMessageInfo] = deque()
-        self._traffic = Traffic()
+        self._sent = Sent()
+        self._transfer = CONTROL
+        self._traffic = Traffic(lambda topic: purpose_of(topic, self._transfer))
         self._client = self._make_client()
         self._keeper = threading.Thread(target=self._keep_connected, name="link", daemon=True)
 
     def _make_client(self) -> mqtt.Client:
-        context = device_context(self._config.ca_file, self._config.cert_file, self._config.key_file)
-        context.sslsocket_class = self._traffic.socket_class()
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._config.device,
-            protocol=mqtt.MQTTv5,
-            reconnect_on_failure=False,  # `_keep_connected` does that, with jitter
-            manual_ack=True,
-        )
-        client.tls_set_context(context)
-        client.on_pre_connect = lambda _client, _userdata: use_newest(context, self._config)
+        client = new_client(self._config, self._traffic)
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
-        # Having this, paho leaves all writing to the thread that loops, and does not write from the one that publishes.
-        client.on_socket_register_write = _leave_it_to_the_loop
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
         return client
 
     @property
     def connections(self) -> int:
         """Connections made so far; a change tells that what was outstanding may have to be asked for again."""
-        return self._connections
+        return self._connection.number
 
     @property
     def max_chunk_bytes(self) -> int:
         """The largest chunk that fits what the broker takes in one message."""
-        return self._max_message_bytes - topics.ENVELOPE_BYTES
+        return min(self._max_message_bytes, topics.MAX_MESSAGE_BYTES - topics.ENVELOPE_BYTES)
 
     @property
     def everything_sent(self) -> bool:
         """Whether the broker has taken all that was sent."""
         with self._changed:
-            self._forget_published()
-            return not self._on_their_way
+            return self._sent.everything
+
+    def fate(self, sent: int) -> Fate:
+        """What became of a message that `send` sent."""
+        with self._changed:
+            return self._sent.fate(sent)
 
     def network(self) -> NetworkBytes:
         """Bytes so far, over all connections."""
         return self._traffic.read()
+
+    def network_by_purpose(self) -> dict[str, NetworkBytes]:
+        """The same by purpose, one of `protocol.purposes.PURPOSES`."""
+        return self._traffic.by_purpose()
+
+    @contextlib.contextmanager
+    def transferring(self, purpose: str) -> Iterator[None]:
+        """What the body asks for of blobs counts for this purpose."""
+        before, self._transfer = self._transfer, purpose
+        try:
+            yield
+        finally:
+            self._transfer = before
 
     def open(self, timeout_s: float) -> None:
         """Connect and subscribe; returns at once on a link that is open.
@@ -122,20 +127,24 @@ class Link:
             self._keeper.start()
         self._wait_usable(timeout_s)
 
-    def send(self, kind: str, payload: bytes, timeout_s: float) -> None:
-        """Hand a message to the session, which delivers it at least once; opens the link if need be, and waits for it.
+    def send(self, kind: str, payload: bytes, timeout_s: float) -> int:
+        """Hand a message to MQTT, which brings it to the broker; opens the link if need be, and waits for it.
+
+        Returns:
+            Its number, for `fate`.
 
         Raises:
+            OversizeError: If the broker takes no message that large.
             UnreachableError, CertificateError, StoppedError: As `open`.
         """
         deadline_s = time.monotonic() + timeout_s
-        sent = False
-        while not sent:
+        while True:
             self.open(deadline_s - time.monotonic())
             with self._changed:
+                if len(payload) > self._max_message_bytes:
+                    raise OversizeError(f"message {kind}", len(payload), self._max_message_bytes)
                 if self._usable:  # it may have been lost since; paho's client must be left alone while it connects
-                    self._publish(kind, payload)
-                    sent = True
+                    return self._publish(kind, payload)
 
     def read_shared(self, sha256: str, chunks: Sequence[int]) -> None:
         """Have the broker send these chunks of a shared blob, if it has them; once, on this connection."""
@@ -168,16 +177,15 @@ class Link:
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that what the message says is on disk. One of an earlier connection will come again."""
         with self._changed:
-            if delivery.mid and self._usable and delivery.connection == self._connections:
+            if delivery.mid and self._usable and delivery.connection == self._connection.number:
                 self._client.ack(delivery.mid, 1)
 
     def close(self) -> None:
         """Say that we go offline, as far as the connection allows, and disconnect."""
         self._closing.set()
         with self._changed:
-            if self._usable:
+            if self._connection.close():
                 self._publish(Presence.kind, encode(Presence(False), uuid.uuid4().hex), qos=0, retain=True)
-                self._usable = False
             self._client.disconnect()
         if self._keeper.is_alive():
             self._keeper.join(_LAST_WAIT_S)
@@ -188,17 +196,17 @@ class Link:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _publish(self, kind: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
-        topic = topics.up(self._config.fleet, self._config.device, kind)
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
-        if qos > 0 and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:  # else it waits for the next connection
-            self._forget_published()
-            self._on_their_way.append(info)
-        self._traffic.add_payload(up=len(payload))
+    @property
+    def _usable(self) -> bool:
+        return self._connection.usable
 
-    def _forget_published(self) -> None:
-        while self._on_their_way and self._on_their_way[0].is_published():
-            self._on_their_way.popleft()
+    def _publish(self, kind: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
+        topic = topics.up(self._config.fleet, self._config.device, kind)
+        mid = self._client.publish(topic, payload, qos=qos, retain=retain).mid
+        if qos > 0:
+            self._sent.handed_over(mid)
+        self._traffic.add_payload(topic, up=len(payload))
+        return mid
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
@@ -226,26 +234,35 @@ class Link:
     # All below runs on the keeper's thread.
 
     def _keep_connected(self) -> None:
-        delay_s = FIRST_DELAY_S
         while not self._closing.is_set():
-            connections = self._connections
+            with self._changed:
+                self._connection.begin()
             self._connect_once()
-            delay_s = FIRST_DELAY_S if self._connections > connections else min(2 * delay_s, LAST_DELAY_S)
-            self._closing.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            with self._changed:
+                self._connection.lost()
+                delay_s = self._connection.delay_s(random.random())  # noqa: S311 - jitter, not a secret
+            self._closing.wait(delay_s)
 
     def _connect_once(self) -> None:
-        will_topic = topics.up(self._config.fleet, self._config.device, Presence.kind)
-        self._client.will_set(will_topic, encode(Presence(False), uuid.uuid4().hex), qos=1, retain=True)
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
-        host, port = self._config.host, self._config.port
         try:
-            self._client.connect(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
+            connect(self._client, self._config)
         except (OSError, ValueError) as error:
             self._note_fault(error)
             return
         while self._client.loop(_LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            pass
+            with self._changed:
+                expecting = not self._sent.everything
+                dead = self._connection.dead(time.monotonic(), self._traffic.progress(), expecting=expecting)
+            if dead:
+                self._break_off()
+
+    def _break_off(self) -> None:
+        """End a half-open connection without a goodbye, which would not get through."""
+        self._note_fault(ConnectionError("it has gone silent"))
+        connection = self._client.socket()
+        if isinstance(connection, socket.socket):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _note_fault(self, fault: Exception) -> None:
         refusal = refusal_of_certificate(fault)
@@ -265,30 +282,33 @@ class Link:
             self._note_fault(ConnectionRefusedError(f"it refuses this device: {reason}"))
             client.disconnect()
             return
-        if self._closing.is_set():
-            client.disconnect()
-            return
         limit_bytes = getattr(properties, "MaximumPacketSize", None)
         with self._changed:
-            self._connections += 1  # queued messages may arrive before the subscription is confirmed
-            self._max_message_bytes = min(limit_bytes or topics.MAX_MESSAGE_BYTES, topics.MAX_MESSAGE_BYTES)
+            if limit_bytes is not None:
+                self._max_message_bytes = min(limit_bytes - topics.ENVELOPE_BYTES, topics.MAX_MESSAGE_BYTES)
+            if not self._connection.connected():
+                client.disconnect()
+                return
         client.subscribe(topics.device_filter(self._config.fleet, self._config.device), qos=1)
 
     def _on_subscribe(self, client: mqtt.Client, _userdata: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+        if self._connection.state is not State.SUBSCRIBING:
+            return  # to a shared chunk; one that may not be read is asked of the cloud in time
         if reasons[0].is_failure:
             self._note_fault(ConnectionRefusedError(f"it lets this device read nothing: {reasons[0]}"))
             client.disconnect()
             return
         with self._changed:
-            self._publish(Presence.kind, encode(Presence(True), uuid.uuid4().hex), retain=True)
-            self._usable, self._fault = True, None
-            self._changed.notify_all()
+            if self._connection.subscribed():
+                self._publish(Presence.kind, encode(Presence(True), uuid.uuid4().hex), retain=True)
+                self._fault = None
+                self._changed.notify_all()
 
     def _on_disconnect(self, _client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         with self._changed:
             if not self._usable and self._fault is None:
                 self._note_fault(self._traffic.fault or ConnectionError(f"it closed the connection ({reason})"))
-            self._usable = False
+            self._connection.lost()
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -299,11 +319,12 @@ class Link:
         if shared and not message.payload:
             return  # the cloud shares this chunk no more
         with self._changed:
-            delivery = Delivery(kind, bytes(message.payload), message.mid, self._connections, time.monotonic())
+            delivery = Delivery(kind, bytes(message.payload), message.mid, self._connection.number, time.monotonic())
             if self._inbox.put(delivery):
-                self._traffic.add_payload(down=len(delivery.payload))
+                self._traffic.add_payload(message.topic, down=len(delivery.payload))
                 self._changed.notify_all()
 
-
-def _leave_it_to_the_loop(_client: mqtt.Client, _userdata: Any, _socket: Any) -> None:
-    """The loop sees by itself that there is something to write."""
+    def _on_publish(self, _client: mqtt.Client, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
+        with self._changed:
+            self._sent.acknowledged(mid, reason.value)
+            self._changed.notify_all()

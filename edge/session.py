@@ -11,21 +11,21 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from edge.errors import LinkTimeoutError, RefusedError
 from edge.inbox import Delivery
 from edge.link import Link
+from edge.saying import Saying
 from edge.store import Store
 from protocol.envelope import decode, encode
 from protocol.errors import ProtocolError
 from protocol.flow import Window
 from protocol.messages import Accepted, Hello, Message, Refusal, Task
+from protocol.request import Mailing, Request
 
 _IDLE_S = 3600.0
 _LINGER_S = 2.0  # after an old task, for a newer one
-_FIRST_SILENCE_S = 5.0
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -110,40 +110,27 @@ class Session:
         """
         message_id = uuid.uuid4().hex
         payload = encode(question, message_id)
-
-        def send() -> None:
-            self.link.send(question.kind, payload, self._timeout_s)
-
-        send()
-        wanted = {message_id}
-        incoming = self._await(lambda message: _concerns(message, wanted) or is_answer(message), question.kind, send)
+        request = Request(time.monotonic(), self._timeout_s)
+        incoming = self._await(request, question.kind, payload, lambda m: _concerns(m, {message_id}) or is_answer(m))
         if isinstance(incoming.message, Refusal):
             self.settle(incoming)
             raise RefusedError(incoming.message.code, incoming.message.detail)
         yield incoming.message
         self.settle(incoming)
 
-    def _await(self, wanted: Callable[[Message], bool], what: str, send_again: Callable[[], object]) -> Incoming:
-        """Hear until the answer to what was sent comes; other messages are settled.
-
-        What the broker has taken can still be lost, if it is killed before the cloud's service is back. So it is sent
-        again, under the same id, after a silence that doubles.
-        """
-        quiet_since_s = time.monotonic()
-        deadline_s, silence_s = quiet_since_s + self._timeout_s, _FIRST_SILENCE_S
-        while (now_s := time.monotonic()) < deadline_s:
-            if not self.link.everything_sent:
-                quiet_since_s = now_s
-            elif now_s - quiet_since_s > silence_s:
-                send_again()
-                quiet_since_s, silence_s = now_s, 2 * silence_s
-            incoming = self.hear(min(deadline_s - now_s, _FIRST_SILENCE_S / 4))
+    def _await(self, request: Request, kind: str, payload: bytes, wanted: Callable[[Message], bool]) -> Incoming:
+        """Say a question, and again where nobody heard it, until its answer comes; other messages are settled."""
+        saying = Saying(self.link, request, kind, payload, self._timeout_s)
+        while not request.expired(time.monotonic()):
+            saying.step()
+            incoming = self.hear(saying.pause_s())
             if incoming is None:
                 continue
             if wanted(incoming.message):
+                request.settle()
                 return incoming
             self.settle(incoming)
-        raise LinkTimeoutError(f"no answer to {what} within {self._timeout_s:g} s; is the cloud's service running?")
+        raise _silent(kind, self._timeout_s)
 
     def connect(self) -> None:
         """See that there is a connection.
@@ -204,23 +191,39 @@ class Session:
             LinkTimeoutError: If the cloud does not confirm in time; what is not confirmed stays.
             LinkError: If there is no connection.
         """
-        waiting = self._send_outbox()
-        while waiting:
-            incoming = self._await(partial(_concerns, message_ids=waiting), "what was reported", self._send_outbox)
-            message = incoming.message
-            refusal = RefusedError(message.code, message.detail) if isinstance(message, Refusal) else None
-            if isinstance(message, Refusal) and refusal is not None and refusal.lasting:
-                self._store.outbox.remove(message.message_id)
-            self.settle(incoming)
-            if refusal is not None:
-                raise refusal
-            waiting = {letter.message_id for letter in self._store.outbox.pending()}
+        letters = {letter.message_id: letter for letter in self._store.outbox.pending()}
+        sizes = [(letter.message_id, len(letter.payload)) for letter in letters.values()]
+        mailing = Mailing(sizes, time.monotonic(), self._timeout_s)
+        saying: dict[str, Saying] = {}
+        while not mailing.finished:
+            if mailing.expired(time.monotonic()):
+                raise _silent("what was reported", self._timeout_s)
+            mailing.admit(time.monotonic())
+            for name, request in mailing.under_way.items():
+                letter = letters[name]
+                if name not in saying:
+                    saying[name] = Saying(self.link, request, letter.kind, letter.payload, self._timeout_s)
+                saying[name].step()
+            incoming = self.hear(min(saying[name].pause_s() for name in mailing.under_way))
+            if incoming is not None:
+                self._settle_letter(incoming, mailing)
 
-    def _send_outbox(self) -> set[str]:
-        letters = self._store.outbox.pending()
-        for letter in letters:
-            self.link.send(letter.kind, letter.payload, self._timeout_s)
-        return {letter.message_id for letter in letters}
+    def _settle_letter(self, incoming: Incoming, mailing: Mailing) -> None:
+        message = incoming.message
+        if not isinstance(message, (Accepted, Refusal)) or not _concerns(message, mailing.unsettled):
+            self.settle(incoming)
+            return
+        refusal = RefusedError(message.code, message.detail) if isinstance(message, Refusal) else None
+        if refusal is not None and refusal.lasting:
+            self._store.outbox.remove(message.message_id)
+        self.settle(incoming)
+        if refusal is not None:
+            raise refusal
+        mailing.settle(message.message_id, time.monotonic())
+
+
+def _silent(what: str, timeout_s: float) -> LinkTimeoutError:
+    return LinkTimeoutError(f"no answer to {what} within {timeout_s:g} s; is the cloud's service running?")
 
 
 def _concerns(message: Message, message_ids: set[str]) -> bool:

@@ -95,6 +95,12 @@ class Traffic:
         with self._lock:
             return self._total()
 
+    def progress(self) -> int:
+        """A number that changes while the open connection moves bytes: what came, and what the peer says it has."""
+        with self._lock:
+            mqtt = sum(self._by_purpose.values(), start=NetworkBytes())
+            return mqtt.mqtt_down + (self._acked() if self._counts_tcp else mqtt.mqtt_up)
+
     def by_purpose(self) -> dict[str, NetworkBytes]:
         """Bytes so far by purpose; they sum to `read`.
 
@@ -134,11 +140,22 @@ class Traffic:
                 self._add(purpose, **{f"tcp_{way}": share})
         self._marked = dict(self._by_purpose)
 
+    def _acked(self) -> int:
+        try:
+            info = self._tcp_info() if self._socket else b""
+            return int(struct.unpack_from("=Q", info, _BYTES_ACKED_AT)[0])
+        except (OSError, struct.error):
+            return 0
+
+    def _tcp_info(self) -> bytes:
+        assert self._socket is not None
+        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+
     def _tcp_total(self) -> tuple[int, int]:
         if self._socket is None or not self._counts_tcp:
             return self._tcp
         try:
-            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+            info = self._tcp_info()
             sent_at = _BYTES_SENT_AT if len(info) >= _TCP_INFO_BYTES else _BYTES_ACKED_AT
             (up,), (down,) = struct.unpack_from("=Q", info, sent_at), struct.unpack_from("=Q", info, _BYTES_RECEIVED_AT)
         except (OSError, struct.error):  # closed under us, or a kernel that does not count
