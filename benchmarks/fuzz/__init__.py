@@ -1,0 +1,1 @@
+"""Feeds mutated messages to every decoder: `python -m benchmarks.fuzz --messages 100000`."""
