@@ -73,6 +73,11 @@ def task_for(device: str, task: Task) -> Outgoing:
     return Outgoing(device, task, f"task-{task.version}", retain=True)
 
 
+def shared_outgoing(chunk: Chunk) -> Outgoing:
+    """A chunk of a blob that the fleet shares, as it is sent."""
+    return Outgoing(None, chunk, f"{chunk.blob[:32]}-{chunk.index}", retain=True)
+
+
 class Handlers:
     """Acts on messages; safe to use from several threads.
 
@@ -191,7 +196,7 @@ class Handlers:
         for ref in new:
             self._tell({"event": "shared", "blob": ref.sha256, "size_bytes": ref.size_bytes})
         chunks = (self._registry.blobs.chunk(ref.sha256, index) for ref in new for index in chunk_indices(ref))
-        return [*map(_shared, chunks), located]
+        return [*map(shared_outgoing, chunks), located]
 
     def _on_pull(self, device: str, pull: Pull, _message_id: str) -> list[Message]:
         self._registry.blobs.check_reader(pull.blob, device)
@@ -226,10 +231,6 @@ def _address(topic: str) -> topics.Topic | None:
     except MalformedMessageError:
         return None
     return address if address.direction == "up" else None
-
-
-def _shared(chunk: Chunk) -> Outgoing:
-    return Outgoing(None, chunk, f"{chunk.blob[:32]}-{chunk.index}", retain=True)
 
 
 def _outgoing(device: str, answer: Message | Outgoing, message_id: str, number: int) -> Outgoing:

@@ -133,7 +133,8 @@ class _Pulling:
 
     def _hear(self, partial: Partial) -> None:
         now_s = time.monotonic()
-        incoming = self._session.hear(max(0.0, (self._download.next_deadline_s or now_s) - now_s))
+        patience_s = max(0.0, (self._download.next_deadline_s or now_s) - now_s)
+        incoming = self._session.hear(patience_s, self._connections)
         if incoming is not None:
             self._take(incoming, partial)
             self._session.settle(incoming)

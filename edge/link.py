@@ -161,13 +161,22 @@ class Link:
     def _shared(self, sha256: str, index: int) -> str:
         return topics.shared_chunk(self._config.fleet, sha256, index)
 
-    def receive(self, timeout_s: float) -> Delivery | None:
+    def receive(self, timeout_s: float, connection: int | None = None) -> Delivery | None:
         """The next message, or None if none arrives within ``timeout_s``.
+
+        Args:
+            timeout_s: How long to wait.
+            connection: Number of the connection by which one is expected; there is no waiting once there is another.
 
         Raises:
             StoppedError: If told to stop.
         """
-        self._wait(lambda: len(self._inbox) > 0, timeout_s)
+
+        def done() -> bool:
+            renewed = connection is not None and self._usable and self._connection.number != connection
+            return renewed or len(self._inbox) > 0
+
+        self._wait(done, timeout_s)
         with self._changed:
             delivery = self._inbox.take()
             if self._inbox.has_room_again():

@@ -74,12 +74,14 @@ class Session:
         self.link.send(message.kind, encode(message, message_id), self._timeout_s)
         return message_id
 
-    def hear(self, timeout_s: float) -> Incoming | None:
+    def hear(self, timeout_s: float, connection: int | None = None) -> Incoming | None:
         """The next message, which the caller `settle`s; None if none that can be read comes in time.
+
+        With a ``connection``'s number there is no waiting once another has taken its place.
 
         What a task or an acceptance says is noted already.
         """
-        delivery = self.link.receive(timeout_s)
+        delivery = self.link.receive(timeout_s, connection)
         if delivery is None:
             return None
         try:

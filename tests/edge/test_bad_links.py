@@ -1,0 +1,139 @@
+"""The device's link and transfers over a real Mosquitto and links that are cut, half open, slow and lossy."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.chaos import ChaosProxy, Weather
+from cloud_broker.blobs import BlobStore
+from cloud_broker.gateway import Gateway
+from cloud_broker.handlers import Outgoing, shared_outgoing
+from cloud_broker.sharing import chunk_indices
+from edge.config import EdgeConfig
+from edge.fetch import fetch_blob, fetch_published
+from edge.link import Link
+from edge.sent import Fate
+from edge.session import Session
+from edge.store import Store
+from protocol import envelope, topics
+from protocol.envelope import encode
+from protocol.messages import BlobRef, Hello, Locate, Located, Pull
+from protocol.topics import CHUNK_BYTES
+from protocol.transfer import chunk_count
+from tests.broker_fixtures import FLEET, FleetBroker
+from tests.edge.test_link import WAIT_S, config_for
+
+pytestmark = pytest.mark.broker
+
+BLOB = random.Random(1).randbytes(40 * CHUNK_BYTES + 100)
+HELLO = Hello("1", "runtime", "board", ())
+
+
+@contextmanager
+def cloud_of(fleet: FleetBroker, folder: Path, asked: list[tuple[str, int]]) -> Iterator[BlobRef]:
+    """A worker that serves one blob, shared; what was pulled from it is noted."""
+    blobs = BlobStore(folder)
+    ref = blobs.put(BLOB)
+
+    def respond(topic: str, payload: bytes) -> list[Outgoing]:
+        address = topics.parse(topic)
+        message = envelope.decode("up", address.kind, payload).message
+        if isinstance(message, Locate):
+            chunks = [shared_outgoing(blobs.chunk(ref.sha256, index)) for index in chunk_indices(ref)]
+            return [*chunks, Outgoing(address.device, Located(ref.sha256, True), "located")]
+        if isinstance(message, Pull):
+            asked.extend((address.device, index) for index in message.chunks)
+            return [
+                Outgoing(address.device, blobs.chunk(ref.sha256, index, message.chunk_bytes), f"chunk-{index}")
+                for index in message.chunks
+            ]
+        return []
+
+    with Gateway(fleet.cloud(), FLEET, fleet.host, fleet.port, respond):
+        yield ref
+    blobs.close()
+
+
+def _through(proxy: ChaosProxy, fleet: FleetBroker, device: str, folder: Path) -> EdgeConfig:
+    return replace(config_for(fleet, device, folder), host="127.0.0.1", port=proxy.port)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_transfer_that_is_cut_often_asks_for_each_chunk_until_it_is_here(
+    own_broker: FleetBroker, tmp_path: Path, shared: bool
+) -> None:
+    """Eight cuts in one transfer: no chunk that is here is asked for again, and the whole arrives."""
+    asked: list[tuple[str, int]] = []
+    fetch = fetch_published if shared else fetch_blob
+    weather = Weather(0.002, 4e6, 0.01)
+    with (
+        cloud_of(own_broker, tmp_path / "cloud", asked) as ref,
+        ChaosProxy(own_broker.host, own_broker.port, weather) as proxy,
+        Store(tmp_path / "device") as store,
+        Link(_through(proxy, own_broker, "cut-1", tmp_path)) as link,
+    ):
+        session, cuts = Session(link, store, lambda _event: None, WAIT_S), 0
+
+        def cut(here: int, _total: int) -> None:
+            nonlocal cuts
+            if here >= (cuts + 1) * len(BLOB) / 9 and cuts < 8:
+                cuts += 1
+                proxy.cut()
+
+        path = fetch(session, store, ref, cut)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == ref.sha256
+        assert cuts == 8
+        assert link.connections >= 8
+    if not shared:
+        # Beyond one request a chunk, only what was under way when a cut came; the window holds at most 64 chunks.
+        assert len(asked) < 2 * chunk_count(ref.size_bytes)
+    else:
+        assert not asked
+
+
+def test_a_half_open_link_is_broken_off(
+    own_broker: FleetBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither end is told that the other is gone: the device notices that nothing moves, and connects again."""
+    monkeypatch.setattr("protocol.connection.SILENT_S", 0.3)
+    monkeypatch.setattr("edge.link._LOOP_S", 0.05)
+    with (
+        ChaosProxy(own_broker.host, own_broker.port) as proxy,
+        Link(_through(proxy, own_broker, "half-1", tmp_path)) as link,
+    ):
+        link.open(WAIT_S)
+        proxy.silence()
+        sent = link.send("hello", encode(HELLO, "m1"), WAIT_S)
+        assert _settles(link, sent) is not Fate.ON_ITS_WAY
+        assert link.connections == 2
+
+
+def test_a_message_that_nobody_hears_is_known_to_be_lost(own_broker: FleetBroker, tmp_path: Path) -> None:
+    """The broker says that it had no subscriber; once there is one, it is heard."""
+    heard = threading.Event()
+
+    def respond(_topic: str, _payload: bytes) -> list[Outgoing]:
+        heard.set()
+        return []
+
+    with Link(config_for(own_broker, "unheard-1", tmp_path)) as link:
+        assert _settles(link, link.send("hello", encode(HELLO, "m1"), WAIT_S)) is Fate.UNHEARD
+        with Gateway(own_broker.cloud(), FLEET, own_broker.host, own_broker.port, respond):
+            assert _settles(link, link.send("hello", encode(HELLO, "m1"), WAIT_S)) is Fate.TAKEN
+            assert heard.wait(WAIT_S)
+
+
+def _settles(link: Link, sent: int) -> Fate:
+    deadline_s = time.monotonic() + WAIT_S
+    while (fate := link.fate(sent)) is Fate.ON_ITS_WAY and time.monotonic() < deadline_s:
+        link.receive(0.02)
+    return fate
