@@ -13,13 +13,14 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 
 def fixed_sizes_first(model: Any) -> None:
-    """Sort a file's object tree: subgraphs of fixed sizes first, those of signatures before others, small before large.
+    """Sort a file's object tree: `train`, other subgraphs of fixed sizes, the rest.
 
-    The first one is the interpreter's own, which `allocate_tensors` gives memory to, so it had better be small.
+    The first one is the interpreter's own, which it runs without a signature: nothing is then sized and looked up by
+    name at each step, which takes as long as a small model's step does.
     """
-    signatures = {signature.subgraphIndex for signature in model.signatureDefs or ()}
+    names = {signature.subgraphIndex: signature.signatureKey for signature in model.signatureDefs or ()}
     ranks = [
-        (_takes_any_size(graph), index not in signatures, len(graph.operators or ()), index)
+        (names.get(index) != b"train", _takes_any_size(graph), index not in names, len(graph.operators or ()), index)
         for index, graph in enumerate(model.subgraphs)
     ]
     places = {old: new for new, (*_, old) in enumerate(sorted(ranks))}

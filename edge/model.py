@@ -46,6 +46,7 @@ class Model:
         self.feature_names = tuple(sorted(signatures["infer"]["inputs"]))
         self.embeds = "embed" in signatures
         self._check_names(signatures)
+        self._interpreter = interpreter
         self._train = interpreter.get_signature_runner("train")
         self._infer = interpreter.get_signature_runner("infer")
         self._embed = interpreter.get_signature_runner("embed") if self.embeds else None
@@ -60,6 +61,10 @@ class Model:
             if self._inputs[name]["dtype"] is not np.float32:
                 raise self._unfit(f"takes {name} as {self._inputs[name]['dtype'].__name__}, not float32")
         self.batch_size = int(self._inputs["label"]["shape"][0])
+        # Not `interpreter.invoke`: that refuses to run while a signature's runner exists.
+        self._invoke = getattr(getattr(interpreter, "_interpreter", None), "Invoke", None)
+        self._places = self._places_in_own_graph()
+        self._loss_place = int(self._train.get_output_details()["loss"]["index"])
 
     def _check_names(self, signatures: Mapping[str, Any]) -> None:
         outputs = {name: set(signature["outputs"]) for name, signature in signatures.items()}
@@ -77,6 +82,13 @@ class Model:
         for what, got, wanted in expected:
             if got != wanted:
                 raise self._unfit(f"{what} are {sorted(got)}, expected {sorted(wanted)}")
+
+    def _places_in_own_graph(self) -> dict[str, int] | None:
+        """Where the inputs of `train` lie, if it is the graph that the interpreter runs without a signature."""
+        own, train = self._interpreter.get_input_details(), self._inputs.values()
+        if self._invoke is None or sorted(map(_identity, own)) != sorted(map(_identity, train)):
+            return None  # another runtime, or a file of an earlier converter
+        return {name: details["index"] for name, details in self._inputs.items()}
 
     def _unfit(self, what: str) -> ModelFileError:
         return ModelFileError(f"model file {self._where}: {what}; convert it again with this version's converters")
@@ -121,8 +133,13 @@ class Model:
         Returns:
             The batch's weighted mean loss before the step.
         """
-        loss: float = self._train(**inputs)["loss"]
-        return loss
+        if self._places is None or self._invoke is None:
+            return float(self._train(**inputs)["loss"])
+        # A signature's runner would look every input up, size it and plan memory again, at each step.
+        for name, value in inputs.items():
+            self._interpreter.set_tensor(self._places[name], value)
+        self._invoke(0)
+        return float(self._interpreter.get_tensor(self._loss_place))
 
     def infer(self, features: Mapping[str, Array]) -> NDArray[np.float32]:
         """Logits, float32 [n], of features [n, ...]; computed in chunks."""
@@ -177,6 +194,10 @@ class Model:
         self._set_weights(**weights)
         if self._reset is not None:
             self._reset()
+
+
+def _identity(details: Mapping[str, Any]) -> tuple[int, str, tuple[int, ...]]:
+    return (int(details["index"]), *_dtype_and_shape(details))
 
 
 def _dtype_and_shape(details: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from converters.convert import ConvertOptions, convert
+from converters.zoo.din import din
 from edge.metrics import log_loss
 from edge.model import CHUNK_SAMPLES
-from edge.runtime import open_model
+from edge.runtime import load_runtime, open_model
 from edge.sampling import Group, MixedSampler
 from edge.trainer import BLOCK_STEPS, Trainer, sigmoid
 from tests.edge.conftest import ModelFiles
-from tests.edge.samples import samples
+from tests.edge.samples import SCHEMA, samples
 
 
 def _sampler(count: int = 120, seed: int = 0) -> MixedSampler:
@@ -20,19 +24,37 @@ def _sampler(count: int = 120, seed: int = 0) -> MixedSampler:
     return MixedSampler(columns, [Group(np.arange(count), 1.0)], np.random.default_rng(seed))
 
 
+def _losses_by_runner(path: Path, runtime: str, steps: int) -> list[float]:
+    """What the runtime's own signature runner makes of the sampler's batches."""
+    train = load_runtime(runtime).interpreter(model_path=str(path), num_threads=1).get_signature_runner("train")
+    batch_size, sampler, losses = train.get_input_details()["label"]["shape"][0], _sampler(), []
+    for start in range(0, steps, BLOCK_STEPS):
+        for rows in sampler.draw(min(BLOCK_STEPS, steps - start), batch_size):
+            inputs = {name: column[rows] for name, column in sampler.columns.items()}
+            inputs["weight"] = np.ones(batch_size, np.float32)
+            inputs["learning_rate"], inputs["proximal"] = np.array(0.1, np.float32), np.array(0.01, np.float32)
+            losses.append(float(train(**inputs)["loss"]))
+    return losses
+
+
 def test_fit_equals_bare_steps(model_files: ModelFiles, runtime: str) -> None:
-    """The lean loop gives the losses of one call a step on batches taken by hand, across blocks."""
+    """The lean loop gives the losses of the runtime's signature runner on batches taken by hand, across blocks."""
     steps = BLOCK_STEPS + 3
     trainer = Trainer(open_model(model_files.recommender, runtime=runtime))
     losses = trainer.fit(_sampler(), steps, 0.1, 0.01)
-    bare, sampler, expected = open_model(model_files.recommender, runtime=runtime), _sampler(), []
-    for count in (BLOCK_STEPS, 3):
-        for rows in sampler.draw(count, bare.batch_size):
-            inputs = {name: column[rows] for name, column in sampler.columns.items()}
-            inputs["weight"] = np.ones(bare.batch_size, np.float32)
-            inputs["learning_rate"], inputs["proximal"] = np.array(0.1, np.float32), np.array(0.01, np.float32)
-            expected.append(bare.train_step(inputs))
+    expected = _losses_by_runner(model_files.recommender, runtime, steps)
     assert losses.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_file_whose_train_is_not_its_first_graph_trains_as_well(
+    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of earlier converters are in this order; their steps go through the signature's runner."""
+    monkeypatch.setattr("converters.compact.fixed_sizes_first", lambda model: None)
+    model = din(SCHEMA, embedding_dim=4, attention_units=(4,), hidden_units=(8,))
+    path = convert(model, tmp_path / "earlier.tflite", ConvertOptions(batch_size=8, schema=SCHEMA)).path
+    losses = Trainer(open_model(path, runtime=runtime)).fit(_sampler(), 5, 0.1, 0.01)
+    assert losses.tolist() == pytest.approx(_losses_by_runner(path, runtime, 5), abs=1e-6)
 
 
 def test_training_learns(recommender: Trainer) -> None:
