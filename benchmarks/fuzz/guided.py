@@ -23,7 +23,7 @@ def main() -> None:
 
     def one_input(data: bytes) -> None:
         with contextlib.suppress(*target.refusals):
-            target.read(data)
+            target.read(target.finish(data))
 
     with tempfile.TemporaryDirectory() as folder:
         for number, good in enumerate(target.seeds):

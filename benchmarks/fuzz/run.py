@@ -48,7 +48,7 @@ def run(target: Target, messages: int, seed: int) -> Outcome:
         for number in range(messages):
             if number == int(_WARM_UP * messages):
                 before = _resident_bytes()
-            _give(target, mutator.next(), outcome)
+            _give(target, target.finish(mutator.next()), outcome)
     outcome.growth_bytes = _resident_bytes() - before
     return outcome
 
