@@ -27,7 +27,7 @@ Run = Callable[[Bench, Material], Logits]
 
 # Shares of the way from h0 that a device may choose of; 0 is h0 itself, so that the choice is a gate too.
 ALPHAS = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0)
-_KEEP_ALL_AT = 0.5
+_HALF = 0.5
 
 
 def with_recipe(**changes: object) -> Run:
@@ -124,7 +124,7 @@ def above_half(
 ) -> Classification:
     """The hard rule with one threshold, 0.5, for all devices."""
     found = classify(recommender, classifier, local, matched, recipe)
-    return found if found.reason else replace(found, keep_weights=(found.scores >= _KEEP_ALL_AT).astype(np.float32))
+    return found if found.reason else replace(found, keep_weights=(found.scores >= _HALF).astype(np.float32))
 
 
 def without_folds(
