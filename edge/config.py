@@ -47,6 +47,8 @@ class EdgeConfig:
         meter_vdd_mv: Supply in millivolts, for a meter that measures no voltage.
         idle_s: How long to watch the board at idle when the service starts, so that a round's energy can be told net of
             it; 0 not to. The board must be at rest then.
+        data_budget_bytes_per_month: Bytes both ways, TLS included, that a calendar month (UTC) may take; see
+            `edge.data_budget`. None for no limit.
 
     Raises:
         ConfigError: If a value is out of bounds.
@@ -71,6 +73,7 @@ class EdgeConfig:
     meter_kind: str | None = None
     meter_vdd_mv: int | None = None
     idle_s: float = 0.0
+    data_budget_bytes_per_month: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -89,6 +92,10 @@ class EdgeConfig:
             raise ConfigError(f"configuration: timeout_s {self.timeout_s} must be above 0")
         if not 0 <= self.idle_s <= MOST_IDLE_S:
             raise ConfigError(f"configuration: idle_s {self.idle_s} is not in 0..{MOST_IDLE_S:g}")
+        if self.data_budget_bytes_per_month is not None and self.data_budget_bytes_per_month < 1:
+            raise ConfigError(
+                f"configuration: data_budget_bytes_per_month {self.data_budget_bytes_per_month} must be at least 1"
+            )
         if self.meter_kind is not None:
             _check_meter_kind(self.meter_kind)
 

@@ -63,7 +63,18 @@ CREATE TABLE table_rows (
 );
 ALTER TABLE serving ADD COLUMN rows BLOB;
 """
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS)  # append only; `user_version` counts those applied
+_DATA_USE = """
+CREATE TABLE data_use (
+    day TEXT NOT NULL, round_id TEXT NOT NULL, purpose TEXT NOT NULL,
+    payload_up INTEGER NOT NULL, payload_down INTEGER NOT NULL, mqtt_up INTEGER NOT NULL, mqtt_down INTEGER NOT NULL,
+    tcp_up INTEGER, tcp_down INTEGER, PRIMARY KEY (day, round_id, purpose)
+) WITHOUT ROWID;
+CREATE TABLE outbox_losses (
+    kind TEXT NOT NULL, why TEXT NOT NULL, messages INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+    PRIMARY KEY (kind, why)
+) WITHOUT ROWID;
+"""
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS, _DATA_USE)  # append only; `user_version` counts those applied
 
 
 class Database:
@@ -72,21 +83,27 @@ class Database:
     Args:
         path: The file; made if absent.
         migrations: Scripts that lead from an empty file to the present layout.
+        read_only: Neither makes nor changes the file, and so can look into it beside the process that does.
 
     Raises:
-        StoreError: If the file is damaged, another program's, of a later version, or cannot be opened.
+        StoreError: If the file is damaged, another program's, of a later version, or cannot be opened; to read only,
+            also if it is absent or of an earlier version.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
+    def __init__(self, path: Path, migrations: Sequence[str] = MIGRATIONS, *, read_only: bool = False) -> None:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            name = f"{path.resolve().as_uri()}?mode=ro" if read_only else str(path)
+            self._connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=read_only)
         except sqlite3.Error as error:
             raise StoreError(f"device store {path}: cannot be opened ({error}); is its folder writable?") from error
         try:
-            self._prepare(migrations)
+            if read_only:
+                self._check_layout(len(migrations))
+            else:
+                self._prepare(migrations)
         except sqlite3.Error as error:
             self._connection.close()
             raise StoreError(
@@ -111,6 +128,14 @@ class Database:
         for number, script in enumerate(migrations[version:], start=version + 1):
             stamps = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={number};"
             self._connection.executescript(f"BEGIN IMMEDIATE; {script} {stamps} COMMIT;")
+
+    def _check_layout(self, version: int) -> None:
+        self._check_ours()
+        if (found := self._pragma("user_version")) != version:
+            raise StoreError(
+                f"device store {self.path}: layout {found} is not this program's {version}; start the device's service "
+                "with this version once"
+            )
 
     def _check_ours(self) -> None:
         application = self._pragma("application_id")

@@ -7,7 +7,10 @@
     ├── RuntimeMissingError      the TFLite runtime asked for, or any, cannot be imported
     ├── ModelFileError           a model file is absent, is not the one promised, or lacks what a round needs
     ├── StoreError               the device's database is damaged, foreign, of a later version, or full
+    │   ├── StoreBusyError       another process uses it
+    │   └── OutboxFullError      no room for a message, though all reports would give way
     ├── RoundError               a round cannot go on, and trying again would not help
+    ├── DataBudgetError          the month's data budget does not allow it
     └── LinkError                the cloud could not be spoken to
         ├── UnreachableError     no connection within the time given
         ├── CertificateError     a certificate or key is unreadable, or the other side's or ours is refused
@@ -45,8 +48,20 @@ class StoreError(EdgeError):
     """The device's database is damaged, foreign, of a later version, or full."""
 
 
+class StoreBusyError(StoreError):
+    """Another process uses the device's state."""
+
+
+class OutboxFullError(StoreError):
+    """There is no room for a message, though all reports would give way."""
+
+
 class RoundError(EdgeError):
     """A round cannot go on, and trying again would not help."""
+
+
+class DataBudgetError(EdgeError):
+    """The month's data budget does not allow what was to be done; the next month will."""
 
 
 class StoppedError(EdgeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from edge.artefacts import Artefacts
 from edge.classifier import classify
 from edge.config import EdgeConfig
+from edge.data_budget import DataBudget
+from edge.data_use import OFTEN_BYTES, Metering
 from edge.errors import ModelFileError, StoppedError
 from edge.fetch import fetch_blob, fetch_published
 from edge.gate import Decision, gate, split_holdout
@@ -32,6 +34,7 @@ from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
 from protocol.messages import BlobRef, Match, Message
+from protocol.purposes import MODEL, SAMPLES
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, empty_batch
 from protocol.schema import FeatureSchema
@@ -50,6 +53,8 @@ class Tools:
     session: Session
     emit: Emit
     stop: threading.Event
+    metering: Metering
+    budget: DataBudget
 
 
 class Phases:
@@ -95,7 +100,9 @@ class Phases:
         prepared = self._recommender().prepare(training, empty_batch(self._schema))
         profile = build_profile(prepared.trainer, prepared.local, self._recipe)
         query_id = f"{self._round_id}-1"  # the same after a restart, so that the answer is too
-        query = profile.query(query_id, self._task.version, self._task.recommender.sha256, self._recipe)
+        self._tools.metering.settle(self._round_id)
+        recipe = replace(self._recipe, match_bytes=self._tools.budget.match_bytes(self._recipe.match_bytes))
+        query = profile.query(query_id, self._task.version, self._task.recommender.sha256, recipe)
 
         def is_answer(message: Message) -> bool:
             return isinstance(message, Match) and message.query_id == query_id
@@ -111,7 +118,7 @@ class Phases:
         if match.samples is not None:
             if match.samples.size_bytes > self._recipe.match_bytes:
                 raise OversizeError("matched samples", match.samples.size_bytes, self._recipe.match_bytes)
-            self._fetch("fetch", match.samples)
+            self._fetch("fetch", match.samples, SAMPLES)
             both = [self._kept.local(self._schema), self._matched()]  # unreadable samples show now
             self._bring_rows("fetch", both, match.rows)
         return "classify"
@@ -224,15 +231,18 @@ class Phases:
         return open_model(path, ref.sha256, self._tools.config.threads, runtime=self._tools.config.runtime)
 
     def _fetch_model(self, ref: BlobRef) -> Path:
-        return fetch_published(self._tools.session, self._store, ref, self._progress("sync"))
+        with self._tools.session.link.transferring(MODEL):
+            return fetch_published(self._tools.session, self._store, ref, self._progress("sync"))
 
-    def _fetch(self, phase: str, ref: BlobRef) -> Path:
-        return fetch_blob(self._tools.session, self._store, ref, self._progress(phase))
+    def _fetch(self, phase: str, ref: BlobRef, purpose: str = MODEL) -> Path:
+        with self._tools.session.link.transferring(purpose):
+            return fetch_blob(self._tools.session, self._store, ref, self._progress(phase))
 
     def _progress(self, phase: str) -> Progress:
         def on_progress(done: int, total: int) -> None:
             if self._tools.stop.is_set():
                 raise StoppedError("told to stop")
+            self._tools.metering.settle(self._round_id, least_bytes=OFTEN_BYTES)
             self._tools.emit({"event": "progress", "phase": phase, "done": done, "total": total})
 
         return on_progress

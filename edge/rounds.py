@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from edge.artefacts import Artefacts
-from edge.errors import EdgeError, ModelFileError, RefusedError, RoundError
+from edge.errors import EdgeError, ModelFileError, OutboxFullError, RefusedError, RoundError
 from edge.phases import Phases, Tools
 from edge.report import hello, round_record
 from edge.round_store import ABANDONED, DONE, Serving, StoredRound
@@ -21,12 +22,13 @@ from edge.sensing import Sensing
 from hardware.board import identify
 from profiling.record import Outcome, PhaseRecord, RoundRecord
 from protocol.errors import ProtocolError
-from protocol.messages import Report
+from protocol.messages import Message, Report
 from protocol.schema import FeatureSchema
 
 FIRST = "sync"
 REPORT = "report"
 CLOSING = "closing"
+_TALKING = ("sync", "query", "fetch", REPORT)
 MAX_ATTEMPTS = 5  # of one phase, across restarts: one that kills the device each time must not do so for ever
 
 
@@ -55,6 +57,7 @@ class RoundRunner:
 
         Raises:
             LinkError: If the cloud cannot be reached or does not answer; the round continues with the next call.
+            DataBudgetError: If the month's data does not allow it; the same.
             StoppedError: If told to stop; the same.
             StoreError: If the device's disk fails.
         """
@@ -73,7 +76,9 @@ class RoundRunner:
             task = self._tools.session.await_task(self._rounds.last_version())
             if task is None:
                 return None
+            self._tools.budget.check_round(task, self._tools.store.blobs)
             stored = self._rounds.begin(task, FIRST)
+            self._tools.metering.settle(stored.round_id)  # the greeting was for this round
         self._rounds.advance(stored.round_id, FIRST, self._new_phases())
         return stored
 
@@ -81,13 +86,17 @@ class RoundRunner:
         """Tell the cloud that this device is here, so that it may leave a task.
 
         Raises:
+            DataBudgetError: If the month's data is used up.
             LinkError: If the cloud cannot be reached.
         """
+        self._tools.budget.check_any_left()
         blobs = self._tools.store.blobs.whole()
         self._tools.session.greet(hello(self._tools.config.runtime, self._board, blobs))
 
     def _step(self, stored: StoredRound, state: str) -> str:
         """Do one phase and keep what it cost; the phase to do next. What is raised here leaves the round unfinished."""
+        if state in _TALKING:
+            self._tools.budget.check_any_left()
         attempts = self._rounds.count_attempt(stored.round_id)
         try:
             with self._measured(state, stored.round_id):
@@ -122,8 +131,9 @@ class RoundRunner:
         if not kept.reported:
             with self._tools.store.transaction():
                 self._queue_contributions(stored)
+                self._tools.metering.settle(stored.round_id)
                 message = Report(stored.round_id, stored.task.version, self._record(stored).to_dict())
-                self._tools.store.outbox.add(message)
+                self._queue(message)
                 kept.mark_reported()
         self._tools.session.deliver_outbox()
         return CLOSING
@@ -133,10 +143,21 @@ class RoundRunner:
             return
         samples = self._tools.store.samples
         for row, contribution in samples.uncontributed(FeatureSchema.from_dict(stored.task.features)):
-            self._tools.store.outbox.add(contribution)
+            if not self._queue(contribution):
+                return  # samples that found no room stay here and are given another time
             samples.mark_contributed(row)
 
+    def _queue(self, message: Message) -> bool:
+        """Put a message into the outbox; False, and told, if that is full."""
+        try:
+            self._tools.store.outbox.add(message)
+        except OutboxFullError as error:
+            self._tools.emit({"event": "outbox-full", "kind": message.kind, "reason": str(error)})
+            return False
+        return True
+
     def _close(self, stored: StoredRound) -> RoundRecord:
+        self._tools.metering.settle(stored.round_id)
         record = self._record(stored)
         state = ABANDONED if record.outcome.decision == ABANDONED else DONE
         self._rounds.close(stored.round_id, state, record)
@@ -166,15 +187,26 @@ class RoundRunner:
             device=self._tools.config.device,
             board=self._board,
             runtime=self._tools.config.runtime,
-            measured=self._sensing.round_fields(self._profiler),
+            measured=self._measured_fields(stored),
         )
+
+    def _measured_fields(self, stored: StoredRound) -> dict[str, Any]:
+        fields, budget = self._sensing.round_fields(self._profiler), self._tools.budget
+        fields["traffic"] = budget.use.of_round(stored.round_id)
+        if budget.monthly_bytes is not None:
+            month = {"data_budget_bytes_per_month": budget.monthly_bytes, "data_left_bytes": budget.left_bytes}
+            fields["conditions"] = {**fields["conditions"], **month}
+        return fields
 
     @contextmanager
     def _measured(self, phase: str, round_id: str | None) -> Iterator[None]:
         event = {"event": "phase", "phase": phase, "round_id": round_id}
         self._tools.emit({**event, "status": "begin"})
-        with self._profiler.phase(phase):
-            yield
+        try:
+            with self._profiler.phase(phase):
+                yield
+        finally:
+            self._tools.metering.settle(round_id)
         self._tools.emit({**event, "status": "end", "elapsed_s": self._profiler.phases[-1].elapsed_s})
 
     def _new_phases(self) -> tuple[PhaseRecord, ...]:

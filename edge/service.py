@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from edge.config import EdgeConfig
-from edge.errors import LinkError, StoppedError
+from edge.data_budget import DataBudget
+from edge.data_use import Metering
+from edge.errors import DataBudgetError, LinkError, StoppedError
 from edge.link import Link
 from edge.phases import Tools
 from edge.renewal import kept_current
@@ -19,6 +21,7 @@ from edge.session import Emit, Session
 from edge.store import Store
 from profiling.record import RoundRecord
 
+BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
 RETRY_S = 30.0  # after the cloud could not be spoken to; jittered, so that a fleet does not return in step
 
 
@@ -29,7 +32,8 @@ class EdgeService:
         config: Who the device is, and where its state and its broker are.
         on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
-            record), ``idle``, ``offline``, ``certificate-renewed``, ``renewal-failed``, ``stopped``.
+            record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``certificate-renewed``,
+            ``renewal-failed``, ``stopped``.
     """
 
     def __init__(self, config: EdgeConfig, on_event: Emit | None = None) -> None:
@@ -79,15 +83,29 @@ class EdgeService:
             runner.run()
         except LinkError as error:
             self._emit({"event": "offline", "reason": str(error)})
-            if tools.stop.wait(RETRY_S * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret
-                raise StoppedError("told to stop") from error
+            _rest(tools.stop, RETRY_S, error)
+        except DataBudgetError as error:
+            self._emit({"event": "over-budget", "reason": str(error)})
+            _rest(tools.stop, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
+        finally:
+            tools.metering.settle()
 
     @contextmanager
     def _tools(self, stop: threading.Event) -> Iterator[tuple[Tools, Sensing]]:
         config = self._config
         with Sensing(config, stop) as sensing, Store(config.state_dir) as store, Link(config, stop) as link:
             session = Session(link, store, self._emit, config.timeout_s)
-            yield Tools(config, store, session, self._emit, stop), sensing
+            metering = Metering(link.network_by_purpose, store.data_use)
+            budget = DataBudget(store.data_use, config.data_budget_bytes_per_month)
+            try:
+                yield Tools(config, store, session, self._emit, stop, metering, budget), sensing
+            finally:
+                metering.settle()
+
+
+def _rest(stop: threading.Event, seconds: float, reason: Exception) -> None:
+    if stop.wait(seconds * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret
+        raise StoppedError("told to stop") from reason
 
 
 def _ignore(_event: dict[str, Any]) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from edge.blobs import BlobStore
+from edge.data_use import DataUse
 from edge.database import Database
-from edge.errors import StoreError
+from edge.errors import StoreBusyError, StoreError
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
 from edge.rows import RowStore
@@ -31,9 +32,11 @@ class Store:
         outbox: Messages on their way to the cloud.
         blobs: Files on their way from the cloud.
         rows: Rows of tables that model files do not hold.
+        data_use: What was sent and received.
 
     Raises:
-        StoreError: If another process uses the folder, or the database is damaged, foreign or of a later version.
+        StoreBusyError: If another process uses the folder.
+        StoreError: If the database is damaged, foreign or of a later version.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -53,12 +56,13 @@ class Store:
         self.rounds = RoundStore(self._database)
         self.outbox = Outbox(self._database)
         self.rows = RowStore(self._database)
+        self.data_use = DataUse(self._database)
 
     def _take_lock(self, state_dir: Path) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError(f"device store {state_dir}: another process uses it; stop that one first") from error
+            raise StoreBusyError(f"device store {state_dir}: another process uses it; stop that one first") from error
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """Changes to samples, rounds and outbox that stand or fall together."""

@@ -136,6 +136,8 @@ class RoundRecord:
         flags: Why the round's numbers must not be compared with others', such as ``throttled`` or ``clock-stepped``.
         conditions: The machine's state, such as ``governor``, ``temperature_c_max``, ``frequency_mhz_mean``.
         overhead: What measuring itself cost.
+        traffic: Payload, MQTT and TCP bytes, up and down, by purpose (`protocol.purposes.PURPOSES`), until the record
+            was made. TCP's are shared out by the MQTT bytes of the same time.
         emulated: What was emulated, such as ``board`` or ``instruction set``; times and energies are then no board's.
         schema_version: Version of this layout.
     """
@@ -154,6 +156,7 @@ class RoundRecord:
     flags: tuple[str, ...] = ()
     conditions: Mapping[str, Any] = field(default_factory=dict)
     overhead: Overhead | None = None
+    traffic: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
     emulated: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 

@@ -40,6 +40,7 @@ class Traffic:
         self._marked = dict(self._by_purpose)  # as it was when TCP's bytes were last shared out
         self._counts_tcp = sys.platform.startswith("linux")
         self._socket: socket.socket | None = None
+        self._greeting = False
         self.fault: ssl.SSLError | None = None
 
     def add_payload(self, topic: str, *, up: int = 0, down: int = 0) -> None:
@@ -80,15 +81,16 @@ class Traffic:
     def opened(self, connection: socket.socket) -> None:
         """Begin to count a connection's TCP bytes."""
         with self._lock:
-            self._socket, self.fault = connection, None
+            self._socket, self.fault, self._greeting = connection, None, True
 
     def closing(self) -> None:
         """Keep what the open connection carried; call it while its socket still is one."""
         with self._lock:
-            self._tcp, self._socket = self._tcp_total(), None
             for meter, way in ((self._up, "mqtt_up"), (self._down, "mqtt_down")):
                 for purpose, count in meter.end().items():
                     self._add(purpose, **{way: count})
+            self._apportion()
+            self._tcp, self._socket = self._tcp_total(), None
 
     def read(self) -> NetworkBytes:
         """Bytes so far."""
@@ -114,6 +116,9 @@ class Traffic:
 
     def _passed(self, *, up: bytes | memoryview = b"", down: bytes | memoryview = b"") -> None:
         with self._lock:
+            if self._greeting:
+                self._apportion()  # TLS' handshake was nobody's message
+                self._greeting = False
             for purpose, count in self._up.feed(up).items():
                 self._add(purpose, mqtt_up=count)
             for purpose, count in self._down.feed(down).items():

@@ -9,7 +9,11 @@ from typing import Annotated
 
 import typer
 
+from coda.commands import edge_state
+
 app = typer.Typer(help="The device's service.", no_args_is_help=True)
+app.add_typer(edge_state.outbox, name="outbox")
+app.command(epilog="Example:  coda edge data --config device.toml")(edge_state.data)
 
 
 @app.command(epilog="Example:  coda edge run --config device.toml --once")
