@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.training.contenders import CONTENDERS, RUNTIMES
-from benchmarks.training.figures import GOALS, METRICS, RIVALS, ratios
+from benchmarks.training.figures import GOAL_OVERHEAD, GOALS, METRICS, RIVALS, ratios
 from benchmarks.training.table import SHOWN, Comparison, cells
 
 
@@ -36,7 +36,10 @@ def summarise(comparisons: Sequence[Comparison], console: Console) -> None:
     shares = {RUNTIMES[r]: [median(c.overheads[r]) for c in comparisons if r in c.overheads] for r in RUNTIMES}
     for title, values in shares.items():
         if values:
-            console.print(f"Trainer over bare calls, {title}: {min(values):+.1%} to {max(values):+.1%}")
+            met = sum(value <= GOAL_OVERHEAD for value in values)
+            span = f"from {min(values):+.1%} to {max(values):+.1%}"
+            count = f"{met} of {len(values)} within {GOAL_OVERHEAD:.0%}"
+            console.print(f"Trainer over bare calls, {title}: {count}, {span}")
 
 
 def _verdict(rows: Sequence[tuple[Comparison, str]], metric: str, rival: str) -> str:
