@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coda.errors import UsageError
 from coda.output import console, print_json, progress, results
 from converters.zoo.names import RECOMMENDERS
 from evaluation.datasets import PUBLISHED, cache_folder, load_dataset
-from evaluation.findings import Group, groups_of
 from evaluation.interactions import Interactions, some_users
-from evaluation.outcome import to_dict, write_outcome
 from evaluation.plan import Plan
 from evaluation.samples import Labels
 from evaluation.split import Protocol
-from evaluation.study import Study, run_study
 from evaluation.tables import TableOptions
-from evaluation.words import describe, table, verdict
+
+if TYPE_CHECKING:
+    from evaluation.findings import Group
+    from evaluation.study import Study
 
 # Samples of more than this do not fit in the memory of a usual machine; whole users are then drawn.
 MOST_RATINGS = 3_000_000
@@ -70,6 +70,11 @@ def run_and_tell(
     ratings: Interactions, plan: Plan, out: Path | None, *, workers: int | None, keep_h0: bool, as_json: bool
 ) -> None:
     """Run the study, write its files, print the tables and the answer."""
+    # With TensorFlow only now: what is wrong with the data has been said before.
+    from evaluation.findings import groups_of
+    from evaluation.outcome import to_dict, write_outcome
+    from evaluation.study import run_study
+
     if plan.protocol is Protocol.MPDA and plan.split_time_s is None and ratings.name in PUBLISHED:
         plan = replace(plan, split_time_s=PUBLISHED[ratings.name].mpda_split_s)
     with progress() as bars:
@@ -94,6 +99,8 @@ def run_and_tell(
 
 
 def _lines(study: Study, groups: Sequence[Group]) -> list[str]:
+    from evaluation.words import describe, table, verdict
+
     data, plan = study.data, study.plan
     marked = " (SYNTHETIC)" if data.synthetic else ""
     lines = [

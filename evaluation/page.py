@@ -14,8 +14,7 @@ from profiling.plots import Axis, Dot, Line, Row, row_chart
 
 _COLUMNS = (
     Column("arm", words=True),
-    Column("mean", group="user AUC"),
-    Column("95% interval", group="user AUC"),
+    Column("user AUC"),
     Column("minus cloud", group="difference of user AUC, paired"),
     Column("CoDA minus it", group="difference of user AUC, paired"),
     Column("up / same / down", group="users against cloud"),
@@ -101,12 +100,10 @@ def _interval_row(label: str, gain: Interval | None, style: str, strong: bool = 
 
 def _row(group: Group, arm: str) -> list[str]:
     figures, gain, ours = group.arm(arm), group.difference(arm, BASE), group.difference(OURS, arm)
-    auc = figures.user_auc
     signs = "" if gain is None else f"{gain.users.up} / {gain.users.same} / {gain.users.down}"
     return [
         arm,
-        mean(auc),
-        "" if auc is None else f"{auc.low:.4f} to {auc.high:.4f}",
+        mean(figures.user_auc),
         "" if gain is None else str(gain.user_auc or "n/a"),
         "" if ours is None else str(ours.user_auc or "n/a"),
         signs,

@@ -18,7 +18,7 @@ _COMPARED_WITH = ("cloud", "local", "gentle", "random", "matched")
 
 @dataclass(frozen=True)
 class Setting:
-    """What was evaluated; the fields are those of `runner.evaluate_arms`."""
+    """What was evaluated; the fields are those of `plan.Plan`, of one cell."""
 
     dataset: str
     synthetic: bool
