@@ -90,13 +90,11 @@ class Link:
     @property
     def everything_sent(self) -> bool:
         """Whether the broker has taken all that was sent."""
-        with self._changed:
-            return self._sent.everything
+        return self._sent.everything
 
     def fate(self, sent: int) -> Fate:
         """What became of a message that `send` sent."""
-        with self._changed:
-            return self._sent.fate(sent)
+        return self._sent.fate(sent)
 
     def network(self) -> NetworkBytes:
         """Bytes so far, over all connections."""
@@ -334,6 +332,4 @@ class Link:
                 self._changed.notify_all()
 
     def _on_publish(self, _client: mqtt.Client, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
-        with self._changed:
-            self._sent.acknowledged(mid, reason.value)
-            self._changed.notify_all()
+        self._sent.acknowledged(mid, reason.value)  # under a lock of the client's: wait for none of ours here
