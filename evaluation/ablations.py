@@ -72,10 +72,9 @@ def by_agreement(bench: Bench, material: Material) -> Logits:
     return _on(bench, material, bench.neighbours.pool.take(np.sort(rows)))
 
 
-def with_frozen_embeddings(bench: Bench, material: Material) -> Logits:
-    """CoDA with a model file whose embeddings do not train."""
-    served = bench.served(material, material.matched, bench.recipe, recommender=bench.frozen)
-    return bench.frozen.logits(material.test, served.personal)
+def frozen(run: Run) -> Run:
+    """An arm with a model file whose embeddings do not train."""
+    return lambda bench, material: run(bench.over_frozen, material)
 
 
 def with_chosen_alpha(bench: Bench, material: Material) -> Logits:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from edge.recommender import latest_that_fit
 from evaluation import ablations, rivals
-from evaluation.ablations import Run, weighed_by, with_recipe
+from evaluation.ablations import Run, frozen, weighed_by, with_recipe
 from evaluation.bench import Bench, Logits, Material, local_only
 from evaluation.scores import DeviceRow, Score
 from protocol.samples import empty_batch
@@ -78,7 +78,10 @@ _ALL = (
     Arm("coda-alpha", "CoDA, the way from h0 chosen by the hold-out, no gate", ablations.with_chosen_alpha),
     Arm("coda-full", "CoDA, all the way from h0", with_recipe(interpolation=1.0)),
     Arm("coda-proximal", "CoDA, all the way under a proximal pull of 1", with_recipe(interpolation=1.0, proximal=1.0)),
-    Arm("coda-frozen", "CoDA, embeddings frozen", ablations.with_frozen_embeddings),
+    Arm("coda-frozen", "CoDA, embeddings frozen", frozen(_coda)),
+    Arm("local-frozen", "local, embeddings frozen", frozen(_local)),
+    Arm("random-frozen", "random, embeddings frozen", frozen(_random)),
+    Arm("matched-frozen", "matched, embeddings frozen", frozen(_matched)),
     Arm("coda-nearest", "CoDA on the first quarter of the matched samples: a smaller K", ablations.with_nearest),
     Arm("coda-random", "CoDA on random samples of the pool", ablations.with_random),
     Arm("coda-agreement", "CoDA on samples of the users who agree most on shared items", ablations.by_agreement),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,11 @@ class Bench:
         self.recipe = recipe
         self._coda: tuple[Material, Served] | None = None
 
+    @cached_property
+    def over_frozen(self) -> Bench:
+        """A bench whose arms tune the file with frozen embeddings."""
+        return Bench(self.frozen, self.frozen, self.classifier, self.neighbours, self.recipe)
+
     def h0(self, material: Material) -> Logits:
         """h0's logits of the test."""
         return self.recommender.logits(material.test)
@@ -93,11 +99,9 @@ class Bench:
         others: SampleBatch,
         recipe: Recipe,
         weigh: Weigh = classify,
-        recommender: Recommender | None = None,
     ) -> Served:
         """The device's round with ``others`` for matched samples."""
-        recommender = recommender or self.recommender
-        ready = recommender.prepare(material.local, others)
+        ready = self.recommender.prepare(material.local, others)
         outcome = personalise(ready.trainer, self.classifier, ready.local, ready.matched, recipe, weigh=weigh)
         return Served(outcome, None if outcome.tuned is None else ready.personal(outcome.tuned.weights))
 

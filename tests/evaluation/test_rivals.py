@@ -188,7 +188,7 @@ def test_frozen_embeddings_do_not_move(bench: Bench, material: Material) -> None
     assert not any("embedding" in name or name.endswith("bias_embeddings") for name in bench.frozen.model.get_weights())
     h0 = bench.frozen.logits(material.test)
     np.testing.assert_allclose(h0, bench.h0(material), atol=1e-5)
-    tuned = bench.served(material, material.matched, _RECIPE, recommender=bench.frozen).tuned
+    tuned = bench.over_frozen.coda(material).tuned
     assert not np.allclose(bench.frozen.logits(material.test, tuned), h0, atol=1e-3)
 
 
