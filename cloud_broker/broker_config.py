@@ -20,7 +20,7 @@ CHECK_DEVICES = (f"{RESERVED_PREFIX}-a", f"{RESERVED_PREFIX}-b")
 _PACKET_OVERHEAD_BYTES = 4 << 10  # topic and MQTT 5 properties around a payload
 _QUEUED_BYTES = 256 << 20
 _INFLIGHT_MESSAGES = 100
-_CHANGES_UNSAVED = 100
+CHANGES_UNSAVED = 100
 MAX_CONNECTIONS = 20_000
 
 
@@ -51,6 +51,11 @@ class BrokerConfig:
         return self.directory / "acl"
 
     @property
+    def insecure_acl_file(self) -> Path:
+        """The access list of the listener without TLS, where there is one."""
+        return self.directory / "acl-insecure"
+
+    @property
     def log_file(self) -> Path:
         """Mosquitto's log."""
         return self.directory / "mosquitto.log"
@@ -79,13 +84,14 @@ class BrokerConfig:
         """
         config = directory.resolve() / "mosquitto.conf"
         try:
-            words = config.read_text().split(maxsplit=3)
+            lines = [line.split() for line in config.read_text().splitlines()]
         except OSError as error:
             raise BrokerError(
                 f"cannot read {config}: {error.strerror}; set a broker up with `coda broker init`"
             ) from error
-        if len(words) < 3 or words[0] != "listener" or not words[1].isdigit():
-            raise BrokerError(f"{config} does not begin with its listener: it is not one of `coda broker init`")
+        words = next((line for line in lines if line[:1] == ["listener"]), [])
+        if len(words) != 3 or not words[1].isdigit():
+            raise BrokerError(f"{config} names no listener with its address: it is not one of `coda broker init`")
         fleet = FleetAuthority.open(directory / CERTIFICATES).fleet
         return cls(directory.resolve(), fleet, words[2], int(words[1]))
 
@@ -99,6 +105,7 @@ def write_broker_directory(
     *,
     host_names: Sequence[str] = (),
     journal: bool = False,
+    insecure_port: int | None = None,
 ) -> BrokerConfig:
     """Write everything a private Mosquitto needs: certificates (those missing), access list and configuration.
 
@@ -109,6 +116,8 @@ def write_broker_directory(
         port: Port to listen on.
         cloud_names: Names of the cloud workers; each gets its own certificate.
         host_names: Further names or addresses that devices reach the broker by.
+        insecure_port: Also let anyone on this machine, and no other, read everything at this port, without TLS and
+            without a certificate, to look in with any MQTT tool. Nothing can be written there.
         journal: Whether the log goes to standard output, where a service's manager takes it and bounds it.
 
     Raises:
@@ -116,8 +125,9 @@ def write_broker_directory(
         MalformedMessageError: If a name cannot stand in a topic.
         CertificateError: If certificates that are already there are unusable.
     """
-    if not 1 <= port <= 65535:
-        raise BrokerError(f"port {port} is not in 1..65535")
+    for wanted in (port, insecure_port):
+        if wanted is not None and not 1 <= wanted <= 65535:
+            raise BrokerError(f"port {wanted} is not in 1..65535")
     config = BrokerConfig(directory.resolve(), fleet, host, port)
     make_private_directory(config.directory)
     authority = config.authority()
@@ -126,7 +136,11 @@ def write_broker_directory(
     for name in cloud_names:
         authority.cloud_worker(name)
     write_private_file(config.acl_file, access_list(fleet, cloud_names).encode())
-    write_private_file(config.config_file, _mosquitto_conf(config, identity, authority.book.crl_file, journal).encode())
+    text = _mosquitto_conf(config, identity, authority.book.crl_file, journal)
+    if insecure_port is not None:
+        text += _insecure_listener(config, insecure_port)
+        write_private_file(config.insecure_acl_file, f"topic read {ROOT}/{fleet}/#\n".encode())
+    write_private_file(config.config_file, text.encode())
     return config
 
 
@@ -152,6 +166,7 @@ def access_list(fleet: str, cloud_names: Sequence[str]) -> str:
 def _mosquitto_conf(config: BrokerConfig, identity: Identity, crl_file: Path, journal: bool) -> str:
     # One line an option; comments only where Mosquitto's default would hurt.
     return f"""\
+per_listener_settings true
 listener {config.port} {config.host}
 cafile {identity.ca_file}
 certfile {identity.cert_file}
@@ -171,12 +186,12 @@ acl_file {config.acl_file}
 # Counts only if root starts it: by default it would then drop to user "mosquitto", who cannot read this directory.
 user root
 
-# It writes all of its state each time: after every change, 5 MB of shared chunks made a round trip take 14 ms instead of
-# 0.4. After a SIGKILL the last changes are gone, so the tunnel counts a message as delivered only when its receiver says
-# so, and the cloud leaves tasks anew whenever the broker comes back.
+# It writes all of its state each time: after every change, 5 MB of shared chunks made a round trip take 14 ms instead
+# of 0.4. After a SIGKILL the last changes are gone, so the tunnel counts a message as delivered only when its receiver
+# says so, and the cloud leaves tasks anew whenever the broker comes back.
 persistence true
 persistence_location {config.directory}/
-autosave_interval {_CHANGES_UNSAVED}
+autosave_interval {CHANGES_UNSAVED}
 autosave_on_changes true
 
 # The default, 1000 messages, silently drops the rest for a slow subscriber; bytes bound the memory here.
@@ -199,6 +214,15 @@ log_type error
 log_type warning
 log_type notice
 log_timestamp_format %Y-%m-%dT%H:%M:%S
+"""
+
+
+def _insecure_listener(config: BrokerConfig, port: int) -> str:
+    # The address is not the caller's to choose.
+    return f"""
+listener {port} 127.0.0.1
+allow_anonymous true
+acl_file {config.insecure_acl_file}
 """
 
 

@@ -19,6 +19,10 @@ def up(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8883,
     device: Annotated[list[str] | None, typer.Option(help="Make this device a certificate; repeatable.")] = None,
     name: Annotated[list[str] | None, typer.Option(help="Another name devices reach it by; repeatable.")] = None,
+    insecure: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="Let anyone on this machine read everything at this port, without TLS."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
     """Write a private Mosquitto configuration, certificates and access list, and run it until Ctrl-C."""
@@ -26,7 +30,12 @@ def up(
     from coda.output import console, print_event
     from edge.signals import stop_on_signals
 
-    config = write_broker_directory(directory, fleet, host, port, host_names=name or [])
+    config = write_broker_directory(directory, fleet, host, port, host_names=name or [], insecure_port=insecure)
+    if insecure is not None:
+        warning = (
+            f"INSECURE: whoever is on this machine reads all of fleet {fleet} at 127.0.0.1:{insecure}, unencrypted"
+        )
+        console.print(f"[bold white on red]{warning}[/]")
     identities = [config.authority().device(one) for one in device or []]
     with stop_on_signals() as stop, Broker(config) as broker:
         if as_json:
