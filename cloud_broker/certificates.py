@@ -3,7 +3,7 @@
     {directory}/ca.crt, ca.key                 the fleet's authority (EC P-256)
     {directory}/issued/, crl.pem               what was issued and taken back, see `cloud_broker.issued`
     {directory}/broker.crt, broker.key         the broker, for the names it is reached by
-    {directory}/enrolment.crt, .key            the enrolment service, likewise
+    {directory}/enrolment/enrolment.crt, .key  the enrolment service, likewise
     {directory}/cloud/{name}.crt, .key         one cloud worker
     {directory}/devices/{name}.crt             one device; its common name is the device's name in topics. Its key is on
                                                the device, or beside it where the device was made here (demo, tests)
@@ -91,7 +91,7 @@ class FleetAuthority:
 
     def enrolment(self, host_names: Sequence[str] = ()) -> Identity:
         """The enrolment service's identity, for the same names."""
-        return self._server(self._identity("enrolment", self.directory, _ENROLMENT_NAME), host_names)
+        return self._server(self._identity("enrolment", self.directory / "enrolment", _ENROLMENT_NAME), host_names)
 
     def cloud_worker(self, name: str) -> Identity:
         """A cloud worker's identity.
@@ -160,7 +160,7 @@ class FleetAuthority:
 
     def own_identities(self) -> list[Identity]:
         """The identities whose keys are kept here for the cloud's own side: broker, enrolment service, workers."""
-        servers = [self.broker_identity(), self._identity("enrolment", self.directory, _ENROLMENT_NAME)]
+        servers = [self.broker_identity(), self._identity("enrolment", self.directory / "enrolment", _ENROLMENT_NAME)]
         folder = self.directory / "cloud"
         workers = [self._identity(path.stem, folder, path.stem) for path in sorted(folder.glob("*.crt"))]
         return [identity for identity in (*servers, *workers) if identity.cert_file.exists()]
@@ -168,7 +168,7 @@ class FleetAuthority:
     def renew(self, identity: Identity) -> None:
         """Give one of the cloud's own identities a new key and certificate, for the same names."""
         certificate = load_certificate(identity.cert_file)
-        is_server = identity.cert_file.parent == self.directory
+        is_server = identity.name in (_BROKER_NAME, _ENROLMENT_NAME)
         self._issue(identity, signing.alternative_names(certificate) if is_server else [])
 
     def _refuse_name(self, name: str, folder: str) -> None:

@@ -45,9 +45,9 @@ def broker_unit(directory: Path, fleet: str, port: int, executable: Path, user: 
         executable: Mosquitto.
         user: Whose the directory is.
     """
-    private = [directory / CERTIFICATES / "ca.key", directory / CERTIFICATES / "enrolment.key"]
-    folders = [directory / "tokens", directory / CERTIFICATES / "cloud"]
-    hidden = " ".join([*map(str, private), *(f"-{folder}" for folder in folders)])
+    # Folders, where files may be replaced: hiding hides the file that is there, not its successor.
+    private = ("ca.key", "enrolment", "cloud")
+    hidden = " ".join([*(str(directory / CERTIFICATES / name) for name in private), str(directory / "tokens")])
     return f"""\
 [Unit]
 Description=MQTT broker of the CoDA fleet {fleet}

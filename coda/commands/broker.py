@@ -58,15 +58,18 @@ def init(
     import getpass
 
     from cloud_broker.broker import find_mosquitto, write_broker_directory
+    from cloud_broker.files import make_private_directory
     from cloud_broker.fleet import Fleet
     from cloud_broker.units import broker_unit, enrolment_unit
     from coda.output import console
 
     fleet, directory = Fleet.open(directory), directory.resolve()
     names = tuple(worker or ["cloud"])
-    write_broker_directory(
+    config = write_broker_directory(
         directory, fleet.name, host, fleet.broker_port, names, host_names=[fleet.address], journal=True
     )
+    config.authority().enrolment([fleet.address])  # systemd hides from the broker only what is there
+    make_private_directory(directory / "tokens")
     account, coda = user or getpass.getuser(), Path(sys.executable).with_name("coda")
     units = {
         "coda-broker.service": broker_unit(directory, fleet.name, fleet.broker_port, find_mosquitto(), account),

@@ -7,15 +7,20 @@ import ssl
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import paho.mqtt.client as mqtt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
+from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_broker import signing
 from cloud_broker.certificates import FleetAuthority
 from cloud_broker.files import write_private_file
 from cloud_broker.identity import load_certificate, load_key
+from protocol import topics
+from protocol.envelope import encode
+from protocol.messages import Presence
 from tests.broker_fixtures import FLEET, Peer
 from tests.security.conftest import Town
 
@@ -95,3 +100,26 @@ def test_a_bad_certificate_is_refused_and_logged(
     with Peer(town.broker, town.broker.device("good")):  # Mosquitto has one thread: it has written by now
         pass
     assert "certificate verify failed" in town.broker.config.log_file.read_text()[already:]
+
+
+def test_a_last_will_is_bound_by_the_access_list_too(town: Town) -> None:
+    """A device cannot have the broker say something in another's name once it is gone; in its own it can.
+
+    Mosquitto takes such a will, and does not speak it. Connecting again under the same name ends the first connection,
+    and so speaks its will, before the second is let in.
+    """
+    identity = town.broker.device("testator")
+    with Peer(town.broker, town.broker.cloud()) as cloud:
+        cloud.subscribe(topics.cloud_filter(FLEET))
+        for heir in ("victim", "testator"):
+            client = mqtt.Client(CallbackAPIVersion.VERSION2, "testator", protocol=mqtt.MQTTv5)
+            client.tls_set_context(identity.client_context())
+            connected: list[object] = []
+            client.on_connect = lambda *_, seen=connected: seen.append(1)
+            client.will_set(topics.up(FLEET, heir, "presence"), encode(Presence(False), heir), qos=1)
+            client.connect(town.broker.host, town.broker.port)
+            while not connected and client.loop(1.0) == mqtt.MQTT_ERR_SUCCESS:
+                pass
+            with Peer(town.broker, identity):
+                client.loop(1.0)
+        assert cloud.hear("presence").message_id == "testator"

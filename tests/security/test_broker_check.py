@@ -103,7 +103,9 @@ def test_init_writes_what_mosquitto_and_systemd_take(tmp_path: Path) -> None:
         assert running_broker(config) == broker.pid
     assert running_broker(config) is None
     unit = (directory / "coda-broker.service").read_text()
-    assert f"{directory.resolve()}/certificates/ca.key" in unit.split("InaccessiblePaths=")[1].splitlines()[0]
+    hidden = [Path(path) for path in unit.split("InaccessiblePaths=")[1].splitlines()[0].split()]
+    assert {path.name for path in hidden} == {"ca.key", "enrolment", "cloud", "tokens"}
+    assert all(path.exists() for path in hidden), "systemd would not start it"
     if (analyze := shutil.which("systemd-analyze")) is not None:
         units = [str(path) for path in directory.glob("*.service")]
         done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)

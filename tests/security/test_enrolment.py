@@ -383,3 +383,19 @@ def test_an_issuer_shows_no_key() -> None:
     issuer = signing.new_authority(x509.Name([]))
     assert str(issuer.key.private_numbers().private_value) not in repr(issuer) + str(vars(issuer))
     assert "key=***" in repr(issuer)
+
+
+def test_silent_and_senseless_peers_hold_up_nobody(town: Town) -> None:
+    """While some say nothing and others speak no TLS or no HTTP, a device joins."""
+    import socket
+
+    address = ("127.0.0.1", town.server.port)
+    peers = [socket.create_connection(address, 10) for _ in range(20)]
+    try:
+        for number, peer in enumerate(peers):
+            if number % 2:
+                peer.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"\0" * 100)
+        town.join("zebu")
+    finally:
+        for peer in peers:
+            peer.close()
