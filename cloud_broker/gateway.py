@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import queue
 import socket
-import ssl
 import threading
 import time
 import zlib
@@ -33,8 +32,10 @@ from cloud_broker.errors import ConnectionFailedError
 from cloud_broker.handlers import Outgoing
 from cloud_broker.identity import Identity
 from cloud_broker.sharing import SHARE_LIFETIME_S
+from profiling.traffic import Traffic
 from protocol import envelope, topics
 from protocol.messages import BlobRef, Chunk
+from protocol.purposes import SAMPLES, purpose_of
 from protocol.transfer import chunk_count
 
 _KEEPALIVE_S = 60
@@ -78,6 +79,7 @@ class Gateway:
         *,
         threads: int = 2,
         on_return: Callable[[], None] | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         """Prepare a connection.
 
@@ -90,6 +92,7 @@ class Gateway:
             threads: How many messages are acted on at a time.
             on_return: Called after each reconnection, on a thread that may `send`: the broker may have lost what it was
                 told.
+            traffic: Counts the connection's bytes.
 
         Raises:
             CertificateError: If the certificate cannot be used.
@@ -97,6 +100,7 @@ class Gateway:
         self._fleet, self._host, self._port = fleet, host, port
         self._respond = respond
         self._on_return = on_return
+        self._traffic = traffic or Traffic(lambda topic: purpose_of(topic, SAMPLES))
         self._returned = threading.Event()
         self._stopping = threading.Event()
         self._subscribed = threading.Event()
@@ -169,6 +173,7 @@ class Gateway:
         if expiry_s is not None:
             properties.MessageExpiryInterval = expiry_s
         self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        self._traffic.add_payload(topic, up=len(payload))
         return True
 
     def stop(self) -> None:
@@ -198,12 +203,13 @@ class Gateway:
             CallbackAPIVersion.VERSION2, client_id=identity.name, protocol=mqtt.MQTTv5, manual_ack=True
         )
         context = identity.client_context()
-        context.sslsocket_class = _TidySocket
+        context.sslsocket_class = self._traffic.socket_class()
         client.tls_set_context(context)
         client.on_pre_connect = lambda _client, _userdata: identity.refresh(context)
         client.max_inflight_messages_set(_INFLIGHT)
         client.reconnect_delay_set(1, 8)
-        client.on_socket_open = _set_nodelay
+        client.on_socket_open = self._on_socket_open
+        client.on_socket_close = lambda _client, _userdata, _connection: self._traffic.closing()
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -233,6 +239,10 @@ class Gateway:
         # Also where the session is still there: Mosquitto forgets a restored session's shared subscriptions.
         client.subscribe(topics.cloud_filter(self._fleet), qos=1)
 
+    def _on_socket_open(self, _client: mqtt.Client, _userdata: Any, connection: Any) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._traffic.opened(connection)
+
     def _on_connect_fail(self, _client: mqtt.Client, _userdata: Any) -> None:
         logger.warning("the broker at %s:%d cannot be reached; trying again", self._host, self._port)
 
@@ -253,6 +263,7 @@ class Gateway:
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         delivery = _Delivery(message.topic, bytes(message.payload), message.mid, message.qos, self._connection)
+        self._traffic.add_payload(delivery.topic, down=len(delivery.payload))
         device = delivery.topic.split("/")[3:4]
         waiting = self._queues[zlib.crc32("".join(device).encode()) % len(self._queues)]
         if waiting.full():
@@ -289,18 +300,3 @@ class Gateway:
         answered = all(self.send(outgoing) for outgoing in self._respond(delivery.topic, delivery.payload))
         if answered and delivery.connection == self._connection:
             self._client.ack(delivery.mid, delivery.qos)
-
-
-class _TidySocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho does not do for it."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
-def _set_nodelay(_client: mqtt.Client, _userdata: Any, connection: Any) -> None:
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cloud_broker.accounts import Accounts
 from cloud_broker.errors import BlobCorruptError, UnknownBlobError, UnknownModelError
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
@@ -40,11 +41,13 @@ from protocol.messages import (
     Task,
 )  # fmt: skip
 from protocol.packing import unpack
+from protocol.purposes import MODEL, SAMPLES
 from protocol.rows import encode_rows
 from protocol.topics import MAX_BLOB_BYTES
 
 MATCH_LIFETIME_S = 24 * 3600.0
 _UNKNOWN_ID = "unknown"
+_MAX_ROW_BLOBS = 100_000
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class Handlers:
 
     Attributes:
         sharing: Which blobs lie at the broker.
+        accounts: What bytes are for.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Handlers:
         self._tasks = tasks
         self._ledger = ledger
         self.sharing = Sharing(registry.blobs)
+        self.accounts = Accounts(ledger.data_use)
+        self._row_blobs: set[str] = set()
         self._tell = on_event or (lambda _event: None)
         self._handlers: dict[type[Message], Callable[[str, Any, str], Sequence[Message | Outgoing]]] = {
             Presence: self._on_presence,
@@ -175,7 +181,14 @@ class Handlers:
         if self._index.rows is None:
             return None
         block = self._index.rows.of_samples(self._index.pool.take(matched))
-        return self._put(encode_rows(block, zstd=query.zstd), device)
+        return self._put_row_block(encode_rows(block, zstd=query.zstd), device)
+
+    def _put_row_block(self, payload: bytes, device: str) -> BlobRef:
+        ref = self._put(payload, device)
+        if len(self._row_blobs) >= _MAX_ROW_BLOBS:
+            self._row_blobs.clear()  # those still pulled count as samples
+        self._row_blobs.add(ref.sha256)
+        return ref
 
     def _put(self, payload: bytes, device: str) -> BlobRef:
         return self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S, reader=device)
@@ -187,20 +200,23 @@ class Handlers:
         block = self._index.rows.shards(request.version, request.shards)
         payload = encode_rows(block, zstd=request.zstd)
         self._tell({"event": "rows", "device": device, "rows": len(block), "size_bytes": len(payload)})
-        return [messages.Rows(request.request_id, self._put(payload, device))]
+        return [messages.Rows(request.request_id, self._put_row_block(payload, device))]
 
-    def _on_locate(self, _device: str, locate: Locate, _message_id: str) -> list[Message | Outgoing]:
+    def _on_locate(self, device: str, locate: Locate, _message_id: str) -> list[Message | Outgoing]:
         if not self._registry.blobs.published(locate.blob):
             raise UnknownBlobError(f"no published blob {locate.blob[:12]} here: sync the task")
+        self.accounts.transfer(device, MODEL)
         located, new = self.sharing.locate(self._registry.blobs.ref(locate.blob), locate.bases, zstd=locate.zstd)
         for ref in new:
             self._tell({"event": "shared", "blob": ref.sha256, "size_bytes": ref.size_bytes})
         chunks = (self._registry.blobs.chunk(ref.sha256, index) for ref in new for index in chunk_indices(ref))
-        return [*map(shared_outgoing, chunks), located]
+        return [located, *map(shared_outgoing, chunks)]  # it may read the first while the last are on their way
 
     def _on_pull(self, device: str, pull: Pull, _message_id: str) -> list[Message]:
         self._registry.blobs.check_reader(pull.blob, device)
         self.sharing.missed(pull.blob)
+        of_model = pull.blob in self._row_blobs or self._registry.blobs.published(pull.blob)
+        self.accounts.transfer(device, MODEL if of_model else SAMPLES)
         return [self._registry.blobs.chunk(pull.blob, index, pull.chunk_bytes) for index in pull.chunks]
 
     def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cloud_broker.database import Database
+from profiling.data_use import TABLE as DATA_USE_TABLE
+from profiling.data_use import DataUse
 from protocol import envelope
 from protocol.errors import MalformedMessageError
 from protocol.messages import Hello, Match, Report
 
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE IF NOT EXISTS device (
     name TEXT PRIMARY KEY, seen_s REAL NOT NULL, online INTEGER, hello TEXT
 ) WITHOUT ROWID;
@@ -25,11 +27,16 @@ CREATE TABLE IF NOT EXISTS answer (
     device TEXT NOT NULL, query_id TEXT NOT NULL, made_s REAL NOT NULL, match BLOB NOT NULL,
     PRIMARY KEY (device, query_id)
 ) WITHOUT ROWID;
+{DATA_USE_TABLE}
 """
 
 
 class Ledger:
-    """One SQLite file; safe to use from several threads."""
+    """One SQLite file; safe to use from several threads.
+
+    Attributes:
+        data_use: What workers sent and received; an account is a worker.
+    """
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Open the ledger under ``directory``, or create it.
@@ -39,6 +46,7 @@ class Ledger:
         """
         self._database = Database(directory / "ledger.sqlite", _TABLES)
         self._clock = clock
+        self.data_use = DataUse(self._database, clock)
 
     def note_presence(self, device: str, *, online: bool) -> None:
         """Remember that a device came or went."""

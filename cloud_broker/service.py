@@ -46,6 +46,14 @@ def _open_state(directory: Path) -> Iterator[_State]:
         yield _State(pool, registry, ledger, parts.enter_context(closing(TaskBook(directory))))
 
 
+@contextmanager
+def _settled(handlers: Handlers, worker: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handlers.accounts.settle(worker)
+
+
 class _StoppedError(Exception):
     """Told to stop while training; never leaves this module."""
 
@@ -129,8 +137,9 @@ class CloudService:
             handlers.respond,
             threads=config.threads,
             on_return=leave_tasks,
+            traffic=handlers.accounts.traffic,
         )
-        with gateway:
+        with _settled(handlers, config.worker), gateway:
             leave_tasks()
             for ref in state.registry.superseded(SHARE_LIFETIME_S):
                 gateway.withdraw(ref)
@@ -138,6 +147,7 @@ class CloudService:
             while not stop.wait(_HOUSEKEEPING_S):
                 state.registry.blobs.expire()
                 state.ledger.forget_answers(MATCH_LIFETIME_S)
+                handlers.accounts.settle(config.worker)
 
     def _tell_unless(self, stop: threading.Event) -> OnEvent:
         """Tells, and ends a long piece of work at its next event once ``stop`` is set."""

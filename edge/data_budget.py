@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.blobs import BlobStore
-from edge.data_use import DataUse
 from edge.errors import DataBudgetError
+from profiling.data_use import DataUse
 from protocol.messages import Task
 
 # Handshake, task, query, report and acknowledgements of a round, and MQTT's and TLS' share of a transfer.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import StoreError
+from profiling.data_use import TABLE as DATA_USE_TABLE
 
 APPLICATION_ID = 0x434F4441  # "CODA" in the file's header tells our database from another program's
 
@@ -63,12 +64,8 @@ CREATE TABLE table_rows (
 );
 ALTER TABLE serving ADD COLUMN rows BLOB;
 """
-_DATA_USE = """
-CREATE TABLE data_use (
-    day TEXT NOT NULL, round_id TEXT NOT NULL, purpose TEXT NOT NULL,
-    payload_up INTEGER NOT NULL, payload_down INTEGER NOT NULL, mqtt_up INTEGER NOT NULL, mqtt_down INTEGER NOT NULL,
-    tcp_up INTEGER, tcp_down INTEGER, PRIMARY KEY (day, round_id, purpose)
-) WITHOUT ROWID;
+_DATA_USE = f"""
+{DATA_USE_TABLE}
 CREATE TABLE outbox_losses (
     kind TEXT NOT NULL, why TEXT NOT NULL, messages INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
     PRIMARY KEY (kind, why)

@@ -6,13 +6,13 @@ import threading
 import time
 
 from edge.config import EdgeConfig
-from edge.data_use import Metering
 from edge.database import Database
 from edge.errors import LinkTimeoutError, StoreBusyError
 from edge.link import Link
 from edge.outbox import Outbox
 from edge.session import Session
 from edge.store import Store
+from profiling.data_use import Metering
 
 _LOOK_S = 0.2
 

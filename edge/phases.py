@@ -15,7 +15,6 @@ from edge.artefacts import Artefacts
 from edge.classifier import classify
 from edge.config import EdgeConfig
 from edge.data_budget import DataBudget
-from edge.data_use import OFTEN_BYTES, Metering
 from edge.errors import ModelFileError, StoppedError
 from edge.fetch import fetch_blob, fetch_published
 from edge.gate import Decision, gate, split_holdout
@@ -30,6 +29,7 @@ from edge.session import Emit, Session
 from edge.store import Store
 from edge.trainer import Progress, Trainer
 from edge.tuning import tune_twice
+from profiling.data_use import OFTEN_BYTES, Metering
 from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError

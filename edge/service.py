@@ -10,7 +10,6 @@ from typing import Any
 
 from edge.config import EdgeConfig
 from edge.data_budget import DataBudget
-from edge.data_use import Metering
 from edge.errors import DataBudgetError, LinkError, StoppedError
 from edge.link import Link
 from edge.phases import Tools
@@ -19,6 +18,7 @@ from edge.rounds import RoundRunner
 from edge.sensing import Sensing
 from edge.session import Emit, Session
 from edge.store import Store
+from profiling.data_use import Metering
 from profiling.record import RoundRecord
 
 BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
@@ -50,7 +50,8 @@ class EdgeService:
             EdgeError: If the round could not be done; what was done is kept, and the next call goes on from there.
         """
         try:
-            with self._tools(stop or threading.Event()) as (tools, sensing):
+            stop = stop or threading.Event()
+            with self._tools(stop) as (tools, sensing), kept_current(self._config, stop, self._emit):
                 record = RoundRunner(tools, sensing).run()
         except StoppedError:
             self._emit({"event": "stopped"})

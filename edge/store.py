@@ -14,13 +14,13 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from edge.blobs import BlobStore
-from edge.data_use import DataUse
 from edge.database import Database
 from edge.errors import StoreBusyError, StoreError
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
 from edge.rows import RowStore
 from edge.sample_store import SampleStore
+from profiling.data_use import DataUse
 
 
 class Store:

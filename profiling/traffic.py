@@ -8,7 +8,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from profiling.network import NetworkBytes
@@ -19,6 +19,7 @@ from protocol.purposes import CONTROL, PURPOSES
 # sent again too, since 4.19.
 _BYTES_ACKED_AT, _BYTES_RECEIVED_AT, _BYTES_SENT_AT = 120, 128, 200
 _TCP_INFO_BYTES = 208
+_WAYS = tuple(f.name for f in fields(NetworkBytes))
 
 
 class Traffic:
@@ -34,10 +35,10 @@ class Traffic:
     def __init__(self, purpose_of_topic: Callable[[str], str]) -> None:
         self._lock = threading.Lock()
         self._purpose_of_topic = purpose_of_topic
-        self._by_purpose = dict.fromkeys(PURPOSES, NetworkBytes(tcp_up=0, tcp_down=0))
+        self._counts = {purpose: dict.fromkeys(_WAYS, 0) for purpose in PURPOSES}
         self._up, self._down = PacketMeter(purpose_of_topic), PacketMeter(purpose_of_topic)
         self._tcp = (0, 0)
-        self._marked = dict(self._by_purpose)  # as it was when TCP's bytes were last shared out
+        self._marked = self._copy()  # as it was when TCP's bytes were last shared out
         self._counts_tcp = sys.platform.startswith("linux")
         self._socket: socket.socket | None = None
         self._greeting = False
@@ -46,7 +47,9 @@ class Traffic:
     def add_payload(self, topic: str, *, up: int = 0, down: int = 0) -> None:
         """Count the payload of a message under ``topic``."""
         with self._lock:
-            self._add(self._purpose_of_topic(topic), payload_up=up, payload_down=down)
+            purpose = self._purpose_of_topic(topic)
+            self._add(purpose, "payload_up", up)
+            self._add(purpose, "payload_down", down)
 
     def socket_class(self) -> type[ssl.SSLSocket]:
         """A class for `ssl.SSLContext.sslsocket_class` whose sockets count what passes through TLS."""
@@ -88,7 +91,7 @@ class Traffic:
         with self._lock:
             for meter, way in ((self._up, "mqtt_up"), (self._down, "mqtt_down")):
                 for purpose, count in meter.end().items():
-                    self._add(purpose, **{way: count})
+                    self._add(purpose, way, count)
             self._apportion()
             self._tcp, self._socket = self._tcp_total(), None
 
@@ -100,8 +103,7 @@ class Traffic:
     def progress(self) -> int:
         """A number that changes while the open connection moves bytes: what came, and what the peer says it has."""
         with self._lock:
-            mqtt = sum(self._by_purpose.values(), start=NetworkBytes())
-            return mqtt.mqtt_down + (self._acked() if self._counts_tcp else mqtt.mqtt_up)
+            return self._sum("mqtt_down") + (self._acked() if self._counts_tcp else self._sum("mqtt_up"))
 
     def by_purpose(self) -> dict[str, NetworkBytes]:
         """Bytes so far by purpose; they sum to `read`.
@@ -112,7 +114,10 @@ class Traffic:
         """
         with self._lock:
             self._apportion()
-            return dict(self._by_purpose)
+            found = {purpose: NetworkBytes(**count) for purpose, count in self._counts.items()}
+        if self._counts_tcp:
+            return found
+        return {purpose: replace(count, tcp_up=None, tcp_down=None) for purpose, count in found.items()}
 
     def _passed(self, *, up: bytes | memoryview = b"", down: bytes | memoryview = b"") -> None:
         with self._lock:
@@ -120,30 +125,29 @@ class Traffic:
                 self._apportion()  # TLS' handshake was nobody's message
                 self._greeting = False
             for purpose, count in self._up.feed(up).items():
-                self._add(purpose, mqtt_up=count)
+                self._add(purpose, "mqtt_up", count)
             for purpose, count in self._down.feed(down).items():
-                self._add(purpose, mqtt_down=count)
+                self._add(purpose, "mqtt_down", count)
 
-    def _add(self, purpose: str, **counts: int) -> None:
-        had = self._by_purpose[purpose]
-        self._by_purpose[purpose] = replace(had, **{way: getattr(had, way) + count for way, count in counts.items()})
+    def _add(self, purpose: str, way: str, count: int) -> None:
+        self._counts[purpose][way] += count
+
+    def _sum(self, way: str) -> int:
+        return sum(count[way] for count in self._counts.values())
+
+    def _copy(self) -> dict[str, dict[str, int]]:
+        return {purpose: dict(count) for purpose, count in self._counts.items()}
 
     def _total(self) -> NetworkBytes:
         up, down = self._tcp_total() if self._counts_tcp else (None, None)
-        whole = sum(self._by_purpose.values(), start=NetworkBytes())
-        return replace(whole, tcp_up=up, tcp_down=down)
+        return NetworkBytes(**{way: self._sum(way) for way in _WAYS[:4]}, tcp_up=up, tcp_down=down)
 
     def _apportion(self) -> None:
-        up, down = self._tcp_total()
-        if not self._counts_tcp:
-            self._by_purpose = {p: replace(one, tcp_up=None, tcp_down=None) for p, one in self._by_purpose.items()}
-            return
-        for way, total in (("up", up), ("down", down)):
-            weights = {p: getattr(one - self._marked[p], f"mqtt_{way}") for p, one in self._by_purpose.items()}
-            new = total - sum(getattr(one, f"tcp_{way}") for one in self._by_purpose.values())
-            for purpose, share in _shares(new, weights).items():
-                self._add(purpose, **{f"tcp_{way}": share})
-        self._marked = dict(self._by_purpose)
+        for way, total in zip(("up", "down"), self._tcp_total(), strict=True):
+            weights = {p: count[f"mqtt_{way}"] - self._marked[p][f"mqtt_{way}"] for p, count in self._counts.items()}
+            for purpose, share in _shares(total - self._sum(f"tcp_{way}"), weights).items():
+                self._add(purpose, f"tcp_{way}", share)
+        self._marked = self._copy()
 
     def _acked(self) -> int:
         try:

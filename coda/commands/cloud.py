@@ -23,3 +23,19 @@ def serve(
 
     with stop_on_signals() as stop:
         CloudService(load_config(config), print_event if as_json else print_event_line).run(stop)
+
+
+@app.command(epilog="Example:  coda cloud data --config cloud.toml")
+def data(
+    config: Annotated[Path, typer.Option(help="The cloud's configuration, TOML.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what the workers' data was for, by day and purpose."""
+    from contextlib import closing
+
+    from cloud_broker.config import load_config
+    from cloud_broker.ledger import Ledger
+    from coda.data_table import print_days
+
+    with closing(Ledger(load_config(config).state_dir)) as ledger:
+        print_days(ledger.data_use.by_day(), as_json=as_json)

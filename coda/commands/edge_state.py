@@ -75,33 +75,21 @@ def flush(
 
 def data(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Tell what used the device's data, by day and purpose, and what is left of the month's budget."""
-    from coda.output import print_json, results
+    from coda.data_table import print_days
     from edge.data_budget import DataBudget
-    from edge.data_use import DataUse
+    from profiling.data_use import DataUse
 
     with _database(config) as (settings, database):
         use = DataUse(database)
         days, used = use.by_day(), use.charged_this_month()
         left = DataBudget(use, settings.data_budget_bytes_per_month).left_bytes
-    if as_json:
-        plain = [{"day": day.day, "purpose": day.purpose, **vars(day.used)} for day in days]
-        month = {"used_bytes": used, "budget_bytes": settings.data_budget_bytes_per_month, "left_bytes": left}
-        print_json({"days": plain, "this_month": month})
-        return
-    results.print(_HEADING, markup=False)
-    for day in days:
-        counts = "".join(f"{_count(value):>12}" for value in vars(day.used).values())
-        results.print(f"{day.day:11} {day.purpose:8}{counts}", markup=False)
     budget = "no budget" if left is None else f"{left} of {settings.data_budget_bytes_per_month} left"
-    results.print(f"this month: {used} bytes both ways, TLS included; {budget}", markup=False)
-
-
-_WAYS = ("payload up", "down", "MQTT up", "down", "TCP up", "down")
-_HEADING = f"{'day (UTC)':11} {'purpose':8}" + "".join(f"{way:>12}" for way in _WAYS)
-
-
-def _count(value: int | None) -> str:
-    return "not counted" if value is None else str(value)
+    print_days(
+        days,
+        as_json=as_json,
+        month={"used_bytes": used, "budget_bytes": settings.data_budget_bytes_per_month, "left_bytes": left},
+        ending=f"this month: {used} bytes both ways, TLS included; {budget}",
+    )
 
 
 def _config(path: Path) -> EdgeConfig:

@@ -128,7 +128,15 @@ def test_a_device_goes_through_a_whole_round(own_broker: FleetBroker, state_dir:
     kinds = [event["event"] for event in events]
     assert kinds[:2] == ["embedding", "serving"]
     assert kinds[2:] == ["matched", "contributed", "reported", "stopped"]
-    assert Ledger(state_dir).reports() == [("dev-a", {"gate": "kept"})]
+    ledger = Ledger(state_dir)
+    assert ledger.reports() == [("dev-a", {"gate": "kept"})]
+    used = ledger.data_use.of("cloud")
+    sizes = {"model": task.recommender.size_bytes + task.classifier.size_bytes, "samples": match.samples.size_bytes}
+    for purpose, size_bytes in sizes.items():
+        assert size_bytes < (used[purpose]["payload_up_bytes"] or 0) < 1.1 * size_bytes + 2_000, purpose
+    assert (used["report"]["payload_down_bytes"] or 0) > len("round-1")
+    assert (used["query"]["mqtt_down_bytes"] or 0) > (used["query"]["payload_down_bytes"] or 0) > 100
+    assert (used["control"]["tcp_up_bytes"] or 0) > 1_000  # the handshake
     assert len(SamplePool(state_dir / "pool")) == events[1]["pool"] + 20
 
 

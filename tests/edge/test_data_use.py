@@ -12,11 +12,11 @@ import pytest
 from benchmarks.chaos import ChaosProxy
 from edge.blobs import BlobStore
 from edge.data_budget import LEAST_MATCH_BYTES, ROUND_BYTES, DataBudget
-from edge.data_use import DataUse, Metering
 from edge.database import Database
 from edge.errors import DataBudgetError
 from edge.link import Link
 from edge.service import EdgeService
+from profiling.data_use import DataUse, Metering
 from profiling.network import NetworkBytes
 from protocol.envelope import encode
 from protocol.messages import BlobRef, Chunk, Hello, Report, Task
@@ -44,8 +44,8 @@ class TestDataUse:
             use.add(USED, "r1")
         with Database(tmp_path / "d.db") as database:
             use = DataUse(database, lambda: now[0])
-            assert use.of_round("r1")[MODEL]["tcp_down_bytes"] == 180
-            assert use.of_round("r2") == {}
+            assert use.of("r1")[MODEL]["tcp_down_bytes"] == 180
+            assert use.of("r2") == {}
             assert [(d.day, d.purpose) for d in use.by_day()] == [
                 (day, purpose) for day in ("2026-01-31", "2026-02-01") for purpose in (CONTROL, MODEL)
             ]
@@ -57,7 +57,7 @@ class TestDataUse:
         with Database(tmp_path / "d.db") as database:
             use = DataUse(database)
             use.add({MODEL: NetworkBytes(1, 20, 3, 40, None, None)}, "r1")
-            assert use.of_round("r1")[MODEL]["tcp_up_bytes"] is None
+            assert use.of("r1")[MODEL]["tcp_up_bytes"] is None
             assert use.charged_this_month() == 43
 
     def test_forgets_after_a_year(self, tmp_path: Path) -> None:

@@ -1,19 +1,42 @@
-"""What the device sent and received, by day, round and purpose: on disk, so that a month's budget outlives restarts."""
+"""What a device or a cloud worker sent and received, by day, account and purpose: on disk, to outlive restarts.
+
+An account is a round on a device, and a worker in a cloud.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, fields
+from sqlite3 import Connection
+from typing import Any, Protocol
 
-from edge.database import Database
 from profiling.network import NetworkBytes
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS data_use (
+    day TEXT NOT NULL, account TEXT NOT NULL, purpose TEXT NOT NULL,
+    payload_up INTEGER NOT NULL, payload_down INTEGER NOT NULL, mqtt_up INTEGER NOT NULL, mqtt_down INTEGER NOT NULL,
+    tcp_up INTEGER, tcp_down INTEGER, PRIMARY KEY (day, account, purpose)
+) WITHOUT ROWID;
+"""
 
 OFTEN_BYTES = 1 << 20  # within a transfer: what a killed device forgets to count is less than this
 KEPT_S = 400 * 24 * 3600.0
 _WAYS = tuple(f.name for f in fields(NetworkBytes))
 # What the network's owner charges: TCP's bytes, where the kernel counts them.
 _CHARGED = "coalesce(tcp_up, mqtt_up) + coalesce(tcp_down, mqtt_down)"
+
+
+class Database(Protocol):
+    """The SQLite database of either side."""
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Everything inside happens, durably, or nothing does."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +55,10 @@ class DayUse:
 
 
 class DataUse:
-    """The device's account of its bytes.
+    """Accounts of bytes.
 
     Args:
-        database: The device's.
+        database: Has `TABLE`.
         clock: Unix seconds.
     """
 
@@ -43,26 +66,26 @@ class DataUse:
         self._database = database
         self._clock = clock
 
-    def add(self, used: Mapping[str, NetworkBytes], round_id: str | None = None) -> None:
-        """Count bytes by purpose, for a round or for none."""
+    def add(self, used: Mapping[str, NetworkBytes], account: str | None = None) -> None:
+        """Count bytes by purpose, for an account or for none."""
         today, oldest = _day(self._clock()), _day(self._clock() - KEPT_S)
         sums = ", ".join(f"{way} = {way} + excluded.{way}" for way in _WAYS)
         with self._database.transaction() as rows:
             for purpose, count in used.items():
                 rows.execute(
                     f"INSERT INTO data_use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - fixed names
-                    f" ON CONFLICT (day, round_id, purpose) DO UPDATE SET {sums}",
-                    (today, round_id or "", purpose, *astuple(count)),
+                    f" ON CONFLICT (day, account, purpose) DO UPDATE SET {sums}",
+                    (today, account or "", purpose, *astuple(count)),
                 )
             rows.execute("DELETE FROM data_use WHERE day < ?", (oldest,))
 
-    def of_round(self, round_id: str) -> dict[str, dict[str, int | None]]:
-        """A round's bytes so far: by purpose, the fields of `NetworkBytes` with ``_bytes`` at their end."""
+    def of(self, account: str) -> dict[str, dict[str, int | None]]:
+        """An account's bytes so far: by purpose, the fields of `NetworkBytes` with ``_bytes`` at their end."""
         sums = ", ".join(f"sum({way})" for way in _WAYS)
-        query = f"SELECT purpose, {sums} FROM data_use WHERE round_id = ? GROUP BY purpose"  # noqa: S608
+        query = f"SELECT purpose, {sums} FROM data_use WHERE account = ? GROUP BY purpose"  # noqa: S608
         names = [f"{way}_bytes" for way in _WAYS]
         return {
-            purpose: dict(zip(names, counts, strict=True)) for purpose, *counts in self._database.rows(query, round_id)
+            purpose: dict(zip(names, counts, strict=True)) for purpose, *counts in self._database.rows(query, account)
         }
 
     def by_day(self) -> list[DayUse]:
@@ -91,15 +114,15 @@ class Metering:
         self._use = use
         self._settled: Mapping[str, NetworkBytes] = read()
 
-    def settle(self, round_id: str | None = None, *, least_bytes: int = 1) -> None:
-        """Write down what is new, for a round or for none; not yet, if it is less than ``least_bytes`` of MQTT."""
+    def settle(self, account: str | None = None, *, least_bytes: int = 1) -> None:
+        """Write down what is new, for an account or for none; not yet, if it is less than ``least_bytes`` of MQTT."""
         now = self._read()
         new = {purpose: count - self._settled[purpose] for purpose, count in now.items()}
         if sum(count.mqtt_up + count.mqtt_down for count in new.values()) < least_bytes:
             return
         moved = {purpose: count for purpose, count in new.items() if any(astuple(count))}
         if moved:
-            self._use.add(moved, round_id)
+            self._use.add(moved, account)
         self._settled = now
 
 
