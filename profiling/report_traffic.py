@@ -26,5 +26,7 @@ def purpose_table(rounds: Sequence[RoundRecord]) -> str:
 
 
 def _means(rounds: Sequence[RoundRecord], purpose: str) -> list[float | None]:
+    """Over all rounds, those without this purpose counting as 0; None where one did not count it."""
     used = [record.traffic.get(purpose, {}) for record in rounds]
-    return [figures.mean([one.get(f"{depth}_{way}_bytes", 0) for one in used]) for depth in _DEPTHS for way in _WAYS]
+    columns = [[one.get(f"{depth}_{way}_bytes", 0) for one in used] for depth in _DEPTHS for way in _WAYS]
+    return [None if None in column else figures.mean(column) for column in columns]
