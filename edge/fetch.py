@@ -155,6 +155,7 @@ class _Pulling:
         if received is not None:
             if received.index in self._read:
                 self._leave([received.index])
+            self._ask()  # before the disk, so that the line does not wait for it
             partial.write(received)
             self._stalls_at_s = time.monotonic() + STALL_S
             here = min(partial.have.count * partial.chunk_bytes, self._ref.size_bytes)

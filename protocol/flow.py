@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from protocol.topics import CHUNK_BYTES, CHUNK_SIZES
 
-INITIAL_WINDOW_BYTES = 2 * CHUNK_BYTES
+INITIAL_WINDOW_BYTES = 4 * CHUNK_BYTES
 MAX_WINDOW_BYTES = 1 << 20
 MIN_CHUNKS = 2  # one on its way here while the other is being asked for
 _STARTUP_GAIN, _GAIN = 2.0, 1.1

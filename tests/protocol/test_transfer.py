@@ -86,31 +86,33 @@ def test_resuming_fetches_exactly_what_is_missing(chunks: int) -> None:
 
 
 def test_window_bounds_what_is_outstanding() -> None:
-    """Before the line is known, two chunks are under way; each that arrives makes room."""
-    source = SOURCES[5]
+    """Before the line is known, four chunks are under way; each that arrives makes room."""
+    source = SOURCES[6]
     download = Download(source.ref)
-    assert download.next_pulls(0.0) == [(0, 1)]
+    assert download.next_pulls(0.0) == [(0, 1, 2, 3)]
     assert download.next_pulls(1.0) == []
-    assert download.outstanding == (0, 1)
+    assert download.outstanding == (0, 1, 2, 3)
     assert download.receive(source.chunks[1], 0.0) is not None
-    assert download.next_pulls(2.0) == [(2,)]
-    assert download.outstanding == (0, 2)
+    assert download.next_pulls(2.0) == [(4,)]
+    assert download.outstanding == (0, 2, 3, 4)
 
 
 def test_deadline_says_when_to_wake_up() -> None:
     """The earliest pull's deadline counts; when it comes, that chunk is asked for again, and not before."""
-    source = SOURCES[3]
+    source = SOURCES[6]
     download = Download(source.ref)
     assert download.next_deadline_s is None
     download.next_pulls(10.0)
     assert download.next_deadline_s == 10.0 + PULL_TIMEOUT_S
-    download.receive(source.chunks[0], 10.5)
+    for index in range(3):
+        download.receive(source.chunks[index], 10.5)
     download.next_pulls(15.0)
     soon_s = 15.0 + LEAST_TIMEOUT_S  # this line was seen to answer fast
     assert download.next_deadline_s == soon_s
     assert download.next_pulls(soon_s - 0.1) == []
-    assert download.next_pulls(soon_s) == [(2,)]
-    assert download.next_pulls(10.0 + PULL_TIMEOUT_S) == [(2, 1)]
+    assert download.next_pulls(soon_s) == [(5, 4)]
+    [late] = download.next_pulls(10.0 + PULL_TIMEOUT_S)
+    assert sorted(late) == [3, 4, 5]
 
 
 def test_chunk_that_comes_after_its_deadline_is_not_asked_for_again() -> None:
