@@ -13,6 +13,7 @@ from profiling.record import RoundRecord
 from profiling.report_energy import energy_section, fairness_section
 from profiling.report_marks import marks
 from profiling.report_tables import device_table, largest_peak, phase_table
+from profiling.report_traffic import purpose_table
 from profiling.run import Run, load_run
 from profiling.summary import add, device_row, mapping, number, plural
 from profiling.timeline import timelines
@@ -54,6 +55,7 @@ def render(run: Run) -> str:
         _quality(devices),
         _time(run.rounds, phases),
         _traffic(phases),
+        purpose_table(run.rounds),
         _memory(phases),
         energy_section(run.rounds, phases),
         _over_time(run),
