@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloud_broker.errors import ConfigError
+from converters.options import TRAINABLE_SETS
 from converters.zoo.names import DEFAULT_RECOMMENDER, RECOMMENDERS
 from protocol.rows import MAX_SLOTS
 
@@ -24,6 +25,7 @@ class ModelOptions:
         user_intercepts: Whether each contributor has an intercept while h0 trains; see `training.train_global`.
         validation_share: Share that h0 does not train on and is judged by: of the contributors, or where these are few,
             of each one's samples, the latest.
+        trainable: What of h0 a device tunes: ``all``, ``head`` (embeddings stay as they are) or ``embeddings``.
         device_batch_size: Samples in a device's training step; fixed in the files.
         slots: Rows of its largest table that h0's file has room for, where that table has more: then its rows travel
             apart, those that a device needs. On ml-latest-small a device's own and 4,000 matched samples have 1,700 to
@@ -43,6 +45,7 @@ class ModelOptions:
     item_rates: bool = False
     user_intercepts: bool = False
     validation_share: float = 0.05
+    trainable: str = "all"
     device_batch_size: int = 64
     slots: int = 4096
     seed: int = 1
@@ -50,6 +53,8 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if self.recommender not in RECOMMENDERS:
             raise ConfigError(f"models: recommender must be one of {', '.join(RECOMMENDERS)}, got {self.recommender!r}")
+        if self.trainable not in TRAINABLE_SETS:
+            raise ConfigError(f"models: trainable must be one of {', '.join(TRAINABLE_SETS)}, got {self.trainable!r}")
         for name in ("embedding_dim", "epochs", "device_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"models: {name} must be at least 1, got {getattr(self, name)}")

@@ -52,7 +52,9 @@ def publish_models(
     content_dim = int(model.output["item_vector"].shape[-1])
     for_device = ConvertOptions(batch_size=options.device_batch_size, seed=options.seed)
     slots = slots_for(pool.schema, options.slots)
-    recommender = _convert("recommender", model, replace(for_device, schema=pool.schema, slots=slots), tell)
+    recommender = _convert(
+        "recommender", model, replace(for_device, schema=pool.schema, slots=slots, trainable=options.trainable), tell
+    )
     classifier = _convert("classifier", sample_classifier(content_dim), for_device, tell)
     lineage = {
         "data": {"samples": len(pool), "contributors": len(np.unique(pool.contributors)), "schema": pool.schema.digest},

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cloud_broker.matching import PoolView, ProfileMatcher, encode_within
 from cloud_broker.pool_columns import content_keys
+from cloud_broker.options import ModelOptions
 from cloud_broker.publish import slots_for
 from cloud_broker.vectors import Embedder
 from converters.convert import ConvertOptions, convert
@@ -124,7 +125,12 @@ def build_world(
 
 def _convert_all(model: keras.Model, split: Split, folder: Path, batch_size: int, progress: Progress) -> None:
     progress("convert", 0, 3)
-    options = ConvertOptions(batch_size=batch_size, schema=split.schema, slots=slots_for(split.schema, SLOTS))
+    options = ConvertOptions(
+        batch_size=batch_size,
+        schema=split.schema,
+        slots=slots_for(split.schema, SLOTS),
+        trainable=ModelOptions().trainable,
+    )
     _convert_recommender(model, folder, options)
     progress("convert", 1, 3)
     _convert_recommender(model, folder / FROZEN_FOLDER, replace(options, trainable="head"))

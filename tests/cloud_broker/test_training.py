@@ -185,7 +185,14 @@ def test_a_file_that_cannot_embed_is_an_error(state_dir: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"recommender": "svd"}, {"epochs": 0}, {"learning_rate": 0.0}, {"weight_decay": -1.0}, {"validation_share": 1}],
+    [
+        {"recommender": "svd"},
+        {"trainable": "some"},
+        {"epochs": 0},
+        {"learning_rate": 0.0},
+        {"weight_decay": -1.0},
+        {"validation_share": 1},
+    ],
 )
 def test_options_out_of_bounds_are_refused(wrong: dict[str, Any]) -> None:
     """Before anything is trained."""
