@@ -8,9 +8,9 @@ python -m benchmarks.fuzz --messages 100000 --atheris     # coverage-guided, whe
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.fuzz.examples import examples
 from benchmarks.fuzz.run import Outcome, run_by_name
@@ -34,15 +34,22 @@ def main() -> int:
         parser.error(f"no decoder is named {chosen.only!r}")
     if chosen.atheris:
         return max(_guided(name, chosen.messages, chosen.seed) for name in names)
-    jobs = [(name, chosen.messages, chosen.seed) for name in names]
-    good = True
+    if chosen.only is not None:
+        return 0 if _told(run_by_name(chosen.only, chosen.messages, chosen.seed)) else 1
     titles = f"{'messages':>9} {'refused':>9} {'faults':>7} {'growth KiB':>11} {'slowest ms':>11}"
     sys.stdout.write(f"{'decoder':22} {titles}\n")
+    options = ["--messages", str(chosen.messages), "--seed", str(chosen.seed)]
+    commands = [[sys.executable, "-m", "benchmarks.fuzz", "--only", name, *options] for name in names]
     # A process for each decoder, so that each one's memory is its own.
-    with multiprocessing.get_context("spawn").Pool(chosen.processes, maxtasksperchild=1) as pool:
-        for outcome in pool.imap(run_by_name, jobs):
-            good &= _told(outcome)
-    return 0 if good else 1
+    with ThreadPoolExecutor(chosen.processes) as pool:
+        return max(pool.map(_apart, commands))
+
+
+def _apart(command: list[str]) -> int:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    sys.stdout.write(done.stdout)
+    sys.stdout.flush()
+    return done.returncode
 
 
 def _told(outcome: Outcome) -> bool:

@@ -53,9 +53,8 @@ def run(target: Target, messages: int, seed: int) -> Outcome:
     return outcome
 
 
-def run_by_name(job: tuple[str, int, int]) -> Outcome:
-    """`run` in a process of its own: the target's name, messages, seed."""
-    name, messages, seed = job
+def run_by_name(name: str, messages: int, seed: int) -> Outcome:
+    """`run` for the target of that name."""
     return run(next(one for one in targets(examples()) if one.name == name), messages, seed)
 
 
