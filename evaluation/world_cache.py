@@ -29,7 +29,12 @@ MAX_BYTES = 4 << 30
 # A run that is under way has its worlds open; nothing younger than this is dropped.
 _KEEP_S = 86_400.0
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
-_SOURCES = ("converters", "cloud_broker", "protocol", "evaluation/world.py", "evaluation/h0.py", "evaluation/models.py")
+_SOURCES = (
+    "converters",
+    "cloud_broker",
+    "protocol",
+    *(f"evaluation/{name}.py" for name in ("world", "h0", "models", "pool_files")),
+)
 _MARK = "whole"
 
 
@@ -60,7 +65,7 @@ def cached_world(
         os.utime(folder)
         return World(folder, split, progress)
     keep_in.mkdir(parents=True, exist_ok=True)
-    _make_room(keep_in)
+    make_room(keep_in)
     with tempfile.TemporaryDirectory(dir=keep_in, prefix=".building-") as scratch:
         build_world(
             split, Path(scratch) / name, labels=labels, model=model, seed=seed, batch_size=batch_size, progress=progress
@@ -69,6 +74,18 @@ def cached_world(
         if not folder.exists():  # another run may have been faster
             (Path(scratch) / name).replace(folder)
     return World(folder, split, progress)
+
+
+def make_room(keep_in: Path) -> None:
+    """Drop the worlds that were used least recently until the rest is below `MAX_BYTES`; none of the last day."""
+    worlds = sorted((place for place in keep_in.iterdir() if place.is_dir()), key=lambda place: place.stat().st_mtime)
+    sizes = [sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) for place in worlds]
+    excess = sum(sizes) - MAX_BYTES
+    for place, size in zip(worlds, sizes, strict=True):
+        if excess <= 0 or time.time() - place.stat().st_mtime < _KEEP_S:
+            return
+        shutil.rmtree(place, ignore_errors=True)
+        excess -= size
 
 
 @cache
@@ -106,14 +123,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _make_room(keep_in: Path) -> None:
-    worlds = sorted((place for place in keep_in.iterdir() if place.is_dir()), key=lambda place: place.stat().st_mtime)
-    sizes = [sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) for place in worlds]
-    excess = sum(sizes) - MAX_BYTES
-    for place, size in zip(worlds, sizes, strict=True):
-        if excess <= 0 or time.time() - place.stat().st_mtime < _KEEP_S:
-            return
-        shutil.rmtree(place, ignore_errors=True)
-        excess -= size

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
 
+from evaluation import world_cache
 from evaluation.errors import JournalError, PlanError, SplitError
 from evaluation.journal import CellFacts, Journal
 from evaluation.plan import Cell, Place, Plan
@@ -131,6 +133,20 @@ def test_only_new_devices_have_folds_and_few_events() -> None:
     """Returning users all have one world, and keep all they have."""
     plan = Plan(protocol=Protocol.RETURNING, local_events=(5, 20), folds=(0, 1, 2), seeds=(1, 2))
     assert [str(cell) for cell in plan.cells] == ["seed1-fold0-all", "seed2-fold0-all"]
+
+
+def test_worlds_that_were_not_used_for_long_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used goes first, and none that a run of today may have open."""
+    monkeypatch.setattr(world_cache, "MAX_BYTES", 250)
+    for days, name in enumerate(["today", "yesterday", "before"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vectors.npy").write_bytes(bytes(100))
+        os.utime(tmp_path / name, (time.time() - days * 90_000,) * 2)
+    world_cache.make_room(tmp_path)
+    assert {place.name for place in tmp_path.iterdir()} == {"today", "yesterday"}
+    monkeypatch.setattr(world_cache, "MAX_BYTES", 0)
+    world_cache.make_room(tmp_path)
+    assert {place.name for place in tmp_path.iterdir()} == {"today"}
 
 
 _STARTS_WORKERS = """
