@@ -97,7 +97,13 @@ def main() -> None:
                 f"{drift:.2f}",
                 f"{size / 1000:.1f}",
             )
-    Console(width=100).print(f"{asked.data}: {len(rankings)} devices, a pool of {len(split.pool)} samples", table)
+    whole = mean(len(encode_batch(ranking.samples, keep_order=False)) for ranking in rankings) / 1000
+    ranked = mean(len(ranking.samples) for ranking in rankings)
+    Console(width=100).print(
+        f"{asked.data}: {len(rankings)} devices, a pool of {len(split.pool)} samples; "
+        f"without a bound {ranked:.0f} samples in {whole:.1f} kB",
+        table,
+    )
 
 
 def _rankings(split: Split, folder: Path, devices: int) -> Iterator[Ranking]:
