@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from cloud_broker.broker_config import CERTIFICATES
-from cloud_broker.certificates import FleetAuthority
+from cloud_broker.certificates import RESERVED_PREFIX, FleetAuthority
 from cloud_broker.errors import ConfigError
 from cloud_broker.files import make_private_directory, write_private_file
 from cloud_broker.issued import Issued
@@ -114,7 +114,8 @@ def members(directory: Path) -> list[Member]:
     """Everyone with a certificate of the fleet in ``directory``, and everyone with a token, by kind and name."""
     authority = FleetAuthority.open(directory / CERTIFICATES)
     workers = {path.stem for path in (directory / CERTIFICATES / "cloud").glob("*.crt")}
-    found = [_member(one, workers) for one in authority.book.newest()]
+    newest = [one for one in authority.book.newest() if not one.name.startswith(RESERVED_PREFIX)]
+    found = [_member(one, workers) for one in newest]
     enrolled = {member.name for member in found if member.state == "enrolled"}
     invited = set(TokenBook(directory).waiting()) - enrolled
     found = [member for member in found if member.name not in invited]

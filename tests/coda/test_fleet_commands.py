@@ -38,7 +38,12 @@ def test_a_device_joins_and_leaves(tmp_path: Path) -> None:
     assert coda("broker", "init", str(fleet), "--host", "127.0.0.1").returncode == 0
     invited = coda("fleet", "enroll", "pi-1", "--dir", str(fleet), "--json")
     token = json.loads(invited.stdout)["token"]
-    assert _listed(fleet)["pi-1"] == "invited"
+    assert _listed(fleet) == {
+        "pi-1": "invited",
+        "cloud": "enrolled",
+        "CoDA broker": "enrolled",
+        "CoDA enrolment": "enrolled",
+    }
     service = start_coda("fleet", "serve", "--dir", str(fleet), "--host", "127.0.0.1", "--json")
     try:
         assert service.stdout is not None
