@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.classifier_training import prepared_classifier
 from cloud_broker.errors import TrainingError
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool import SamplePool
@@ -19,7 +20,6 @@ from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.training import EpochResult, TrainingResult, train_global
 from converters.convert import ConvertOptions, convert
 from converters.zoo import recommenders as zoo
-from converters.zoo.classifier import sample_classifier
 from protocol.rows import RowTable
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
@@ -49,13 +49,13 @@ def publish_models(
     options = options or ModelOptions()
     tell = on_event or _ignore
     model, training = train_recommender(pool, options, tell)
-    content_dim = int(model.output["item_vector"].shape[-1])
     for_device = ConvertOptions(batch_size=options.device_batch_size, seed=options.seed)
     slots = slots_for(pool.schema, options.slots)
     recommender = _convert(
         "recommender", model, replace(for_device, schema=pool.schema, slots=slots, trainable=options.trainable), tell
     )
-    classifier = _convert("classifier", sample_classifier(content_dim), for_device, tell)
+    prepared = prepared_classifier(model, pool.batch(), pool.contributors, seed=options.seed)
+    classifier = _convert("classifier", prepared, for_device, tell)
     lineage = {
         "data": {"samples": len(pool), "contributors": len(np.unique(pool.contributors)), "schema": pool.schema.digest},
         "options": asdict(options),

@@ -18,6 +18,9 @@ from edge.trainer import Progress, Trainer
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 
+# Held-out AUC from which g is taken at its word. Half of what is matched may be like the device's own; then no g gets
+# further than 0.75.
+TRUSTED_AUC = 0.75
 HARD_QUANTILE = 0.25  # the hard rule keeps what looks at least as local as this quantile of the device's own samples
 
 
@@ -74,7 +77,8 @@ def classify(
     folds = np.concatenate([_folds(len(batch), recipe.classifier_folds, rng) for batch in (local, matched)])
     scores = _cross_fit(classifier, columns, folds, recipe, rng=rng, on_progress=on_progress)
     own, theirs = scores[: len(local)], scores[len(local) :]
-    return Classification(theirs, keep_weights(own, theirs, recipe), _heldout_auc(scores, columns["label"], folds))
+    heldout_auc = _heldout_auc(scores, columns["label"], folds)
+    return Classification(theirs, keep_weights(own, theirs, recipe, trust(heldout_auc)), heldout_auc)
 
 
 def _inputs(recommender: Trainer, local: SampleBatch, matched: SampleBatch) -> dict[str, Array]:
@@ -125,18 +129,33 @@ def _fold_progress(on_progress: Progress | None, fold: int, recipe: Recipe) -> P
     return lambda done, _: on_progress(before + done, total)
 
 
-def keep_weights(own: NDArray[np.float32], theirs: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
+def trust(heldout_auc: float | None) -> float:
+    """How far g is to be believed, 0 to 1: not at all where it cannot tell held-out samples apart.
+
+    A g of 20 samples often has learnt nothing, and weights of such a g are noise that costs variety (0.003 to 0.005 of
+    mean user AUC with 5 events, docs/evaluation-notes.md).
+    """
+    if heldout_auc is None:
+        return 0.0
+    return min(max((heldout_auc - 0.5) / (TRUSTED_AUC - 0.5), 0.0), 1.0)
+
+
+def keep_weights(
+    own: NDArray[np.float32], theirs: NDArray[np.float32], recipe: Recipe, trusted: float = 1.0
+) -> NDArray[np.float32]:
     """Weigh matched samples by g's scores.
 
     Args:
         own: Out-of-fold scores of the local samples; they set the hard rule's threshold on this device.
         theirs: Out-of-fold scores of the matched samples.
-        recipe: ``soft`` gives g / (1 - g) up to ``keep_weight_clip``, ``hard`` gives 0 or 1.
+        recipe: ``soft`` gives g / (1 - g) to the power of ``trusted``, up to ``keep_weight_clip``; ``hard`` gives 0
+            or 1.
+        trusted: As `trust` says; 0 weighs all samples alike.
     """
     if recipe.keep_rule == "hard":
         return (theirs >= np.quantile(own, HARD_QUANTILE)).astype(np.float32)
     ratio: NDArray[np.float32] = theirs / np.maximum(np.float32(1) - theirs, np.float32(1e-6))
-    return np.minimum(ratio, np.float32(recipe.keep_weight_clip))
+    return np.minimum(ratio ** np.float32(trusted), np.float32(recipe.keep_weight_clip))
 
 
 def _heldout_auc(scores: NDArray[np.float32], labels: Array, folds: NDArray[np.intp]) -> float | None:

@@ -15,13 +15,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.classifier_training import prepared_classifier
 from cloud_broker.matching import PoolView, ProfileMatcher, encode_within
-from cloud_broker.pool_columns import content_keys
 from cloud_broker.options import ModelOptions
+from cloud_broker.pool_columns import content_keys
 from cloud_broker.publish import slots_for
 from cloud_broker.vectors import Embedder
 from converters.convert import ConvertOptions, convert
-from converters.zoo.classifier import sample_classifier
 from converters.zoo.names import DEFAULT_RECOMMENDER
 from edge.profile import build_profile
 from edge.recommender import latest_that_fit
@@ -118,12 +118,14 @@ def build_world(
     progress = progress or _silent
     folder.mkdir(parents=True, exist_ok=True)
     h0 = train_h0(split, labels, model=model, seed=seed, on_event=_epochs_told(progress))
-    _convert_all(h0, split, folder, batch_size, progress)
+    _convert_all(h0, split, folder, batch_size, seed=seed, progress=progress)
     write_pool(split.pool, split.pool_owner, folder / POOL_FOLDER)
     return World(folder, split, progress)
 
 
-def _convert_all(model: keras.Model, split: Split, folder: Path, batch_size: int, progress: Progress) -> None:
+def _convert_all(
+    model: keras.Model, split: Split, folder: Path, batch_size: int, *, seed: int, progress: Progress
+) -> None:
     progress("convert", 0, 3)
     options = ConvertOptions(
         batch_size=batch_size,
@@ -135,7 +137,7 @@ def _convert_all(model: keras.Model, split: Split, folder: Path, batch_size: int
     progress("convert", 1, 3)
     _convert_recommender(model, folder / FROZEN_FOLDER, replace(options, trainable="head"))
     progress("convert", 2, 3)
-    classifier = sample_classifier(int(model.output["item_vector"].shape[-1]))
+    classifier = prepared_classifier(model, split.pool, split.pool_owner, seed=seed)
     convert(classifier, folder / CLASSIFIER_FILE, ConvertOptions(batch_size=batch_size))
     progress("convert", 3, 3)
 

@@ -47,11 +47,11 @@ class Recipe:
     classifier_folds: int = 2
     keep_rule: str = "soft"
     keep_weight_clip: float = 3.0
-    steps: int = 200
+    steps: int = 100
     learning_rate: float = 0.05
     proximal: float = 0.0
-    local_share: float = 0.5
-    interpolation: float = 0.85
+    local_share: float = 0.2
+    interpolation: float = 0.7
     gate_min_gain: float = 0.0
     gate_standard_errors: float = 2.0
     seed: int = 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.classifier import Classification, keep_weights
+from edge.classifier import Classification, keep_weights, trust
 from edge.gate import split_holdout
 from protocol.recipe import Recipe
 from tests.edge.samples import samples
@@ -27,6 +27,15 @@ def test_the_hard_threshold_is_the_devices_own() -> None:
     low, high = np.full(8, 0.3, np.float32), np.full(8, 0.5, np.float32)
     assert keep_weights(low, theirs, hard).tolist() == [0, 1, 1]
     assert keep_weights(high, theirs, hard).tolist() == [0, 0, 1]
+
+
+def test_a_classifier_that_learnt_nothing_has_no_say() -> None:
+    """At a held-out AUC of one half, or none, all weigh alike; at three quarters it is taken at its word."""
+    theirs = np.array([0.2, 0.5, 0.7], np.float32)
+    own = np.array([0.5], np.float32)
+    assert [trust(auc) for auc in (None, 0.3, 0.5, 0.625, 0.75, 0.9)] == [0, 0, 0, 0.5, 1, 1]
+    assert keep_weights(own, theirs, Recipe(), trust(0.5)).tolist() == [1, 1, 1]
+    assert keep_weights(own, theirs, Recipe(), 0.5) == pytest.approx([0.5, 1, np.sqrt(7 / 3)])
 
 
 @pytest.mark.parametrize(

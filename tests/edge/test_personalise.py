@@ -60,7 +60,9 @@ def test_the_classifier_prefers_what_looks_local(recommender: Trainer, classifie
     found = classify(recommender, classifier, samples(600, noise=0.0), matched, recipe)
     weights = found.keep_weights
     assert weights.shape == (600,)
-    assert weights[:300].mean() > 1.2 * weights[300:].mean()
+    odds = found.scores / (1 - found.scores)
+    assert odds[:300].mean() > 1.2 * odds[300:].mean()
+    assert weights[:300].mean() > weights[300:].mean()
     assert weights.max() <= recipe.keep_weight_clip
     assert found.heldout_auc is not None
     assert found.heldout_auc > 0.5
