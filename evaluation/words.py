@@ -10,6 +10,8 @@ from evaluation.samples import Labels
 from evaluation.split import Protocol
 from evaluation.statistics import Interval
 
+# A bootstrap over fewer has intervals that are too narrow to be believed.
+FEWEST_USERS = 20
 _USERS = {
     Protocol.NEW: "users whom the cloud has not seen",
     Protocol.RETURNING: "users whom the cloud knows",
@@ -70,6 +72,8 @@ def _line(group: Group, arm: str) -> str:
 
 
 def _answer(gain: Interval) -> str:
+    if gain.users < FEWEST_USERS:
+        return f"{gain.users} {'user is' if gain.users == 1 else 'users are'} too few to tell."
     if gain.low > 0:
         return "personalisation pays."
     if gain.high < 0:
@@ -78,6 +82,8 @@ def _answer(gain: Interval) -> str:
 
 
 def _compared(gap: Interval) -> str:
+    if gap.users < FEWEST_USERS:
+        return "too few users to tell"
     if gap.low > 0:
         return "so others' samples help"
     return "so others' samples do harm" if gap.high < 0 else "no difference that this data can show"

@@ -113,6 +113,15 @@ def test_the_words_fit_the_figures(coda: float, local: float, said: list[str]) -
     assert all(part in words for part in said), words
 
 
+def test_a_few_users_are_not_spoken_for() -> None:
+    """However sure their interval looks: of one user it has no width at all."""
+    (group,) = groups_of(_study(_constant(0.5, 0.5, 0.6, users=3)))
+    words = " ".join(verdict(group, _PLAN))
+    assert "3 users are too few to tell" in words
+    assert "pays" not in words
+    assert "help" not in words
+
+
 def test_without_any_auc_nothing_is_claimed() -> None:
     """And the page and the file can still be made."""
     rows = [_row(0, dict.fromkeys(_PLAN.arms))]
