@@ -20,14 +20,32 @@ def cross_check(energies: Sequence[EnergyRecord]) -> list[str]:
     Two of the same scope must agree within their bars together; of two nested scopes, the narrower must not draw more
     than the wider. Models are not held against measurements: that they differ is expected.
     """
-    known = [energy for energy in energies if energy.gross_mj is not None and energy.source.kind != Kind.MODELLED.value]
+    return [sentence for wide, narrow in _pairs(energies) if (sentence := _compare(wide, narrow))]
+
+
+def agreements(record: RoundRecord) -> list[str]:
+    """What was held against something else in one round and was found to fit, each a sentence."""
     found = []
-    for first, second in combinations(known, 2):
-        wide, narrow = sorted((first, second), key=lambda energy: _ORDER.index(energy.source.scope))
-        sentence = _compare(wide, narrow)
-        if sentence:
-            found.append(sentence)
+    for wide, narrow in _pairs(record.energies):
+        if {wide.source.scope, narrow.source.scope} <= _NESTED and _compare(wide, narrow) is None:
+            names = f"{narrow.source.name} and {wide.source.name}"
+            same = wide.source.scope == narrow.source.scope
+            found.append(f"{names} {'agree within their bars' if same else 'fit: the narrower draws no more'}")
+    if any(_has_both(phase) for phase in record.phases) and not any(check_bytes(phase) for phase in record.phases):
+        found.append("the interfaces carried at least the connection's own TCP bytes in every phase")
     return found
+
+
+def _pairs(energies: Sequence[EnergyRecord]) -> list[tuple[EnergyRecord, EnergyRecord]]:
+    """Measured energies by twos, the wider scope first."""
+    known = [energy for energy in energies if energy.gross_mj is not None and energy.source.kind != Kind.MODELLED.value]
+    by_scope = sorted(known, key=lambda energy: _ORDER.index(energy.source.scope))
+    return list(combinations(by_scope, 2))
+
+
+def _has_both(phase: PhaseRecord) -> bool:
+    own = phase.tcp_up_bytes is not None and phase.tcp_down_bytes is not None
+    return own and "interface_up_bytes" in phase.counters
 
 
 def contradictions(record: RoundRecord) -> list[str]:
@@ -54,10 +72,10 @@ def check_bytes(phase: PhaseRecord) -> str | None:
     Interfaces carry every process's traffic, headers included, so they can only show more.
     """
     counters = phase.counters
-    if phase.tcp_up_bytes is None or phase.tcp_down_bytes is None or "interface_up_bytes" not in counters:
+    if not _has_both(phase):
         return None
     looped = counters.get("loopback_bytes", 0.0)
-    for way, own in (("up", phase.tcp_up_bytes), ("down", phase.tcp_down_bytes)):
+    for way, own in (("up", phase.tcp_up_bytes or 0), ("down", phase.tcp_down_bytes or 0)):
         seen = counters.get(f"interface_{way}_bytes", 0.0) + looped
         if own > seen:
             return f"the connection counts {own} TCP bytes {way}, all interfaces together only {seen:.0f}"

@@ -63,8 +63,9 @@ dt{color:var(--muted)} dd{margin:0;overflow-wrap:anywhere}
 @media (max-width:520px){dl{grid-template-columns:1fr;gap:0} dd{margin-bottom:8px}}
 code{font:0.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{margin-top:56px;padding-top:14px;border-top:1px solid var(--line);font-size:.84rem;color:var(--muted)}
-@media print{main{max-width:none} .scroll{overflow:visible}}
+.hint{margin:-6px 0 12px} @media print{main{max-width:none} .scroll{overflow:visible} .hint{display:none}}
 """
+_MOST_IN_VIEW = 9  # columns that fit a desk's screen
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], strong: Sequ
         body.append(f'<tr class="strong">{cells}</tr>' if i in strong else f"<tr>{cells}</tr>")
     head = "".join(f'<th class="{"text" if c.words else "number"}">{escape(c.heading)}</th>' for c in columns)
     inner = f"<thead>{_groups(columns)}<tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>{inner}</table></div>'
+    hint = '<p class="muted small hint">Scroll the table sideways for more.</p>' if len(columns) > _MOST_IN_VIEW else ""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>{inner}</table></div>{hint}'
 
 
 def _cell(column: Column, text: str) -> str:

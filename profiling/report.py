@@ -12,7 +12,7 @@ from profiling import figures, page, units
 from profiling.record import RoundRecord
 from profiling.report_energy import energy_section, fairness_section
 from profiling.report_marks import marks
-from profiling.report_tables import device_table, largest_peak, phase_table
+from profiling.report_tables import counter_table, device_table, largest_peak, phase_table
 from profiling.report_traffic import purpose_table
 from profiling.run import Run, load_run
 from profiling.summary import add, device_row, mapping, number, plural
@@ -26,6 +26,15 @@ _WORDS = (
     ("AUC", "chance that a liked item is ranked above one that was not; 0.5 is guessing, 1 is perfect"),
     ("local, matched, kept", "the user's own samples; those the cloud sent; those the device's classifier kept"),
     ("gate", "compares the tuned and the cloud's model on the user's latest samples, held out for it"),
+    ("sync, query, fetch, report", "phases that talk: get task and models, ask, receive samples, tell how it went"),
+    ("classify, tune, gate", "phases that compute: which samples look local, training, is the result worth serving"),
+    ("kind of an energy", "measured; measured and corrected by a formula; or modelled from utilisation alone"),
+    (
+        "scope of an energy",
+        "what is in it: all that enters the board (board-input), one module, the processor package",
+    ),
+    ("gross, net", "all energy of a phase; what is left of it above the same board at rest"),
+    ("\u00b1 at 95%", "the true value lies within this range in 95 of 100 cases"),
     ("processor time", "seconds of all threads of the device's process, in user mode and in the kernel"),
     ("peak memory", "largest resident memory of the device's process"),
 )
@@ -61,6 +70,7 @@ def render(run: Run) -> str:
         _over_time(run),
         device_table(devices, run.summary),
         phase_table(phases),
+        counter_table(phases),
         fairness_section(run.rounds),
         _unmeasured(run),
         _setup(run),
@@ -75,8 +85,8 @@ def _headline(run: Run, devices: Sequence[Mapping[str, Any]]) -> str:
     name = str(data.get("name", "unnamed data"))
     intro = (
         f"{plural(len(devices), 'device')} each ran one round on {name}: ask the cloud for similar samples, keep "
-        "those that look like the user's own, tune the recommender on both, and serve the result only if it is "
-        f"better. The devices ran on {board.get('model', 'an unknown board')}."
+        "those that look like the user's own, tune the recommender on both, and serve the result unless it tested "
+        f"clearly worse. The devices ran on {board.get('model', 'an unknown board')}."
     )
     title = f"<h1>CoDA Edge: one round on {escape(name)}</h1>"
     when = page.paragraph(_when(run.summary.get("created_unix_s")), "muted small")
@@ -91,8 +101,9 @@ def _cards(devices: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     cpu = [add(row["cpu_user_s"], row["cpu_system_s"]) for row in devices]
     energy = figures.mean([row["energy_mj"] for row in devices])
     kept, matched = (figures.mean([row[f"samples_{name}"] for row in devices]) for name in ("kept", "matched"))
+    quality = [] if gain is None else [(units.change(gain, 4), "test AUC against the cloud model, mean")]
     return [
-        (units.change(gain, 4), "test AUC against the cloud model, mean"),
+        *quality,
         (f"{activated} of {len(devices)}", "devices serve a personal model"),
         (units.seconds(figures.mean([row["elapsed_s"] for row in devices])), "wall time a round, mean"),
         (units.seconds(figures.mean(cpu)), "processor time a round, mean"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from profiling import figures, page, units
-from profiling.crosscheck import contradictions
+from profiling.crosscheck import agreements, contradictions
 from profiling.energy_record import EnergyRecord, EnergySource
 from profiling.record import RoundRecord
 
@@ -26,8 +27,17 @@ def energy_section(rounds: Sequence[RoundRecord], phases: figures.PhaseValues) -
     parts = [warning, page.paragraph(note, "muted")]
     if any(phase.energy_mj is not None for rows in phases.values() for phase in rows):
         parts.append(figures.energy_figure(phases))
+        parts.append(_too_short(phases))
     parts.append(_sensor_table(rounds))
     return page.section(title, *parts)
+
+
+def _too_short(phases: figures.PhaseValues) -> str:
+    """Which phases have no energy of their own."""
+    short = [name for name, rows in phases.items() if all(phase.energy_mj is None for phase in rows)]
+    if not short:
+        return ""
+    return page.paragraph(f"No number of their own: {', '.join(short)} (too short for enough samples).", "muted small")
 
 
 def fairness_section(rounds: Sequence[RoundRecord]) -> str:
@@ -42,10 +52,13 @@ def fairness_section(rounds: Sequence[RoundRecord]) -> str:
     if overheads:
         share = max(overhead.cpu_share for overhead in overheads)
         seconds = figures.mean([overhead.cpu_s for overhead in overheads])
-        rows.append(("measuring itself", f"{units.seconds(seconds)} of processor a round, at most {share:.1%} of one"))
+        cost = f"{units.seconds(seconds)} of processor a round, at most {share:.1%} of one processor"
+        rows.append(("measuring itself", cost))
         drawn = figures.mean([overhead.energy_mj for overhead in overheads])
         if drawn is not None:
             rows.append(("", f"about {units.energy(drawn)} a round, by its share of processor time"))
+    sentences = Counter(sentence for record in rounds for sentence in agreements(record))
+    rows += [("cross-checked", f"{text} ({times} of {len(rounds)} rounds)") for text, times in sentences.items()]
     banners = [page.banner(f"{record.device}:", f"flagged {', '.join(record.flags)}") for record in flagged]
     banners += [page.banner(f"{r.device}:", sentence) for r in rounds for sentence in contradictions(r)]
     if not rows and not banners:

@@ -72,6 +72,40 @@ def phase_table(phases: figures.PhaseValues) -> str:
     return page.section("Every phase in numbers", page.table(columns, rows))
 
 
+def counter_table(phases: figures.PhaseValues) -> str:
+    """What the system counted beside the process itself, one row a phase; empty where it counted nothing."""
+    seen = {name for records in phases.values() for record in records for name in record.counters}
+    shown = [(name, column, text) for name, column, text in _COUNTERS if name in seen]
+    if not shown:
+        return ""
+    columns = [page.Column("phase", words=True), *(column for _, column, _ in shown)]
+    rows = [
+        [phase, *(text(figures.mean([r.counters.get(name) for r in records])) for name, _, text in shown)]
+        for phase, records in phases.items()
+    ]
+    note = "Means over rounds. Stalls, interface bytes and loopback are the whole machine's, whoever caused them."
+    return page.section("What the system counted meanwhile", page.paragraph(note, "muted"), page.table(columns, rows))
+
+
+_SWITCHES, _STALLS, _STORAGE = "context switches", "waiting for", "storage bytes"
+_GROUP, _NETWORK = "control group's CPU", "interface bytes"
+_COUNTERS = (
+    ("context_switches_voluntary", page.Column("own", group=_SWITCHES), units.count),
+    ("context_switches_involuntary", page.Column("forced", group=_SWITCHES), units.count),
+    ("stall_cpu_s", page.Column("processor", group=_STALLS), units.seconds),
+    ("stall_memory_s", page.Column("memory", group=_STALLS), units.seconds),
+    ("stall_io_s", page.Column("storage", group=_STALLS), units.seconds),
+    ("page_faults_major", page.Column("pages from disk"), units.count),
+    ("io_read_bytes", page.Column("read", group=_STORAGE), units.size),
+    ("io_write_bytes", page.Column("written", group=_STORAGE), units.size),
+    ("cgroup_cpu_user_s", page.Column("user", group=_GROUP), units.seconds),
+    ("cgroup_cpu_system_s", page.Column("system", group=_GROUP), units.seconds),
+    ("interface_up_bytes", page.Column("up", group=_NETWORK), units.size),
+    ("interface_down_bytes", page.Column("down", group=_NETWORK), units.size),
+    ("loopback_bytes", page.Column("loopback", group=_NETWORK), units.size),
+)
+
+
 def _phase_cells(name: str, records: Sequence[PhaseRecord]) -> list[str]:
     def mean(field: str) -> float | None:
         return figures.mean([getattr(record, field) for record in records])

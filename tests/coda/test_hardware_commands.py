@@ -11,16 +11,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from hardware.calibration import load_calibrations
+from hardware.calibration import Calibration, load_calibrations
+from hardware.discovery import find_sensors
 from hardware.meters import um
+from hardware.meters.port import Port
 from profiling.abilities import describe
+from profiling.window import Profiler
 from tests.coda.running import coda, start_coda
 from tests.hardware.pseudo import PPK2_METADATA, Device, device, ppk2_samples, silent, um_frame
 from tests.hardware.trees import pi, put
+from tests.profiling.samples import record, write_run
 
 Answer = Callable[[bytes], tuple[bytes, int]]
 
@@ -67,11 +73,11 @@ def _board(root: Path) -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def _csv_meter(watts: Callable[[], float]) -> Iterator[Device]:
-    """A microcontroller that prints the power fifty times a second."""
+    """A microcontroller that prints the power ten times a second."""
     done = threading.Event()
 
     def speak() -> None:
-        while not done.wait(0.02):
+        while not done.wait(0.1):
             far.send(f"5.0,{watts():.4f}\r\n".encode())
 
     with device(silent) as far:
@@ -85,7 +91,7 @@ def _csv_meter(watts: Callable[[], float]) -> Iterator[Device]:
 
 
 @pytest.mark.slow
-def test_calibrate_then_info_uses_it(tmp_path: Path) -> None:
+def test_calibrate_then_info_and_report_cite_it(tmp_path: Path) -> None:
     """Ten steps against a meter give a calibration with an id and a bar, and what is measured here then cites it."""
     with _board(tmp_path / "root") as watts, _csv_meter(watts) as far:
         folder, root = str(tmp_path / "calibrations"), str(tmp_path / "root")
@@ -95,7 +101,7 @@ def test_calibrate_then_info_uses_it(tmp_path: Path) -> None:
             "--csv-header",
             "bus_V,power_W",
             "--step-seconds",
-            "1",
+            "1.5",
             "--root",
             root,
             "--out",
@@ -105,6 +111,7 @@ def test_calibrate_then_info_uses_it(tmp_path: Path) -> None:
         done = coda("hardware", "calibrate", far.path, *options)
         assert done.returncode == 0, done.stderr
         info = coda("hardware", "info", "--root", root, "--calibrations", folder)
+        page = _report_of_a_round(tmp_path, load_calibrations(tmp_path / "calibrations"))
     found = json.loads(done.stdout)
     assert done.stderr.count("load ") == 10
     assert (found["source"], found["reference"], found["steps"]) == ("modelled", "csv", 10)
@@ -112,6 +119,58 @@ def test_calibrate_then_info_uses_it(tmp_path: Path) -> None:
     assert 0.02 <= found["relative_u95"] < 0.1
     assert load_calibrations(tmp_path / "calibrations")[0].id == found["id"]
     assert f"calibration-{found['id']} against csv on this unit" in info.stdout
+    assert f"calibration-{found['id']} against csv on this unit" in page
+
+
+def _report_of_a_round(tmp_path: Path, calibrations: list[Calibration]) -> str:
+    """The page of a run whose one round was measured by this board's own, calibrated source."""
+    profiler = Profiler(sensors=find_sensors(tmp_path / "root", calibrations).sensors)
+    with profiler.phase("tune"):
+        threading.Event().wait(0.3)
+    run = write_run(tmp_path / "run", devices=1)
+    measured = replace(record(), phases=profiler.phases, **profiler.round_fields())
+    assert measured.phases[0].energy_mj is not None
+    (run / "rounds.jsonl").write_text(json.dumps(measured.to_dict()) + "\n")
+    assert coda("report", str(run)).returncode == 0
+    return (run / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_calibrate_refuses_a_meter_that_the_load_does_not_move(tmp_path: Path) -> None:
+    """A meter beside another board stays where it is: no calibration is written, and the reason is told."""
+    with _board(tmp_path / "root"), _csv_meter(lambda: 2.5) as far:
+        options = ("--kind", "csv", "--csv-header", "bus_V,power_W", "--step-seconds", "1.5", "--root")
+        done = coda(
+            "hardware", "calibrate", far.path, *options, str(tmp_path / "root"), "--out", str(tmp_path / "calibrations")
+        )
+    assert done.returncode == 1
+    assert "the load has no effect" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "calibrations").exists()
+
+
+def test_calibrate_that_is_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C in mid-step writes nothing, ends the load's processes and gives the port back."""
+    with _board(tmp_path / "root") as watts, _csv_meter(watts) as far:
+        options = ("--kind", "csv", "--csv-header", "bus_V,power_W", "--step-seconds", "1.5")
+        places = ("--root", str(tmp_path / "root"), "--out", str(tmp_path / "calibrations"))
+        running = start_coda("hardware", "calibrate", far.path, *options, *places)
+        assert running.stderr is not None
+        try:
+            while "load " not in running.stderr.readline():
+                assert running.poll() is None
+            _await(lambda: bool(psutil.Process(running.pid).children()))
+            workers = psutil.Process(running.pid).children()
+            running.send_signal(signal.SIGINT)
+            said = running.communicate(timeout=30)[1]
+        finally:
+            running.kill()
+            running.communicate()
+        Port(far.path).close()
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
+    assert not psutil.wait_procs(workers, timeout=30)[1]
+    assert not (tmp_path / "calibrations").exists()
 
 
 @pytest.mark.parametrize(

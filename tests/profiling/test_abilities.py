@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from profiling.abilities import describe
-from profiling.crosscheck import check_bytes, cross_check, why_incomparable
+from profiling.crosscheck import agreements, check_bytes, cross_check, why_incomparable
 from profiling.energy_record import EnergyRecord, EnergySource
 from profiling.machine import Machine
 from profiling.overhead import compare_on_off
 from profiling.record import PhaseRecord
 from profiling.window import Profiler
 from tests.hardware.trees import ina_hwmon, jetson, program, put
+from tests.profiling.samples import record
 
 
 def test_describe_a_jetson(tmp_path: Path) -> None:
@@ -101,3 +102,16 @@ def test_bytes_that_contradict_the_interfaces() -> None:
     assert check_bytes(replace(phase, counters=seen)) is None
     wrong = check_bytes(replace(phase, counters={**seen, "loopback_bytes": 100.0}))
     assert wrong == "the connection counts 900 TCP bytes up, all interfaces together only 500"
+
+
+def test_what_fits_is_told() -> None:
+    """Two sensors that agree, nested scopes that fit, and bytes that the interfaces carried are named as checked."""
+    um, rapl = _energy("um", "board-input", 50_000, 1000), _energy("rapl", "cpu-package", 20_000, 1000)
+    counters = {"interface_up_bytes": 900.0, "interface_down_bytes": 900.0}
+    phase = PhaseRecord("sync", 1.0, 0.1, 0.1, tcp_up_bytes=500, tcp_down_bytes=800, counters=counters)
+    whole = replace(record(), energies=(um, rapl, _energy("ina3221", "board-input", 50_500, 1000)), phases=(phase,))
+    found = agreements(whole)
+    assert "ina3221 and um agree within their bars" in found
+    assert "rapl and um fit: the narrower draws no more" in found
+    assert "the interfaces carried at least the connection's own TCP bytes in every phase" in found
+    assert not agreements(replace(whole, energies=(), phases=(replace(phase, tcp_up_bytes=5000),)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ def test_synthetic_and_emulated_are_marked(tmp_path: Path) -> None:
     assert "Synthetic data." in text
     assert "Emulated:  instruction set: times" in text
     assert "Synthetic data." not in _write(write_run(tmp_path / "real"))[1]
+
+
+def test_what_the_system_counted(tmp_path: Path) -> None:
+    """Context switches, stalls, storage and interface bytes of each phase are shown where they were counted."""
+    run_dir = write_run(tmp_path / "run", devices=1)
+    assert "What the system counted" not in _write(run_dir)[1]
+    counted = {"context_switches_involuntary": 41.0, "stall_io_s": 0.25}
+    whole = record()
+    phases = tuple(replace(phase, counters=counted) for phase in whole.phases)
+    (run_dir / "rounds.jsonl").write_text(json.dumps(replace(whole, phases=phases).to_dict()))
+    _, text = _write(run_dir)
+    assert "What the system counted meanwhile" in text
+    assert "250\u00a0ms" in text
+    assert "control group's CPU" not in text
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
