@@ -7,6 +7,7 @@ the slow-down of a sender that sees loss nor a full radio queue is emulated.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
@@ -187,5 +188,6 @@ class ChaosProxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Break a connection with RST, not with a polite end."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):  # closed already
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

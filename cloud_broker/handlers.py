@@ -29,8 +29,11 @@ from protocol.messages import (
     Contribution,
     Hello,
     Locate,
+    Log,
     Match,
     Message,
+    Offer,
+    Piece,
     Presence,
     Pull,
     Query,
@@ -47,6 +50,7 @@ from protocol.topics import MAX_BLOB_BYTES
 
 MATCH_LIFETIME_S = 24 * 3600.0
 _UNKNOWN_ID = "unknown"
+_OFFERED = frozenset({Contribution.kind, Report.kind, Log.kind})
 _MAX_ROW_BLOBS = 100_000
 
 logger = logging.getLogger(__name__)
@@ -117,6 +121,9 @@ class Handlers:
             Locate: self._on_locate,
             Pull: self._on_pull,
             Contribution: self._on_contribution,
+            Offer: self._on_offer,
+            Piece: self._on_piece,
+            Log: self._on_log,
             Report: self._on_report,
         }
 
@@ -126,30 +133,33 @@ class Handlers:
         if address is None:
             logger.warning("ignored a message on %r: no device speaks there", topic)
             return []
+        return self._answer(address.device, address.kind, payload)
+
+    def _answer(self, device: str, kind: str, payload: bytes) -> list[Outgoing]:
         message_id = _UNKNOWN_ID
         try:
-            received = envelope.decode("up", address.kind, payload)
+            received = envelope.decode("up", kind, payload)
             message_id = received.message_id
             answers: Sequence[Message | Outgoing] = self._handlers[type(received.message)](
-                address.device, received.message, message_id
+                device, received.message, message_id
             )
         except Exception as error:
             if message_id == _UNKNOWN_ID:
                 message_id = _claimed_id(payload)
-            answers = [self._refuse(address, message_id, error)]
-        return [_outgoing(address.device, answer, message_id, number) for number, answer in enumerate(answers)]
+            answers = [self._refuse(device, kind, message_id, error)]
+        return [_outgoing(device, answer, message_id, number) for number, answer in enumerate(answers)]
 
-    def _refuse(self, address: topics.Topic, message_id: str, error: Exception) -> Refusal:
+    def _refuse(self, device: str, kind: str, message_id: str, error: Exception) -> Refusal:
         code = _code_of(error)
         # Only the contract's own errors and ours are written for a peer's eyes; others may hold paths.
         internal = code is RefusalCode.INTERNAL
         detail = "the cloud failed to act on it; try again later" if internal else str(error)[:500]
         logger.log(
             logging.ERROR if internal else logging.WARNING,
-            "refused %s of %s (%s): %s", address.kind, address.device, message_id, error,
+            "refused %s of %s (%s): %s", kind, device, message_id, error,
             exc_info=error if internal else None,
         )  # fmt: skip
-        self._tell({"event": "refused", "device": address.device, "kind": address.kind, "code": code.value})
+        self._tell({"event": "refused", "device": device, "kind": kind, "code": code.value})
         return Refusal(message_id, code.value, detail)
 
     def _on_presence(self, device: str, presence: Presence, _message_id: str) -> list[Message]:
@@ -231,6 +241,27 @@ class Handlers:
         _check_id(report.round_id, "round_id")
         if self._ledger.add_report(device, report, message_id):
             self._tell({"event": "reported", "device": device, "round_id": report.round_id})
+        return [Accepted(message_id)]
+
+    def _on_offer(self, device: str, offer: Offer, message_id: str) -> list[Message]:
+        if offer.letter not in _OFFERED:
+            raise MalformedMessageError(f"offer: {offer.letter[:40]!r} is not among {', '.join(sorted(_OFFERED))}")
+        if self._ledger.collecting.done(device, message_id):
+            return [Accepted(message_id)]
+        return self._ledger.collecting.begin(device, message_id, offer)
+
+    def _on_piece(self, device: str, piece: Piece, _message_id: str) -> Sequence[Message | Outgoing]:
+        answers, letter = self._ledger.collecting.take(device, piece)
+        if letter is None:
+            return answers
+        outgoing = self._answer(device, letter.kind, letter.payload)
+        refused = any(isinstance(one.message, Refusal) for one in outgoing)
+        self._ledger.collecting.finish(device, letter.message_id, accepted=not refused)
+        return outgoing
+
+    def _on_log(self, device: str, log: Log, message_id: str) -> list[Message]:
+        self._ledger.logs.keep(device, log)
+        self._tell({"event": "log", "device": device, "request_id": log.request_id, "size_bytes": len(log.data)})
         return [Accepted(message_id)]
 
     def _still_there(self, match: Match) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cloud_broker.collecting import Collecting
 from cloud_broker.database import Database
+from cloud_broker.logs import Logs
 from profiling.data_use import TABLE as DATA_USE_TABLE
 from profiling.data_use import DataUse
 from protocol import envelope
@@ -36,6 +38,8 @@ class Ledger:
 
     Attributes:
         data_use: What workers sent and received; an account is a worker.
+        collecting: Letters that devices offered.
+        logs: Devices' logs, and who asked for them.
     """
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -47,6 +51,8 @@ class Ledger:
         self._database = Database(directory / "ledger.sqlite", _TABLES)
         self._clock = clock
         self.data_use = DataUse(self._database, clock)
+        self.collecting = Collecting(directory, clock=clock)
+        self.logs = Logs(directory, clock=clock)
 
     def note_presence(self, device: str, *, online: bool) -> None:
         """Remember that a device came or went."""
@@ -123,5 +129,7 @@ class Ledger:
             database.execute("DELETE FROM answer WHERE made_s < ?", [self._clock() - older_than_s])
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the databases."""
+        self.collecting.close()
+        self.logs.close()
         self._database.close()

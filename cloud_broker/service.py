@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from cloud_broker.config import CloudConfig
 from cloud_broker.gateway import Gateway
-from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers, task_for
+from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers, Outgoing, task_for
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool import SamplePool
@@ -21,6 +22,7 @@ from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.tasks import TaskBook
 
 _HOUSEKEEPING_S = 60.0
+_LOOK_S = 1.0  # how often to see whether an operator asks for something
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +146,15 @@ class CloudService:
             for ref in state.registry.superseded(SHARE_LIFETIME_S):
                 gateway.withdraw(ref)
             self._tell({"event": "serving", "pool": len(index), **_summary(model)})
-            while not stop.wait(_HOUSEKEEPING_S):
-                state.registry.blobs.expire()
-                state.ledger.forget_answers(MATCH_LIFETIME_S)
-                handlers.accounts.settle(config.worker)
+            due_s = time.monotonic() + _HOUSEKEEPING_S
+            while not stop.wait(_LOOK_S):
+                for device, request in state.ledger.logs.take_unsent():
+                    gateway.send(Outgoing(device, request, request.request_id))
+                if time.monotonic() >= due_s:
+                    due_s = time.monotonic() + _HOUSEKEEPING_S
+                    state.registry.blobs.expire()
+                    state.ledger.forget_answers(MATCH_LIFETIME_S)
+                    handlers.accounts.settle(config.worker)
 
     def _tell_unless(self, stop: threading.Event) -> OnEvent:
         """Tells, and ends a long piece of work at its next event once ``stop`` is set."""

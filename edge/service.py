@@ -83,10 +83,10 @@ class EdgeService:
                 tools.session.await_newer_task(rounds.last_version())
             runner.run()
         except LinkError as error:
-            self._emit({"event": "offline", "reason": str(error)})
+            tools.emit({"event": "offline", "reason": str(error)})
             _rest(tools.stop, RETRY_S, error)
         except DataBudgetError as error:
-            self._emit({"event": "over-budget", "reason": str(error)})
+            tools.emit({"event": "over-budget", "reason": str(error)})
             _rest(tools.stop, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
         finally:
             tools.metering.settle()
@@ -95,11 +95,16 @@ class EdgeService:
     def _tools(self, stop: threading.Event) -> Iterator[tuple[Tools, Sensing]]:
         config = self._config
         with Sensing(config, stop) as sensing, Store(config.state_dir) as store, Link(config, stop) as link:
-            session = Session(link, store, self._emit, config.timeout_s)
+
+            def emit(event: dict[str, Any]) -> None:
+                store.log.write(event)
+                self._emit(event)
+
+            session = Session(link, store, emit, config.timeout_s)
             metering = Metering(link.network_by_purpose, store.data_use)
             budget = DataBudget(store.data_use, config.data_budget_bytes_per_month)
             try:
-                yield Tools(config, store, session, self._emit, stop, metering, budget), sensing
+                yield Tools(config, store, session, emit, stop, metering, budget), sensing
             finally:
                 metering.settle()
 

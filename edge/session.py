@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +16,21 @@ from typing import Any
 from edge.errors import LinkTimeoutError, RefusedError
 from edge.inbox import Delivery
 from edge.link import Link
+from edge.outbox import Letter
 from edge.saying import Saying
 from edge.store import Store
 from protocol.envelope import decode, encode
 from protocol.errors import ProtocolError
 from protocol.flow import Window
-from protocol.messages import Accepted, Hello, Message, Refusal, Task
+from protocol.messages import Accepted, Collect, Hello, Log, LogRequest, Message, Offer, Refusal, Task
 from protocol.request import Mailing, Request
+from protocol.topics import CHUNK_BYTES
+from protocol.transfer import blob_ref, pieces_of
 
 _IDLE_S = 3600.0
 _LINGER_S = 2.0  # after an old task, for a newer one
+OFFERED_BYTES = 64 << 10  # a larger letter is offered, so that nothing else waits long behind it
+MAX_LOG_BYTES = 512 << 10
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -62,6 +67,7 @@ class Session:
         self.window = Window()
         self._timeout_s = timeout_s
         self._greeted = 0
+        self._asked_for_log = False
 
     def say(self, message: Message) -> str:
         """Send a message, and return the id by which the cloud answers it.
@@ -93,9 +99,16 @@ class Session:
             return None
         if isinstance(message, Accepted):
             self._store.outbox.remove(message.message_id)
+        if isinstance(message, LogRequest):
+            self._keep_log(message)
         if isinstance(message, Task) and (self.task is None or message.version >= self.task.version):
             self.task = message
         return Incoming(message, delivery)
+
+    def _keep_log(self, request: LogRequest) -> None:
+        """Queue what the cloud asks for; it travels with the next letters."""
+        self._store.outbox.add(Log(request.request_id, self._store.log.packed(min(request.max_bytes, MAX_LOG_BYTES))))
+        self._asked_for_log = True
 
     def settle(self, incoming: Incoming) -> None:
         """Acknowledge a message whose content is on disk or of no use."""
@@ -184,6 +197,9 @@ class Session:
             incoming = self.hear(_IDLE_S)
             if incoming is not None:
                 self.settle(incoming)
+            if self._asked_for_log:
+                self._asked_for_log = False
+                self.deliver_outbox()
 
     def deliver_outbox(self) -> None:
         """Send everything that waits, and return once the cloud has it all.
@@ -202,13 +218,29 @@ class Session:
                 raise _silent("what was reported", self._timeout_s)
             mailing.admit(time.monotonic())
             for name, request in mailing.under_way.items():
-                letter = letters[name]
                 if name not in saying:
-                    saying[name] = Saying(self.link, request, letter.kind, letter.payload, self._timeout_s)
+                    saying[name] = Saying(self.link, request, *self._pushed(letters[name]), self._timeout_s)
                 saying[name].step()
             incoming = self.hear(min(saying[name].pause_s() for name in mailing.under_way))
-            if incoming is not None:
+            if incoming is not None and isinstance(incoming.message, Collect):
+                self._hand_pieces(incoming.message, letters.values(), mailing)
+                self.settle(incoming)
+            elif incoming is not None:
                 self._settle_letter(incoming, mailing)
+
+    def _pushed(self, letter: Letter) -> tuple[str, bytes]:
+        """What is said of a letter: itself, or that it is there to be collected."""
+        if len(letter.payload) <= OFFERED_BYTES:
+            return letter.kind, letter.payload
+        chunk_bytes = self.window.chunk_bytes(min(self.link.max_chunk_bytes, CHUNK_BYTES))
+        return Offer.kind, encode(Offer(letter.kind, blob_ref(letter.payload), chunk_bytes), letter.message_id)
+
+    def _hand_pieces(self, collect: Collect, letters: Iterable[Letter], mailing: Mailing) -> None:
+        for letter in letters:
+            if len(letter.payload) > OFFERED_BYTES and blob_ref(letter.payload).sha256 == collect.blob:
+                for piece in pieces_of(letter.payload, collect):
+                    self.say(piece)
+                mailing.progress(letter.message_id, time.monotonic())
 
     def _settle_letter(self, incoming: Incoming, mailing: Mailing) -> None:
         message = incoming.message

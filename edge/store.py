@@ -16,6 +16,7 @@ from sqlite3 import Connection
 from edge.blobs import BlobStore
 from edge.database import Database
 from edge.errors import StoreBusyError, StoreError
+from edge.eventlog import EventLog
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
 from edge.rows import RowStore
@@ -33,6 +34,7 @@ class Store:
         blobs: Files on their way from the cloud.
         rows: Rows of tables that model files do not hold.
         data_use: What was sent and received.
+        log: What happened lately.
 
     Raises:
         StoreBusyError: If another process uses the folder.
@@ -57,6 +59,7 @@ class Store:
         self.outbox = Outbox(self._database)
         self.rows = RowStore(self._database)
         self.data_use = DataUse(self._database)
+        self.log = EventLog(state_dir)
 
     def _take_lock(self, state_dir: Path) -> None:
         try:

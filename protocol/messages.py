@@ -1,7 +1,7 @@
 """The messages, one class each, and the kind that each travels under.
 
-A device says (``up``): Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report.
-The cloud says (``down``): Task, Match, Rows, Located, Chunk, Accepted, Refusal.
+A device says (``up``): Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report, Log, Offer, Piece.
+The cloud says (``down``): Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from protocol.topics import (
     CHUNK_BYTES,
     CHUNK_SIZES,
     MAX_BLOB_BYTES,
+    MAX_MESSAGE_BYTES,
     MAX_PROFILE_BYTES,
     Direction,
 )
@@ -177,7 +178,38 @@ class Locate(Message):
 
 
 @dataclass(frozen=True)
-class Pull(Message):
+class _ChunkIndices:
+    blob: str
+    chunks: tuple[int, ...]
+    chunk_bytes: int = CHUNK_BYTES
+
+    def __post_init__(self) -> None:
+        check_sha256(self.blob, "pull: blob")
+        _check_chunk_bytes(self.chunk_bytes, "pull")
+        most = MAX_BLOB_BYTES // self.chunk_bytes
+        if not 1 <= len(self.chunks) <= MAX_PULL_CHUNKS or min(self.chunks) < 0 or max(self.chunks) >= most:
+            raise MalformedMessageError(f"pull: 1 to {MAX_PULL_CHUNKS} chunk indices within the largest blob are read")
+
+
+@dataclass(frozen=True)
+class ChunkData:
+    """What `Chunk` and `Piece` hold."""
+
+    blob: str
+    index: int
+    crc32: int
+    data: bytes
+    chunk_bytes: int = CHUNK_BYTES
+
+    def __post_init__(self) -> None:
+        check_sha256(self.blob, "chunk: blob")
+        _check_chunk_bytes(self.chunk_bytes, "chunk")
+        if len(self.data) > self.chunk_bytes:
+            raise OversizeError("chunk", len(self.data), self.chunk_bytes)
+
+
+@dataclass(frozen=True)
+class Pull(_ChunkIndices, Message):
     """Ask for chunks of a blob, by index.
 
     Attributes:
@@ -186,20 +218,8 @@ class Pull(Message):
         chunk_bytes: One of `CHUNK_SIZES`.
     """
 
-    blob: str
-    chunks: tuple[int, ...]
-    chunk_bytes: int = CHUNK_BYTES
     kind: ClassVar[str] = "pull"
     direction: ClassVar[Direction] = "up"
-
-    def __post_init__(self) -> None:
-        check_sha256(self.blob, f"{self.kind}: blob")
-        _check_chunk_bytes(self.chunk_bytes, self.kind)
-        most = MAX_BLOB_BYTES // self.chunk_bytes
-        if not 1 <= len(self.chunks) <= MAX_PULL_CHUNKS or min(self.chunks) < 0 or max(self.chunks) >= most:
-            raise MalformedMessageError(
-                f"{self.kind}: 1 to {MAX_PULL_CHUNKS} chunk indices within the largest blob are read"
-            )
 
 
 @dataclass(frozen=True)
@@ -219,6 +239,53 @@ class Report(Message):
     task_version: int
     record: dict[str, Any]
     kind: ClassVar[str] = "report"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Log(Message):
+    """What happened on a device lately, as `LogRequest` asked.
+
+    Attributes:
+        request_id: The request's.
+        data: Lines of JSON, the newest last, packed with zlib.
+    """
+
+    request_id: str
+    data: bytes
+    kind: ClassVar[str] = "log"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Offer(Message):
+    """A message too large to be pushed over a slow line: the cloud collects it piece by piece.
+
+    Its id is that of the message offered, which is acted on once all of it is there.
+
+    Attributes:
+        letter: The kind of the message.
+        blob: Its encoded envelope.
+        chunk_bytes: What to cut it by.
+    """
+
+    letter: str
+    blob: BlobRef
+    chunk_bytes: int = CHUNK_BYTES
+    kind: ClassVar[str] = "offer"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        _check_chunk_bytes(self.chunk_bytes, self.kind)
+        if self.blob.size_bytes > MAX_MESSAGE_BYTES:
+            raise OversizeError("offer", self.blob.size_bytes, MAX_MESSAGE_BYTES)
+
+
+@dataclass(frozen=True)
+class Piece(ChunkData, Message):
+    """One chunk of what a device offered; as `Chunk`."""
+
+    kind: ClassVar[str] = "piece"
     direction: ClassVar[Direction] = "up"
 
 
@@ -281,22 +348,11 @@ class Rows(Message):
 
 
 @dataclass(frozen=True)
-class Chunk(Message):
+class Chunk(ChunkData, Message):
     """One chunk of a blob, its CRC-32, and the size that the blob is cut by."""
 
-    blob: str
-    index: int
-    crc32: int
-    data: bytes
-    chunk_bytes: int = CHUNK_BYTES
     kind: ClassVar[str] = "chunk"
     direction: ClassVar[Direction] = "down"
-
-    def __post_init__(self) -> None:
-        check_sha256(self.blob, f"{self.kind}: blob")
-        _check_chunk_bytes(self.chunk_bytes, self.kind)
-        if len(self.data) > self.chunk_bytes:
-            raise OversizeError(self.kind, len(self.data), self.chunk_bytes)
 
 
 @dataclass(frozen=True)
@@ -338,6 +394,24 @@ class Located(Message):
 
 
 @dataclass(frozen=True)
+class Collect(_ChunkIndices, Message):
+    """Ask for chunks of what a device offered; as `Pull`."""
+
+    kind: ClassVar[str] = "collect"
+    direction: ClassVar[Direction] = "down"
+
+
+@dataclass(frozen=True)
+class LogRequest(Message):
+    """Ask a device what happened lately."""
+
+    request_id: str
+    max_bytes: int
+    kind: ClassVar[str] = "log-request"
+    direction: ClassVar[Direction] = "down"
+
+
+@dataclass(frozen=True)
 class Accepted(Message):
     """The message named is on the cloud's disk."""
 
@@ -371,7 +445,7 @@ class Refusal(Message):
 MESSAGES: dict[tuple[Direction, str], type[Message]] = {
     (message.direction, message.kind): message
     for message in (
-        Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report,
-        Task, Match, Rows, Located, Chunk, Accepted, Refusal,
+        Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report, Log, Offer, Piece,
+        Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest,
     )
 }  # fmt: skip

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from protocol.messages import (
     Chunk,
+    Collect,
     Contribution,
     Locate,
     Located,
+    Log,
+    LogRequest,
     Match,
+    Offer,
+    Piece,
     Pull,
     Query,
     Report,
@@ -31,6 +36,12 @@ _OF_KIND = {
     RowsRequest.kind: MODEL,
     Contribution.kind: SAMPLES,
     Report.kind: REPORT,
+    Log.kind: REPORT,
+    LogRequest.kind: REPORT,
+    # What is large enough to be offered is contributed samples; a log, rarely.
+    Offer.kind: SAMPLES,
+    Collect.kind: SAMPLES,
+    Piece.kind: SAMPLES,
 }
 
 

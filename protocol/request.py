@@ -65,6 +65,11 @@ class Request:
         self._due_s = now_s + self._unheard_s * (0.75 + 0.5 * jitter)
         self._unheard_s = min(2 * self._unheard_s, FIRST_SILENCE_S)
 
+    def progress(self, now_s: float) -> None:
+        """It is being worked on: the silence begins anew."""
+        self._silence_s = FIRST_SILENCE_S
+        self._due_s = now_s + self._silence_s
+
     def settle(self) -> None:
         """It is answered; whatever comes after that changes nothing."""
         self.answered = True
@@ -113,6 +118,12 @@ class Mailing:
     def expired(self, now_s: float) -> bool:
         """Whether nothing was settled for too long."""
         return not self.finished and now_s >= self._deadline_s
+
+    def progress(self, name: str, now_s: float) -> None:
+        """A letter is being worked on: nothing is late."""
+        if name in self._under_way:
+            self._under_way[name][0].progress(now_s)
+            self._deadline_s = now_s + self._timeout_s
 
     def settle(self, name: str, now_s: float) -> bool:
         """A letter was accepted, or refused for good.

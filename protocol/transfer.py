@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.flow import Ticket, Window
-from protocol.messages import MAX_PULL_CHUNKS, BlobRef, Chunk
+from protocol.messages import MAX_PULL_CHUNKS, BlobRef, Chunk, ChunkData, Collect, Piece
 from protocol.topics import CHUNK_BYTES
 
 Blob = bytes | bytearray | memoryview
@@ -25,6 +25,11 @@ MAX_DAMAGED_IN_A_ROW = 16
 def chunk_count(size_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Chunks of a blob of that size."""
     return -(-size_bytes // chunk_bytes)
+
+
+def blob_ref(blob: Blob) -> BlobRef:
+    """A blob's name and size."""
+    return BlobRef(hashlib.sha256(blob).hexdigest(), len(blob))
 
 
 def chunk_of(blob: Blob, sha256: str, index: int, chunk_bytes: int = CHUNK_BYTES) -> Chunk:
@@ -38,6 +43,16 @@ def chunk_of(blob: Blob, sha256: str, index: int, chunk_bytes: int = CHUNK_BYTES
         raise MalformedMessageError(f"blob {sha256[:12]}: no chunk {index}, it has {count}")
     data = bytes(blob[index * chunk_bytes : (index + 1) * chunk_bytes])
     return Chunk(sha256, index, zlib.crc32(data), data, chunk_bytes)
+
+
+def pieces_of(blob: Blob, collect: Collect) -> list[Piece]:
+    """The pieces that a `Collect` asks for.
+
+    Raises:
+        MalformedMessageError: If the blob has no such pieces.
+    """
+    chunks = (chunk_of(blob, collect.blob, index, collect.chunk_bytes) for index in collect.chunks)
+    return [Piece(one.blob, one.index, one.crc32, one.data, one.chunk_bytes) for one in chunks]
 
 
 def verify(blob: Blob, ref: BlobRef) -> None:
@@ -189,7 +204,7 @@ class Download:
                 pull.append(index)
         return [tuple(pull[at : at + MAX_PULL_CHUNKS]) for at in range(0, len(pull), MAX_PULL_CHUNKS)]
 
-    def receive(self, chunk: Chunk, now_s: float) -> Received | None:
+    def receive(self, chunk: ChunkData, now_s: float) -> Received | None:
         """Take a chunk in.
 
         Returns:

@@ -39,3 +39,29 @@ def data(
 
     with closing(Ledger(load_config(config).state_dir)) as ledger:
         print_days(ledger.data_use.by_day(), as_json=as_json)
+
+
+@app.command(name="pull-logs", epilog="Example:  coda cloud pull-logs kiosk-1 --config cloud.toml --wait 60")
+def pull_logs(
+    device: Annotated[str, typer.Argument(help="The device's name.")],
+    config: Annotated[Path, typer.Option(help="The configuration of a cloud service that runs.")],
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the log.", min=0.0)] = 60.0,
+) -> None:
+    """Ask a device what happened on it lately, and print that; one that is away answers when it is back."""
+    import time
+    from contextlib import closing
+
+    from cloud_broker.config import load_config
+    from cloud_broker.logs import Logs
+    from coda.errors import UsageError
+    from coda.output import console
+
+    with closing(Logs(load_config(config).state_dir)) as logs:
+        request_id = logs.ask(device)
+        path, deadline_s = logs.path(device, request_id), time.monotonic() + wait
+        with console.status(f"asking {device}"):
+            while not logs.answered(request_id) and time.monotonic() < deadline_s:
+                time.sleep(0.2)
+        if not logs.answered(request_id):
+            raise UsageError(f"{device} sent no log within {wait:g} s; when it does, the log will be in {path}")
+    typer.echo(path.read_text(), nl=False)

@@ -15,13 +15,18 @@ from protocol.messages import (
     Accepted,
     BlobRef,
     Chunk,
+    Collect,
     Contribution,
     Hello,
     Locate,
     Located,
+    Log,
+    LogRequest,
     Match,
     Message,
+    Offer,
     Patch,
+    Piece,
     Presence,
     Pull,
     Query,
@@ -35,7 +40,7 @@ from protocol.messages import (
 from protocol.rows import MAX_SHARDS, MAX_SLOTS, RowColumn, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import RESERVED_NAMES, Feature, FeatureKind, FeatureSchema
-from protocol.topics import CHUNK_BYTES, CHUNK_SIZES, MAX_BLOB_BYTES
+from protocol.topics import CHUNK_BYTES, CHUNK_SIZES, MAX_BLOB_BYTES, MAX_MESSAGE_BYTES
 
 PROPERTY = settings(deadline=None, derandomize=True)
 
@@ -110,15 +115,24 @@ def queries(draw: st.DrawFn) -> Query:
     )
 
 
+_indices = st.lists(st.integers(0, MAX_BLOB_BYTES // CHUNK_BYTES - 1), min_size=1, max_size=64).map(tuple)
 MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
     Presence: st.builds(Presence, st.booleans()),
     Hello: st.builds(
         Hello, st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.lists(sha256s, max_size=3).map(tuple)
     ),
     Query: queries(),
-    Pull: st.builds(
-        Pull, sha256s, st.lists(st.integers(0, MAX_BLOB_BYTES // CHUNK_BYTES - 1), min_size=1, max_size=64).map(tuple)
+    Pull: st.builds(Pull, sha256s, _indices),
+    Collect: st.builds(Collect, sha256s, _indices, st.sampled_from(CHUNK_SIZES[:3])),
+    Piece: st.builds(Piece, sha256s, _INT64, _INT64, st.binary(max_size=64), st.sampled_from(CHUNK_SIZES)),
+    Offer: st.builds(
+        Offer,
+        st.text(max_size=8),
+        st.builds(BlobRef, sha256s, st.integers(1, MAX_MESSAGE_BYTES)),
+        st.sampled_from(CHUNK_SIZES),
     ),
+    Log: st.builds(Log, st.text(max_size=8), st.binary(max_size=64)),
+    LogRequest: st.builds(LogRequest, st.text(max_size=8), _INT64),
     Locate: st.builds(Locate, sha256s, st.lists(sha256s, max_size=8).map(tuple), st.booleans()),
     Located: st.builds(
         Located, sha256s, st.booleans(), st.none() | st.builds(Patch, sha256s, blob_refs, st.booleans())
