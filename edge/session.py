@@ -6,6 +6,7 @@ says nothing of use: one of another schema version is refused, counted and left 
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -67,6 +68,7 @@ class Session:
         self.window = Window()
         self._timeout_s = timeout_s
         self._greeted = 0
+        self._greeting: Saying | None = None
         self._asked_for_log = False
 
     def say(self, message: Message) -> str:
@@ -160,7 +162,10 @@ class Session:
         self.connect()
         if self._greeted != self.link.connections:
             self._greeted = self.link.connections
-            self.say(hello)
+            request = Request(time.monotonic(), math.inf)
+            payload = encode(hello, uuid.uuid4().hex)
+            self._greeting = Saying(self.link, request, hello.kind, payload, self._timeout_s)
+            self._greeting.step()
 
     def await_task(self, newer_than: int | None) -> Task | None:
         """The cloud's task; None if the newest one is not newer than the one done last.
@@ -176,13 +181,20 @@ class Session:
                 return None
             if left_s <= 0:
                 raise LinkTimeoutError(f"no task within {self._timeout_s:g} s; is the cloud's service running?")
-            if (incoming := self.hear(left_s)) is not None:
+            if (incoming := self.hear(min(left_s, self._greet_again_s()))) is not None:
                 self.settle(incoming)
                 if isinstance(incoming.message, Refusal):
                     raise RefusedError(incoming.message.code, incoming.message.detail)
                 if isinstance(incoming.message, Task):  # an old one may come again before a newer one
                     deadline_s = min(deadline_s, time.monotonic() + _LINGER_S)
         return self.task
+
+    def _greet_again_s(self) -> float:
+        """Greet again where nobody heard it and no task came; how long to wait then."""
+        if self._greeting is None or self.task is not None:
+            return _IDLE_S
+        self._greeting.step()
+        return min(self._greeting.pause_s(), _IDLE_S)
 
     def _has_task(self, newer_than: int | None) -> bool:
         return self.task is not None and (newer_than is None or self.task.version > newer_than)
@@ -194,7 +206,7 @@ class Session:
             StoppedError: If told to stop.
         """
         while not self._has_task(newer_than):
-            incoming = self.hear(_IDLE_S)
+            incoming = self.hear(self._greet_again_s())
             if incoming is not None:
                 self.settle(incoming)
             if self._asked_for_log:
