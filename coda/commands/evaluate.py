@@ -195,6 +195,24 @@ def arms(as_json: JsonOption = False) -> None:
     results.print("\n".join(f"{arm.name:{width}}  {arm.description}" for arm in ARMS.values()))
 
 
+@app.command(epilog="Example:  coda evaluate controls --only positive poisoned-20", cls=SeveralValues)
+def controls(
+    only: Annotated[str, typer.Option(help="Names of controls; by default all.")] = "",
+    users: Annotated[int | None, typer.Option(help="Generated users of each.", min=40)] = None,
+    devices: Annotated[int | None, typer.Option(help="At most so many devices of each.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seeds every random choice.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one per CPU.", min=1)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try the method in worlds whose truth is known, and say whether it does there what it promises.
+
+    Ends with exit code 1 if a promise is broken.
+    """
+    from coda.controls import run_and_tell
+
+    run_and_tell(words(only), users=users, devices=devices, seed=seed, workers=workers, as_json=as_json)
+
+
 @app.command(epilog="Example:  coda evaluate h0 --data ml-100k")
 def h0(
     data: DataOption = "ml-latest-small",
