@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from benchmarks.chaos import ChaosProxy, Weather
 from cloud_broker.blobs import BlobStore
 from cloud_broker.gateway import Gateway
 from cloud_broker.handlers import Outgoing, shared_outgoing
-from cloud_broker.sharing import chunk_indices
+from cloud_broker.sharing import Sharing, chunk_indices
 from edge.config import EdgeConfig
 from edge.fetch import fetch_blob, fetch_published
 from edge.link import Link
@@ -25,8 +25,9 @@ from edge.sent import Fate
 from edge.session import Session
 from edge.store import Store
 from protocol import envelope, topics
+from protocol.columns import zstd_available
 from protocol.envelope import encode
-from protocol.messages import BlobRef, Hello, Locate, Located, Pull
+from protocol.messages import BlobRef, Hello, Locate, Pull
 from protocol.topics import CHUNK_BYTES
 from protocol.transfer import chunk_count
 from tests.broker_fixtures import FLEET, FleetBroker
@@ -40,20 +41,21 @@ HELLO = Hello("1", "runtime", "board", ())
 
 @contextmanager
 def cloud_of(fleet: FleetBroker, folder: Path, asked: list[tuple[str, int]]) -> Iterator[BlobRef]:
-    """A worker that serves one blob, shared; what was pulled from it is noted."""
+    """A worker that serves a blob, and any that were put there before; what was pulled from it is noted."""
     blobs = BlobStore(folder)
-    ref = blobs.put(BLOB)
+    ref, sharing = blobs.put(BLOB), Sharing(blobs)
 
     def respond(topic: str, payload: bytes) -> list[Outgoing]:
         address = topics.parse(topic)
         message = envelope.decode("up", address.kind, payload).message
         if isinstance(message, Locate):
-            chunks = [shared_outgoing(blobs.chunk(ref.sha256, index)) for index in chunk_indices(ref)]
-            return [*chunks, Outgoing(address.device, Located(ref.sha256, True), "located")]
+            located, new = sharing.locate(blobs.ref(message.blob), message.bases, zstd=message.zstd)
+            chunks = [shared_outgoing(blobs.chunk(one.sha256, index)) for one in new for index in chunk_indices(one)]
+            return [Outgoing(address.device, located, "located"), *chunks]
         if isinstance(message, Pull):
             asked.extend((address.device, index) for index in message.chunks)
             return [
-                Outgoing(address.device, blobs.chunk(ref.sha256, index, message.chunk_bytes), f"chunk-{index}")
+                Outgoing(address.device, blobs.chunk(message.blob, index, message.chunk_bytes), f"chunk-{index}")
                 for index in message.chunks
             ]
         return []
@@ -98,6 +100,32 @@ def test_a_transfer_that_is_cut_often_asks_for_each_chunk_until_it_is_here(
         assert len(asked) < 2 * chunk_count(ref.size_bytes)
     else:
         assert not asked
+
+
+@pytest.mark.skipif(not zstd_available(), reason="zstandard is not installed")
+def test_a_new_version_travels_as_its_difference(own_broker: FleetBroker, tmp_path: Path) -> None:
+    """A device that holds the old model reads a patch, and has the new one whole; one whose old file is spoilt, too."""
+    asked: list[tuple[str, int]] = []
+    newer = bytearray(BLOB)
+    newer[1000:1010] = b"0123456789"
+    with closing(BlobStore(tmp_path / "cloud")) as blobs:
+        new = blobs.put(bytes(newer))
+    with (
+        cloud_of(own_broker, tmp_path / "cloud", asked) as old,
+        Store(tmp_path / "device") as store,
+        Link(config_for(own_broker, "patch-1", tmp_path)) as link,
+    ):
+        session = Session(link, store, lambda _event: None, WAIT_S)
+        fetch_published(session, store, old)
+        before = link.network()
+        assert fetch_published(session, store, new).read_bytes() == bytes(newer)
+        used = link.network() - before
+        assert used.mqtt_down < len(newer) / 50
+        assert set(store.blobs.whole()) == {old.sha256, new.sha256}
+        assert not asked
+        store.blobs.discard(new.sha256)
+        store.blobs.path(old.sha256).write_bytes(BLOB[:-1] + b"x")
+        assert fetch_published(session, store, new).read_bytes() == bytes(newer)
 
 
 def test_a_half_open_link_is_broken_off(
