@@ -27,6 +27,7 @@ from protocol.messages import (
     BlobRef,
     Chunk,
     Contribution,
+    Forget,
     Hello,
     Locate,
     Log,
@@ -82,7 +83,7 @@ def task_for(device: str, task: Task) -> Outgoing:
 
 def shared_outgoing(chunk: Chunk) -> Outgoing:
     """A chunk of a blob that the fleet shares, as it is sent."""
-    return Outgoing(None, chunk, f"{chunk.blob[:32]}-{chunk.index}", retain=True)
+    return Outgoing(None, chunk, str(chunk.index), retain=True)
 
 
 class Handlers:
@@ -103,7 +104,7 @@ class Handlers:
             index: The pool, and who matches what in it.
             tasks: Tasks.
             ledger: Devices, reports, answers.
-            on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``reported`` and ``refused``.
+            on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``forgotten``, ``reported`` and ``refused``.
         """
         self._registry = registry
         self._index = index
@@ -121,6 +122,7 @@ class Handlers:
             Locate: self._on_locate,
             Pull: self._on_pull,
             Contribution: self._on_contribution,
+            Forget: self._on_forget,
             Offer: self._on_offer,
             Piece: self._on_piece,
             Log: self._on_log,
@@ -235,6 +237,11 @@ class Handlers:
         if added:
             self._index.refresh()
         self._tell({"event": "contributed", "device": device, "samples": added})
+        return [Accepted(message_id)]
+
+    def _on_forget(self, device: str, _forget: Forget, message_id: str) -> list[Message]:
+        deleted = self._index.forget(device, message_id)
+        self._tell({"event": "forgotten", "device": device, "samples": deleted})
         return [Accepted(message_id)]
 
     def _on_report(self, device: str, report: Report, message_id: str) -> list[Message]:

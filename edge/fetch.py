@@ -22,6 +22,7 @@ from protocol.transfer import Download
 
 BytesProgress = Callable[[int, int], None]
 
+_LEFT_AT_ONCE = 16
 STALL_S = 120.0  # without a new chunk for so long, the round gives up for now
 
 
@@ -113,6 +114,7 @@ class _Pulling:
     def _new_download(self, partial: Partial) -> None:
         self._download = Download(self._ref, partial.have, partial.chunk_bytes, self._session.window)
         self._connections = self._session.link.connections
+        self._leave([index for index in self._read if index in partial.have])
         self._read.clear()
         self._stalls_at_s = time.monotonic() + STALL_S
 
@@ -121,11 +123,17 @@ class _Pulling:
             if self._read.intersection(chunks):  # asked for before, and not there: the broker has lost it
                 self._shared = False
             if self._shared:
-                self._session.link.read_shared(self._ref.sha256, chunks)
+                self._session.read_shared(self._ref.sha256, chunks)
                 self._read.update(chunks)
             else:
                 pull = Pull(self._ref.sha256, chunks, self._download.chunk_bytes)
                 self._asked.add(self._session.say(pull))
+
+    def _leave_some(self, partial: Partial) -> None:
+        """Leave the topics of chunks that are here, several at a time: each answer costs the line some."""
+        here = [index for index in self._read if index in partial.have]
+        if len(here) >= _LEFT_AT_ONCE:
+            self._leave(here)
 
     def _leave(self, chunks: Sequence[int]) -> None:
         self._session.link.leave_shared(self._ref.sha256, chunks)
@@ -153,8 +161,7 @@ class _Pulling:
             return
         received = self._download.receive(message, incoming.delivery.arrived_s)
         if received is not None:
-            if received.index in self._read:
-                self._leave([received.index])
+            self._leave_some(partial)
             self._ask()  # before the disk, so that the line does not wait for it
             partial.write(received)
             self._stalls_at_s = time.monotonic() + STALL_S

@@ -144,11 +144,20 @@ class Link:
                 if self._usable:  # it may have been lost since; paho's client must be left alone while it connects
                     return self._publish(kind, payload)
 
-    def read_shared(self, sha256: str, chunks: Sequence[int]) -> None:
-        """Have the broker send these chunks of a shared blob, if it has them; once, on this connection."""
-        with self._changed:
-            if self._usable:
-                self._client.subscribe([(self._shared(sha256, index), SubscribeOptions(qos=0)) for index in chunks])
+    def read_shared(self, sha256: str, chunks: Sequence[int], timeout_s: float) -> None:
+        """Have the broker send these chunks of a shared blob, if it has them; once, on one connection.
+
+        Raises:
+            UnreachableError, CertificateError, StoppedError: As `open`.
+        """
+        topic_options = [(self._shared(sha256, index), SubscribeOptions(qos=0)) for index in chunks]
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            self.open(deadline_s - time.monotonic())
+            with self._changed:
+                if self._usable:
+                    self._client.subscribe(topic_options)
+                    return
 
     def leave_shared(self, sha256: str, chunks: Sequence[int]) -> None:
         """Be told no more of these chunks."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +81,14 @@ class Session:
         message_id = uuid.uuid4().hex
         self.link.send(message.kind, encode(message, message_id), self._timeout_s)
         return message_id
+
+    def read_shared(self, sha256: str, chunks: Sequence[int]) -> None:
+        """Ask the broker for chunks of a shared blob.
+
+        Raises:
+            LinkError: If there is no connection.
+        """
+        self.link.read_shared(sha256, chunks, self._timeout_s)
 
     def hear(self, timeout_s: float, connection: int | None = None) -> Incoming | None:
         """The next message, which the caller `settle`s; None if none that can be read comes in time.

@@ -25,17 +25,13 @@ from protocol.messages import BlobRef, Message, Pull
 
 
 class NotingSession(Session):
-    """Tells which chunks are pulled."""
+    """Tells which chunks are asked for."""
 
     def say(self, message: Message) -> str:
         """Say it, and tell."""
         if isinstance(message, Pull):
             _tell({"event": "asked", "chunks": message.chunks, "chunk_bytes": message.chunk_bytes})
         return super().say(message)
-
-
-class NotingLink(Link):
-    """Tells which shared chunks are read."""
 
     def read_shared(self, sha256: str, chunks: Sequence[int]) -> None:
         """Read them, and tell."""
@@ -65,7 +61,7 @@ def main() -> int:
 
 
 def _fetch(config: EdgeConfig, ref: BlobRef, published: bool, after_chunk: Callable[[Store, BlobRef], None]) -> int:
-    with Store(config.state_dir) as store, NotingLink(config) as link:
+    with Store(config.state_dir) as store, Link(config) as link:
         _tell({"event": "begun", "have": _have(store, ref)})
         session = NotingSession(link, store, lambda _event: None, config.timeout_s)
         fetch = fetch_published if published else fetch_blob
