@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cloud_broker.errors import UnknownModelError
 from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, Rows
 from cloud_broker.pool import SamplePool
+from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.rows import RowFile
 from cloud_broker.vectors import Embedder
 from protocol.messages import Query
@@ -75,6 +76,16 @@ class SampleIndex:
                 self._vectors = np.concatenate([self._vectors, self._embed(new)])
                 # Whoever is asking goes on with the old matcher, which stays as it is.
                 self._matcher = self._make_matcher(self._view())
+
+    def forget(self, contributor: str, message_id: str) -> int:
+        """Delete what a contributor gave; see `SamplePool.forget`. No query finds it when this returns."""
+        with self._lock:
+            deleted = self.pool.forget(contributor, message_id)
+            if deleted:
+                gone = self.pool.contributors[: len(self._vectors)] == FORGOTTEN
+                self._vectors = np.where(gone[:, np.newaxis], np.float32(0), self._vectors)
+                self._matcher = self._make_matcher(self._view())
+            return deleted
 
     def rank(self, query: Query, asker: str) -> Rows:
         """The pool's rows that suit a device's query; see `Matcher.rank`.

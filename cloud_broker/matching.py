@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.byte_budget import affordable
+from cloud_broker.pool_columns import FORGOTTEN
 from protocol.batch_codec import MAX_SAMPLES, encode_batch
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query
@@ -76,7 +77,8 @@ class Matcher(ABC):
         """
 
     def _admissible(self, rows: Rows, asker: int | None, taken: set[int]) -> Rows:
-        """Of ``rows``, in order: not the asker's, and no content in ``taken`` or twice."""
+        """Of ``rows``, in order: neither forgotten nor the asker's, and no content in ``taken`` or twice."""
+        rows = rows[self.view.contributors[rows] != FORGOTTEN]
         if asker is not None:
             rows = rows[self.view.contributors[rows] != asker]
         keys = self.view.content_keys[rows]

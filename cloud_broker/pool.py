@@ -32,6 +32,10 @@ CREATE TABLE IF NOT EXISTS contribution (
     id INTEGER PRIMARY KEY, contributor INTEGER NOT NULL, message_id TEXT NOT NULL, samples INTEGER NOT NULL,
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL, UNIQUE (contributor, message_id)
 );
+CREATE TABLE IF NOT EXISTS forgotten (
+    contributor INTEGER NOT NULL, message_id TEXT NOT NULL, PRIMARY KEY (contributor, message_id)
+);
+CREATE TABLE IF NOT EXISTS erasing (segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL);
 """
 _Seen = set[tuple[int, int]]
 
@@ -77,6 +81,7 @@ class SamplePool:
         self._seen: dict[str, _Seen] = {}
         self._lock = threading.Lock()
         self._segments = SegmentLog(directory / "segments", self._last_location())
+        self._erase()
         self._load()
 
     def __len__(self) -> int:
@@ -105,8 +110,29 @@ class SamplePool:
         with self._lock:
             return self._add(gifts)
 
+    def forget(self, contributor: str, message_id: str) -> int:
+        """Delete what a contributor gave so far, from memory and from disk.
+
+        Its rows stay, empty and nobody's, until the pool is next opened: row numbers are in others' hands. What it gave
+        does not come back if an old message comes again, and a request that comes again deletes nothing given since.
+
+        Returns:
+            How many samples were deleted.
+
+        Raises:
+            StorageError: If the disk fails; what is not yet erased is when the pool is next opened.
+        """
+        with self._lock:
+            number = self._contributors.get(contributor)
+            if number is None or not self._unlist(number, message_id):
+                return 0
+            self._seen.pop(contributor, None)
+            samples = self._columns.forget(number)
+            self._erase()
+            return samples
+
     def batch(self) -> SampleBatch:
-        """All samples by row, as a view."""
+        """All samples by row, as a view; forgotten ones are all zeros."""
         return self._columns.batch()
 
     def take(self, rows: NDArray[np.int64]) -> SampleBatch:
@@ -115,7 +141,7 @@ class SamplePool:
 
     @property
     def contributors(self) -> NDArray[np.int32]:
-        """Each row's contributor, as the number that `contributor_number` gives; [n]."""
+        """Each row's contributor, as the number that `contributor_number` gives, or `FORGOTTEN`; [n]."""
         column: NDArray[np.int32] = self._columns.column("contributor")
         return column
 
@@ -187,6 +213,25 @@ class SamplePool:
         for gift, new in zip(unheard.values(), news, strict=True):
             self._remember(gift.contributor, new)
         return sum(len(new.batch) for new in news)
+
+    def _unlist(self, contributor: int, message_id: str) -> bool:
+        """Take contributions off the list, and note what to erase; False if this request was acted on before."""
+        with self._database.transaction() as database:
+            noted = database.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (contributor, message_id))
+            if noted.rowcount == 0:
+                return False
+            given = "contribution WHERE contributor = ? AND length > 0"
+            database.execute(f"INSERT INTO erasing SELECT segment, offset, length FROM {given}", (contributor,))  # noqa: S608
+            # Not deleted: a contribution that comes again is then known.
+            database.execute("UPDATE contribution SET samples = 0, length = 0 WHERE contributor = ?", (contributor,))
+        return True
+
+    def _erase(self) -> None:
+        """Overwrite what was taken off the list; also what a crash left, before anything is appended in its place."""
+        for segment, offset, length in self._database.rows("SELECT segment, offset, length FROM erasing"):
+            self._segments.erase(Location(segment, offset, length))
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM erasing")
 
     def _heard(self, gift: Given) -> bool:
         number = self._contributors.get(gift.contributor)

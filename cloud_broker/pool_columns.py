@@ -13,10 +13,14 @@ from protocol.schema import FeatureSchema
 
 Array = NDArray[Any]
 _FIRST_CAPACITY = 1024
+FORGOTTEN = -1  # in place of the contributor of a row whose content was erased
 
 
 class PoolColumns:
-    """Columns of n samples. Rows are only ever added at the end, so what a reader was given stays as it was."""
+    """Columns of n samples.
+
+    Rows are only ever added at the end, so what a reader was given stays as it was; but for rows that are forgotten.
+    """
 
     def __init__(self, schema: FeatureSchema) -> None:
         self.schema = schema
@@ -38,6 +42,15 @@ class PoolColumns:
         self._arrays["content_key"][begin:end] = content_keys
         # Last, so that a reader in another thread never sees a row before its values.
         self._samples = end
+
+    def forget(self, contributor: int) -> int:
+        """Erase the rows of a contributor in place; they become those of `FORGOTTEN`. Returns how many."""
+        rows = np.flatnonzero(self.column("contributor") == contributor)
+        self._arrays["contributor"][rows] = FORGOTTEN  # first, so that a reader passes over what is half erased
+        for name, array in self._arrays.items():
+            if name != "contributor":
+                array[rows] = 0
+        return len(rows)
 
     def column(self, name: str) -> Array:
         """A feature's values, ``label``, ``time_s``, ``contributor`` or ``content_key``, [n] or [n, length]."""

@@ -81,5 +81,23 @@ class SegmentLog:
             raise StorageError(f"{path} ends before byte {location.offset + location.length}: restore it from a backup")
         return data
 
+    def erase(self, location: Location) -> None:
+        """Overwrite a record with zeros; on disk when this returns. A file that is gone is no error.
+
+        Raises:
+            StorageError: If the disk fails.
+        """
+        path = self._path(location.segment)
+        try:
+            with path.open("r+b") as file:
+                file.seek(location.offset)
+                file.write(bytes(location.length))
+                file.flush()
+                os.fsync(file.fileno())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"cannot erase in {path}: {error.strerror}") from error
+
     def _path(self, segment: int) -> Path:
         return self._directory / f"{segment:08d}.seg"

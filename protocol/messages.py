@@ -1,6 +1,7 @@
 """The messages, one class each, and the kind that each travels under.
 
-A device says (``up``): Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report, Log, Offer, Piece.
+A device says (``up``): Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Forget, Report, Log, Offer,
+Piece.
 The cloud says (``down``): Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest.
 """
 
@@ -232,6 +233,14 @@ class Contribution(Message):
 
 
 @dataclass(frozen=True)
+class Forget(Message):
+    """Ask for everything that this device ever contributed to be deleted from the pool."""
+
+    kind: ClassVar[str] = "forget"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
 class Report(Message):
     """What a round did and cost: a RoundRecord of `profiling.record` as plain values."""
 
@@ -445,7 +454,7 @@ class Refusal(Message):
 MESSAGES: dict[tuple[Direction, str], type[Message]] = {
     (message.direction, message.kind): message
     for message in (
-        Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Report, Log, Offer, Piece,
+        Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Forget, Report, Log, Offer, Piece,
         Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest,
     )
 }  # fmt: skip

@@ -23,6 +23,7 @@ from protocol.messages import (
     Accepted,
     Chunk,
     Contribution,
+    Forget,
     Hello,
     Match,
     Message,
@@ -162,6 +163,21 @@ def test_a_contribution_is_matched_at_once_and_counts_once(cloud: Cloud) -> None
     assert [event["samples"] for event in cloud.events if event["event"] == "contributed"] == [30, 0]
 
 
+def test_a_device_that_is_forgotten_is_matched_no_more(cloud: Cloud) -> None:
+    """Its contributions are in no later answer; the request is accepted as often as it comes."""
+    own = user_samples(7, 60, seed=9)
+    cloud.hear(Contribution(encode_batch(own)), "m1", "dev-b")
+    query = query_for(cloud.registry, cloud.model, own, max_samples=5000)
+    before = only(cloud.hear(query))
+    for _ in range(2):
+        assert only(cloud.hear(Forget(), "f1", "dev-b")) == Accepted("f1")
+    assert [event["samples"] for event in cloud.events if event["event"] == "forgotten"] == [60, 0]
+    again = only(cloud.hear(query_for(cloud.registry, cloud.model, own, "q2", max_samples=5000)))
+    assert again.count < before.count
+    ranked = cloud.index.rank(query, "dev-a")
+    assert cloud.index.pool.take(ranked).features["item"].all()
+
+
 def test_a_report_is_stored_once(cloud: Cloud) -> None:
     """A redelivered report is accepted again and kept once."""
     report = Report("round-1", 1, {"elapsed_s": 1.5, "energy_mj": None})
@@ -250,7 +266,9 @@ def test_a_failure_of_ours_is_told_without_internals(cloud: Cloud, caplog: pytes
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    kind=st.sampled_from(["hello", "query", "pull", "contribution", "report", "presence", "task", "nonsense"]),
+    kind=st.sampled_from(
+        ["hello", "query", "pull", "contribution", "forget", "report", "presence", "task", "nonsense"]
+    ),
     data=st.data(),
 )
 def test_whatever_arrives_is_answered_or_refused(cloud: Cloud, kind: str, data: st.DataObject) -> None:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from cloud_broker.errors import StorageError
 from cloud_broker.pool import Given, SamplePool
+from cloud_broker.pool_columns import FORGOTTEN
+from protocol.batch_codec import encode_batch
 from protocol.errors import MalformedMessageError, SchemaMismatchError
 from protocol.samples import SampleBatch, concatenate
 from protocol.schema import FeatureSchema
@@ -182,3 +184,52 @@ def test_an_added_sample_survives_sigkill(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=Path.cwd(), check=False)
     assert done.returncode == -signal.SIGKILL
     assert _equal(SamplePool(tmp_path).batch(), user_samples(1))
+
+
+def test_what_a_contributor_gave_can_be_deleted(tmp_path: Path) -> None:
+    """Its rows are nobody's and empty at once, gone after a restart, and its bytes are on no disk."""
+    pool = SamplePool(tmp_path, SCHEMA)
+    for name, user in (("ann", 1), ("bob", 2), ("ann", 3)):
+        pool.add(name, user_samples(user), f"m{user}")
+    (segment,) = (tmp_path / "segments").iterdir()
+    given = encode_batch(user_samples(3))
+    assert given in segment.read_bytes()
+    assert pool.forget("ann", "f1") == 40
+    assert given not in segment.read_bytes()
+    assert pool.contributors.tolist() == [FORGOTTEN] * 20 + [pool.contributor_number("bob")] * 20 + [FORGOTTEN] * 20
+    assert not pool.take(np.arange(20)).features["item"].any()
+    pool.close()
+    reopened = SamplePool(tmp_path)
+    assert _equal(reopened.batch(), user_samples(2))
+    reopened.add("cid", user_samples(4), "m4")
+    reopened.close()
+    assert _equal(SamplePool(tmp_path).batch(), concatenate([user_samples(2), user_samples(4)]))
+
+
+def test_deleting_happens_once_and_old_messages_stay_deleted(tmp_path: Path) -> None:
+    """A request that comes again spares what was given since; a contribution that comes again is not taken back."""
+    pool = SamplePool(tmp_path, SCHEMA)
+    assert pool.forget("ann", "f0") == 0
+    pool.add("ann", user_samples(1), "m1")
+    assert pool.forget("ann", "f1") == 20
+    assert pool.add("ann", user_samples(1), "m1") == 0
+    assert pool.add("ann", user_samples(1), "m2") == 20
+    pool.close()
+    reopened = SamplePool(tmp_path)
+    assert reopened.forget("ann", "f1") == 0
+    assert _equal(reopened.batch(), user_samples(1))
+
+
+def test_erasing_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was taken off the list but not yet erased is erased when the pool is next opened."""
+    pool = SamplePool(tmp_path, SCHEMA)
+    pool.add("ann", user_samples(1), "m1")
+    pool.add("bob", user_samples(2), "m2")
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "_erase", lambda: None)
+        pool.forget("ann", "f1")
+    pool.close()
+    (segment,) = (tmp_path / "segments").iterdir()
+    assert encode_batch(user_samples(1)) in segment.read_bytes()
+    assert _equal(SamplePool(tmp_path).batch(), user_samples(2))
+    assert encode_batch(user_samples(1)) not in segment.read_bytes()
