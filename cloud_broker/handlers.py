@@ -83,7 +83,7 @@ def task_for(device: str, task: Task) -> Outgoing:
 
 def shared_outgoing(chunk: Chunk) -> Outgoing:
     """A chunk of a blob that the fleet shares, as it is sent."""
-    return Outgoing(None, chunk, f"{chunk.blob[:32]}-{chunk.index}", retain=True)
+    return Outgoing(None, chunk, str(chunk.index), retain=True)
 
 
 class Handlers:
