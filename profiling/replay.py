@@ -9,10 +9,12 @@ from dataclasses import replace
 from hardware.sensor import Kind, Scope, Source, StreamSensor
 from profiling.energy import Energy, integrate, refuse_still
 from profiling.energy_record import EnergyRecord
+from profiling.errors import RunError
 from profiling.idle import Idle
 from profiling.ledger import energy_record
 from profiling.record import RoundRecord
 from profiling.recording import RecordedPhase, RecordedSource, Recording
+from profiling.run import Run
 from profiling.tracks import Mark, count_spans
 
 
@@ -75,6 +77,22 @@ def recompute(recording: Recording, record: RoundRecord) -> RoundRecord:
         faults = before.faults if before is not None else 0
         energies.append(energy_record(recorded.source, energy, _idle(before), faults))
     return replace(record, phases=tuple(phases), energies=tuple(energies))
+
+
+def recompute_run(run: Run) -> Run:
+    """The run with the energies of every round that has raw samples computed again.
+
+    Raises:
+        RunError: If no round has any.
+    """
+    recordings = {recording.round_id: recording for recording in run.recordings}
+    rounds = [
+        recompute(recordings[record.round_id], record) if record.round_id in recordings else record
+        for record in run.rounds
+    ]
+    if not any(record.round_id in recordings for record in run.rounds):
+        raise RunError(f"{run.path}: no round has raw samples to compute from")
+    return replace(run, rounds=tuple(rounds))
 
 
 def phase_energy(recording: Recording, recorded: RecordedSource, windows: Sequence[RecordedPhase]) -> Energy:

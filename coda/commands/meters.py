@@ -28,6 +28,7 @@ HeaderOption = Annotated[
 VddOption = Annotated[int | None, typer.Option("--vdd-mv", help="Supply of a PPK2, which measures no voltage.")]
 SourceOption = Annotated[bool, typer.Option("--ppk2-source", help="The PPK2 itself supplies the board.")]
 
+_REPLAY_POLL_S = 0.02
 _COLUMNS = ("t_s", "power_w", "voltage_v", "current_a")
 
 
@@ -103,6 +104,31 @@ def log(
             file.close()
         console.print(f"{stream.source.name}: {written} readings, {_losses(stream)}", markup=False)
     _require(written, stream)
+
+
+@app.command(epilog="Example:  coda hardware meters replay runs/a/recordings/device-1.jsonl")
+def replay(
+    recording: Annotated[Path, typer.Argument(help="A round's raw samples.", exists=True, dir_okay=False)],
+    source: Annotated[str | None, typer.Option(help="Which of its power sources; the first by default.")] = None,
+    speed: Annotated[float, typer.Option(help="Times as fast as it was recorded.", min=0.01, max=1000)] = 1.0,
+) -> None:
+    """Play a recorded round back as a meter: its power as CSV, at the pace at which it was measured."""
+    from coda.errors import UsageError
+    from profiling.recording import load_recording
+    from profiling.replay import ReplayMeter
+
+    try:
+        meter = ReplayMeter(load_recording(recording), source, lambda: time.monotonic() * speed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    rows, first_s = csv.writer(sys.stdout, lineterminator="\n"), None
+    rows.writerow(_COLUMNS[:2])
+    while not meter.finished:
+        for at_s, power_mw in meter.drain():
+            first_s = at_s if first_s is None else first_s
+            rows.writerow((f"{at_s - first_s:.6f}", power_mw / 1000))
+        sys.stdout.flush()
+        time.sleep(_REPLAY_POLL_S)
 
 
 def meter_options(baud: int | None, csv_header: str | None, vdd_mv: int | None, ppk2_source: bool) -> MeterOptions:

@@ -41,6 +41,9 @@ def write(
         Path | None,
         typer.Option(help="File to write. By default a page goes to the run's report.html, text to standard output."),
     ] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute energies again from the raw samples of the run.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's page, or several runs' side by side, from their files alone.
@@ -49,16 +52,16 @@ def write(
     """
     from coda.errors import UsageError
 
-    folders = runs or [newest_run(Path("runs"))]
+    found = [_load(folder, recompute=recompute) for folder in runs or [newest_run(Path("runs"))]]
     exports = _exports()
     if form != "html" and form not in exports:
         raise UsageError(f"--format {form}: use html, {', '.join(exports)}")
     if form == "html":
-        _write_page(folders, out, as_json)
+        _write_page(found, out, as_json)
         return
-    if as_json or len(folders) > 1:
+    if as_json or len(found) > 1:
         raise UsageError(f"--format {form} prints one run, and takes no --json; several runs make an html page")
-    _write_text(exports[form](_load(folders[0])), out)
+    _write_text(exports[form](found[0]), out)
 
 
 @app.command(epilog="Example:  coda report diff runs/before runs/after")
@@ -99,17 +102,16 @@ def newest_run(runs: Path) -> Path:
     return ended[-1].parent
 
 
-def _write_page(folders: list[Path], out: Path | None, as_json: bool) -> None:
+def _write_page(found: list[Run], out: Path | None, as_json: bool) -> None:
     from coda.output import print_json, results
     from profiling.comparison import write_comparison
     from profiling.report import REPORT_FILE, render
 
-    found = [_load(folder) for folder in folders]
     if len(found) > 1:
         path = write_comparison(found, out or Path("comparison.html"))
-        said: Mapping[str, Any] = {"runs": [str(folder) for folder in folders]}
+        said: Mapping[str, Any] = {"runs": [str(run.path) for run in found]}
     else:
-        path = out or folders[0] / REPORT_FILE
+        path = out or found[0].path / REPORT_FILE
         path.write_text(render(found[0]), encoding="utf-8")
         said = found[0].summary
     if as_json:
@@ -154,7 +156,9 @@ def _write_text(text: str, out: Path | None) -> None:
         out.write_text(text, encoding="utf-8")
 
 
-def _load(folder: Path) -> Run:
+def _load(folder: Path, *, recompute: bool = False) -> Run:
+    from profiling.replay import recompute_run
     from profiling.run import load_run
 
-    return load_run(folder)
+    run = load_run(folder)
+    return recompute_run(run) if recompute else run

@@ -22,6 +22,8 @@ from hardware.discovery import find_sensors
 from hardware.meters import um
 from hardware.meters.port import Port
 from profiling.abilities import describe
+from profiling.recording import load_recording
+from profiling.synthetic import PI_5, write_synthetic_run
 from profiling.window import Profiler
 from tests.coda.running import coda, start_coda
 from tests.hardware.pseudo import PPK2_METADATA, Device, device, ppk2_samples, silent, um_frame
@@ -273,6 +275,21 @@ def test_log_a_csv_meter_whose_header_has_passed() -> None:
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert {float(row["power_w"]) for row in rows} == {2.5}
+
+
+def test_replay_of_a_recorded_round(tmp_path: Path) -> None:
+    """A recorded round comes out as a meter's readings, at its pace or faster; an absent source is told."""
+    run = write_synthetic_run(tmp_path / "run", PI_5, devices=1)
+    (path,) = (run / "recordings").iterdir()
+    power = load_recording(path).find("power_mw:pi5-pmic+community")
+    assert power is not None
+    done = coda("hardware", "meters", "replay", str(path), "--speed", "100")
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [float(row["power_w"]) * 1000 for row in rows] == pytest.approx(list(power.values))
+    assert float(rows[-1]["t_s"]) == pytest.approx(power.times_s[-1] - power.times_s[0], abs=1e-3)
+    refused = coda("hardware", "meters", "replay", str(path), "--source", "sun")
+    assert refused.returncode == 2
+    assert "no power of sun" in refused.stderr
 
 
 def _await(condition: Callable[[], bool], within_s: float = 30.0) -> None:

@@ -88,6 +88,22 @@ def test_formats(runs: dict[str, Path], tmp_path: Path, form: str, check: Callab
     assert (tmp_path / "file").read_text() == printed.stdout
 
 
+def test_energies_from_raw_samples(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Records that lost their energies get them again from the raw samples; a run without samples is refused."""
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["pi"], copy)
+    before = coda("report", str(copy), "--format", "csv").stdout
+    rows = [json.loads(line) for line in (copy / "rounds.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["phases"] = [{**phase, "energy_mj": None, "energy_u95_mj": None} for phase in row["phases"]]
+    (copy / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert coda("report", str(copy), "--format", "csv").stdout != before
+    assert coda("report", str(copy), "--format", "csv", "--recompute").stdout == before
+    shutil.rmtree(copy / "recordings")
+    refused = coda("report", str(copy), "--recompute")
+    assert (refused.returncode, "no round has raw samples" in refused.stderr) == (1, True)
+
+
 def test_diff_says_what_got_worse(runs: dict[str, Path]) -> None:
     """A slower tuning phase is found, by how much and where, in words and as JSON."""
     pair = (str(runs["pi"]), str(runs["slow"]))
