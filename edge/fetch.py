@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge.blobs import Partial
 from edge.errors import LinkTimeoutError, RefusedError
+from edge.saying import Saying
 from edge.session import Incoming, Session
 from edge.store import Store
 from protocol.errors import IntegrityError, ProtocolError
@@ -48,6 +49,8 @@ def fetch_published(session: Session, store: Store, ref: BlobRef, on_progress: B
     """Bring a blob here that the whole fleet is to have, the cheapest way; as `fetch_blob`."""
     if ref in store.blobs:
         return store.blobs.path(ref.sha256)
+    if not store.blobs.whole():  # there is nothing to patch, so it need not wait to be told where the blob is
+        return _fetch(session, store, ref, True, on_progress, locate=True)
     located = _locate(session, store, ref)
     if located.patch is not None and located.patch.blob.size_bytes < ref.size_bytes:
         patch = located.patch
@@ -70,13 +73,21 @@ def _locate(session: Session, store: Store, ref: BlobRef) -> Located:
         return answer
 
 
-def _fetch(session: Session, store: Store, ref: BlobRef, shared: bool, on_progress: BytesProgress | None) -> Path:
+def _fetch(
+    session: Session,
+    store: Store,
+    ref: BlobRef,
+    shared: bool,
+    on_progress: BytesProgress | None,
+    *,
+    locate: bool = False,
+) -> Path:
     if ref in store.blobs:
         return store.blobs.path(ref.sha256)
     try:
-        return _Pulling(session, store, ref, shared, on_progress).run()
+        return _Pulling(session, store, ref, shared, on_progress).run(locate=locate)
     except IntegrityError:  # a power cut may have spoilt what the bitmap vouched for: once more, from nothing
-        return _Pulling(session, store, ref, shared, on_progress).run()
+        return _Pulling(session, store, ref, shared, on_progress).run(locate=locate)
 
 
 class _Pulling:
@@ -90,9 +101,13 @@ class _Pulling:
         self._on_progress = on_progress
         self._asked: set[str] = set()
         self._read: set[int] = set()  # chunks whose shared topics we listen on
+        self._locating: Saying | None = None
 
-    def run(self) -> Path:
+    def run(self, *, locate: bool) -> Path:
         self._session.connect()
+        if locate:
+            self._locating, asked = self._session.saying(Locate(self._ref.sha256))
+            self._asked.add(asked)
         with self._store.blobs.partial(self._ref, self._chunk_bytes()) as partial:
             self._new_download(partial)
             try:
@@ -119,6 +134,8 @@ class _Pulling:
         self._stalls_at_s = time.monotonic() + STALL_S
 
     def _ask(self) -> None:
+        if self._locating is not None:
+            self._locating.step()
         for chunks in self._download.next_pulls(time.monotonic()):
             if self._read.intersection(chunks):  # asked for before, and not there: the broker has lost it
                 self._shared = False
@@ -142,6 +159,8 @@ class _Pulling:
     def _hear(self, partial: Partial) -> None:
         now_s = time.monotonic()
         patience_s = max(0.0, (self._download.next_deadline_s or now_s) - now_s)
+        if self._locating is not None:
+            patience_s = min(patience_s, self._locating.pause_s())
         incoming = self._session.hear(patience_s, self._connections)
         if incoming is not None:
             self._take(incoming, partial)
@@ -157,6 +176,12 @@ class _Pulling:
         if isinstance(message, Refusal) and message.message_id in self._asked:
             self._session.settle(incoming)
             raise RefusedError(message.code, message.detail)
+        if isinstance(message, Located) and message.blob == self._ref.sha256:
+            self._locating = None
+            if self._shared and not message.shared:
+                self._shared = False
+                self._download.close()
+                self._new_download(partial)
         if not isinstance(message, Chunk):
             return
         received = self._download.receive(message, incoming.delivery.arrived_s)

@@ -82,6 +82,12 @@ class Session:
         self.link.send(message.kind, encode(message, message_id), self._timeout_s)
         return message_id
 
+    def saying(self, message: Message) -> tuple[Saying, str]:
+        """A message to be said, and again where nobody heard it, as the caller steps it; and the id of its answers."""
+        message_id = uuid.uuid4().hex
+        request, payload = Request(time.monotonic(), math.inf), encode(message, message_id)
+        return Saying(self.link, request, message.kind, payload, self._timeout_s), message_id
+
     def read_shared(self, sha256: str, chunks: Sequence[int]) -> None:
         """Ask the broker for chunks of a shared blob.
 
@@ -170,9 +176,7 @@ class Session:
         self.connect()
         if self._greeted != self.link.connections:
             self._greeted = self.link.connections
-            request = Request(time.monotonic(), math.inf)
-            payload = encode(hello, uuid.uuid4().hex)
-            self._greeting = Saying(self.link, request, hello.kind, payload, self._timeout_s)
+            self._greeting, _ = self.saying(hello)
             self._greeting.step()
 
     def await_task(self, newer_than: int | None) -> Task | None:
