@@ -151,7 +151,7 @@ def test_an_unknown_device_gets_its_task_when_it_says_hello(own_broker: FleetBro
         device.listen()
         assert isinstance(device.hear().message, Task)
     own_broker.broker.kill()
-    (own_broker.config.directory / "mosquitto.db").unlink()
+    (own_broker.config.directory / "mosquitto.db").unlink(missing_ok=True)
     own_broker.broker.start()
     with serving(config), Peer(own_broker, own_broker.device("dev-new")) as device:
         device.listen()
