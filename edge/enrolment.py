@@ -15,6 +15,7 @@ import json
 import os
 import ssl
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,9 @@ def _write_private(path: Path, data: bytes) -> None:
         raise
 
 
-def _write_config(path: Path, token: EnrolmentToken) -> Path:
-    values = {
+def starting_config(token: EnrolmentToken) -> dict[str, str | int]:
+    """What a new member's ``device.toml`` says, from the token alone."""
+    return {
         "device": token.device,
         "fleet": token.fleet,
         "host": token.host,
@@ -164,8 +166,14 @@ def _write_config(path: Path, token: EnrolmentToken) -> Path:
         "key_file": "identity.pem",
         "state_dir": "state",
     }
+
+
+def config_text(values: Mapping[str, object]) -> bytes:
+    """A configuration as TOML. JSON's numbers, booleans and quoted texts are TOML's as well."""
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()).encode()
+
+
+def _write_config(path: Path, token: EnrolmentToken) -> Path:
     if not path.exists():
-        # JSON's numbers and quoted texts are TOML's as well.
-        lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
-        _write_private(path, "".join(lines).encode())
+        _write_private(path, config_text(starting_config(token)))
     return path

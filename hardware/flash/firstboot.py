@@ -1,0 +1,115 @@
+"""What a seeded board does by itself: install, join, start. A unit runs the script until it has worked."""
+
+from __future__ import annotations
+
+# Where Raspberry Pi OS (from Bookworm on) and Ubuntu mount the boot partition, and the seed's folder on it.
+MOUNTED_AT = "/boot/firmware"
+FOLDER = "coda"
+SETUP_UNIT_NAME = "coda-first-boot.service"
+SERVICE_UNIT_NAME = "coda-edge.service"
+
+SCRIPT = r"""#!/bin/sh
+# Written by `coda flash`. Installs CoDA Edge, joins the fleet, starts the service; run as root.
+# It is run again until it has worked: each step can be repeated, and none undoes another.
+set -eu
+seed=${CODA_SEED:-$(dirname "$(readlink -f "$0")")}
+prefix=${CODA_PREFIX:-/opt/coda}
+home=${CODA_HOME:-/var/lib/coda}
+units=${CODA_UNITS:-/etc/systemd/system}
+
+id coda >/dev/null 2>&1 || useradd --system --home-dir "$home" --shell /usr/sbin/nologin coda
+install -d -m 700 -o coda -g coda "$home"
+
+if [ ! -e "$prefix/.installed" ]; then
+  wheels=$seed/bundle
+  for archive in "$seed"/bundle/*.tar "$seed"/bundle/*.tar.* "$seed"/bundle/*.tgz; do
+    [ -f "$archive" ] || continue
+    rm -rf "$prefix.bundle"
+    mkdir -p "$prefix.bundle"
+    tar -xf "$archive" -C "$prefix.bundle"
+    wheels=$prefix.bundle
+  done
+  wheel=$(find "$wheels" -name '*.whl' 2>/dev/null | head -n 1)
+  rm -rf "$prefix"
+  python3 -m venv --without-pip "$prefix"
+  # Debian's python3 may come without ensurepip; a bundle brings pip's own wheel, which runs as it is.
+  pip=$(find "$wheels" -name 'pip-*.whl' 2>/dev/null | head -n 1)
+  if [ -n "$pip" ]; then
+    set -- "$prefix/bin/python" "$pip/pip"
+  else
+    python3 -m ensurepip --version >/dev/null 2>&1 || apt-get install -y python3-venv
+    "$prefix/bin/python" -m ensurepip
+    set -- "$prefix/bin/python" -m pip
+  fi
+  set -- "$@" install --disable-pip-version-check --no-cache-dir
+  if [ -n "$wheel" ]; then
+    folder=$(dirname "$wheel")
+    set -- "$@" --no-index --find-links "$folder"
+    if [ -f "$folder/requirements.txt" ]; then
+      set -- "$@" --require-hashes -r "$folder/requirements.txt"
+    else
+      set -- "$@" 'coda-edge[edge]'
+    fi
+  else
+    set -- "$@" 'coda-edge[edge]'
+  fi
+  "$@"
+  rm -rf "$prefix.bundle"
+  touch "$prefix/.installed"
+fi
+
+[ -f "$home/device.toml" ] || install -m 600 -o coda -g coda "$seed/device.toml" "$home/device.toml"
+if [ ! -f "$home/identity.pem" ]; then
+  # Read here, as root: the service's user cannot read the boot partition.
+  runuser -u coda -- "$prefix/bin/coda" edge enroll - --dir "$home" < "$seed/token"
+fi
+rm -f "$seed/token"
+
+install -m 644 "$seed/coda-edge.service" "$units/coda-edge.service"
+systemctl daemon-reload
+systemctl enable --now coda-edge.service
+systemctl disable coda-first-boot.service 2>/dev/null || true
+"""
+
+SETUP_UNIT = f"""\
+[Unit]
+Description=Install CoDA Edge and join the fleet
+# Certificates are refused while the clock is wrong, and most boards have none of their own.
+Wants=network-online.target time-sync.target
+After=network-online.target time-sync.target
+RequiresMountsFor={MOUNTED_AT}
+ConditionPathExists={MOUNTED_AT}/{FOLDER}/first-boot.sh
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {MOUNTED_AT}/{FOLDER}/first-boot.sh
+Restart=on-failure
+RestartSec=60
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+SERVICE_UNIT = """\
+[Unit]
+Description=CoDA Edge
+Wants=network-online.target
+After=network-online.target time-sync.target
+
+[Service]
+User=coda
+ExecStart=/opt/coda/bin/coda edge run --config /var/lib/coda/device.toml
+Restart=on-failure
+RestartSec=10
+UMask=0077
+StateDirectory=coda
+StateDirectoryMode=0700
+NoNewPrivileges=true
+ProtectSystem=strict
+ProtectHome=true
+PrivateTmp=true
+
+[Install]
+WantedBy=multi-user.target
+"""
