@@ -71,7 +71,22 @@ CREATE TABLE outbox_losses (
     PRIMARY KEY (kind, why)
 ) WITHOUT ROWID;
 """
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS, _DATA_USE)  # append only; `user_version` counts those applied
+_EVENTS = """
+CREATE TABLE event_ids (number INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE);
+CREATE TABLE waiting_events (number INTEGER PRIMARY KEY, event TEXT NOT NULL);
+CREATE TABLE exposures (
+    number INTEGER PRIMARY KEY,
+    item INTEGER NOT NULL UNIQUE,
+    impressions INTEGER NOT NULL,
+    label REAL,
+    features TEXT NOT NULL
+);
+CREATE TABLE history (number INTEGER PRIMARY KEY, side TEXT NOT NULL, item INTEGER NOT NULL);
+CREATE INDEX history_by_side ON history (side, number);
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+ALTER TABLE batches ADD COLUMN newest_s INTEGER;
+"""
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS, _DATA_USE, _EVENTS)  # append only; `user_version` counts those applied
 
 
 class Database:
@@ -167,6 +182,21 @@ class Database:
                 raise
             finally:
                 self._depth -= 1
+
+    @contextmanager
+    def wiping(self) -> Iterator[sqlite3.Connection]:
+        """As `transaction`, and what it deletes is overwritten in the file, and in the log beside it left behind.
+
+        A flash card may keep old copies of its own below the file system.
+        """
+        with self._lock:
+            self._connection.execute("PRAGMA secure_delete=ON")
+            try:
+                with self.transaction() as connection:
+                    yield connection
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._connection.execute("PRAGMA secure_delete=OFF")
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a query.

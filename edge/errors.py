@@ -10,6 +10,8 @@
     │   ├── StoreBusyError       another process uses it
     │   └── OutboxFullError      no room for a message, though all reports would give way
     ├── RoundError               a round cannot go on, and trying again would not help
+    ├── ForgottenError           the round's samples were forgotten while it went on
+    ├── BadRequestError          an app asked for what cannot be done; it is told why
     ├── DataBudgetError          the month's data budget does not allow it
     └── LinkError                the cloud could not be spoken to
         ├── UnreachableError     no connection within the time given
@@ -58,6 +60,14 @@ class OutboxFullError(StoreError):
 
 class RoundError(EdgeError):
     """A round cannot go on, and trying again would not help."""
+
+
+class ForgottenError(EdgeError):
+    """The device's user was forgotten while a round went on; what the round had is gone, and so is the round."""
+
+
+class BadRequestError(EdgeError):
+    """An app asked for what cannot be done; its message is for the app."""
 
 
 class DataBudgetError(EdgeError):

@@ -16,6 +16,7 @@ from sqlite3 import Connection
 from edge.blobs import BlobStore
 from edge.database import Database
 from edge.errors import StoreBusyError, StoreError
+from edge.event_store import EventStore
 from edge.eventlog import EventLog
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
@@ -29,6 +30,7 @@ class Store:
 
     Attributes:
         samples: The device's own samples.
+        events: What an app told, on its way to samples.
         rounds: Rounds, and the served model.
         outbox: Messages on their way to the cloud.
         blobs: Files on their way from the cloud.
@@ -55,6 +57,7 @@ class Store:
             os.close(self._lock)
             raise
         self.samples = SampleStore(self._database)
+        self.events = EventStore(self._database, self.samples)
         self.rounds = RoundStore(self._database)
         self.outbox = Outbox(self._database)
         self.rows = RowStore(self._database)
