@@ -78,8 +78,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _intro(names: Sequence[str]) -> str:
     return (
-        f"{names[0]} is compared with {', '.join(names[1:])}. Only the whole round's costs are tested, by permutation, "
-        "adjusted for being several; a change under 2% is not called one."
+        f"{names[0]} (before) is compared with {', '.join(names[1:])} (after). Each cost of a whole round is tested: "
+        "the smaller p, the less likely is it that chance alone made the difference; p is adjusted, since several "
+        "costs are tested. A change under 2% is not called one."
     )
 
 

@@ -63,9 +63,10 @@ dt{color:var(--muted)} dd{margin:0;overflow-wrap:anywhere}
 @media (max-width:520px){dl{grid-template-columns:1fr;gap:0} dd{margin-bottom:8px}}
 code{font:0.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{margin-top:56px;padding-top:14px;border-top:1px solid var(--line);font-size:.84rem;color:var(--muted)}
-.hint{margin:-6px 0 12px} @media print{main{max-width:none} .scroll{overflow:visible} .hint{display:none}}
+.hint{margin:-6px 0 12px} @media (min-width:961px){.on-phones{display:none}}
+@media print{main{max-width:none} .scroll{overflow:visible} .hint{display:none}}
 """
-_MOST_IN_VIEW = 9  # columns that fit a desk's screen
+_MOST_ON_A_DESK, _MOST_ON_A_PHONE = 9, 4  # columns that fit the screen
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], strong: Sequ
         body.append(f'<tr class="strong">{cells}</tr>' if i in strong else f"<tr>{cells}</tr>")
     head = "".join(f'<th class="{"text" if c.words else "number"}">{escape(c.heading)}</th>' for c in columns)
     inner = f"<thead>{_groups(columns)}<tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    hint = '<p class="muted small hint">Scroll the table sideways for more.</p>' if len(columns) > _MOST_IN_VIEW else ""
+    style = "hint" if len(columns) > _MOST_ON_A_DESK else "hint on-phones" if len(columns) > _MOST_ON_A_PHONE else ""
+    hint = f'<p class="muted small {style}">Scroll the table sideways for more.</p>' if style else ""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>{inner}</table></div>{hint}'
 
 

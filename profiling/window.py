@@ -151,11 +151,10 @@ class Profiler:
         self._sampler.edge()
         self._level += 1
         self._own_cpu_s += time.thread_time() - own_s
-        # The edge is read last, so that the profiler's own work falls outside the window.
-        return time.time(), self._read()
+        return time.time(), self._read_begin()
 
     def _end(self, name: str, unix_s: float, begin: _Edge) -> PhaseRecord:
-        end = self._read()
+        end = self._read_end()
         own_s = time.thread_time()
         self._sampler.edge()
         self._sampler.release()
@@ -180,11 +179,22 @@ class Profiler:
         self._own_cpu_s += time.thread_time() - own_s
         return record
 
-    def _read(self) -> _Edge:
-        counters = self._machine.counters.read() if self._machine is not None else {}
+    def _read_begin(self) -> _Edge:
+        """The clock is read after all that is slow, so that the profiler's own work falls outside the window."""
+        counters = self._read_counters()
+        network = self._network() if self._network else None
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return _Edge(self._ledger.mark(self._clock()), usage.ru_utime, usage.ru_stime, network, counters)
+
+    def _read_end(self) -> _Edge:
+        """The clock is read before all that is slow, for the same reason."""
+        energy = self._ledger.mark(self._clock())
         usage = resource.getrusage(resource.RUSAGE_SELF)
         network = self._network() if self._network else None
-        return _Edge(self._ledger.mark(self._clock()), usage.ru_utime, usage.ru_stime, network, counters)
+        return _Edge(energy, usage.ru_utime, usage.ru_stime, network, self._read_counters())
+
+    def _read_counters(self) -> Values:
+        return self._machine.counters.read() if self._machine is not None else {}
 
     def _traffic(self, begin: NetworkBytes | None, end: NetworkBytes | None) -> dict[str, Any]:
         if begin is None or end is None:
