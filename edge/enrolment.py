@@ -170,7 +170,7 @@ def starting_config(token: EnrolmentToken) -> dict[str, str | int]:
 
 def config_text(values: Mapping[str, object]) -> bytes:
     """A configuration as TOML. JSON's numbers, booleans and quoted texts are TOML's as well."""
-    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()).encode()
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()).encode()
 
 
 def _write_config(path: Path, token: EnrolmentToken) -> Path:

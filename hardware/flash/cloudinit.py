@@ -95,4 +95,5 @@ def one_line(current: bytes) -> str:
 
 
 def _yaml(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, indent=1).encode() + b"\n"
+    # JSON's escapes beyond 16 bits are surrogate pairs, which YAML does not join: such characters go as they are.
+    return json.dumps(values, indent=1, ensure_ascii=False).encode() + b"\n"
