@@ -17,7 +17,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the virtual environment; install Mosquitto where it is missing
-	@scripts/require-mosquitto.sh
+	@scripts/require.sh mosquitto=mosquitto
 
 $(READY): pyproject.toml scripts/make-venv.sh
 	@PYTHON="$(PYTHON)" scripts/make-venv.sh $(VENV)
@@ -27,6 +27,7 @@ demo: setup ## Run a whole round: Mosquitto with TLS, one cloud process, eight d
 	@$(BIN)/coda demo $(ARGS)
 
 test: setup ## Run every test
+	@scripts/require.sh mcopy=mtools mkfs.vfat=dosfstools sfdisk=fdisk mke2fs=e2fsprogs || echo "coda: tests of coda flash are skipped"
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-arm64: setup ## Run a device's round with the real arm64 wheels under QEMU (debootstrap, qemu-user-static)
