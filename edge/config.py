@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from edge.errors import ConfigError
+from edge.labelling import EventRules
+from edge.policy import Policy
 from edge.runtime import RUNTIMES
 from protocol.errors import MalformedMessageError
 from protocol.topics import check_name
@@ -19,6 +21,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
 MOST_IDLE_S = 600.0
+_NAMES = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,9 @@ class EdgeConfig:
         meter_vdd_mv: Supply in millivolts, for a meter that measures no voltage.
         idle_s: How long to watch the board at idle when the service starts, so that a round's energy can be told net of
             it; 0 not to. The board must be at rest then.
+        metered_link: Whether the link to the cloud is metered; None to find out.
+        events: How an app's events become samples; a table of the configuration.
+        policy: When the device may train; a table of the configuration.
         data_budget_bytes_per_month: Bytes both ways, TLS included, that a calendar month (UTC) may take; see
             `edge.data_budget`. None for no limit.
 
@@ -74,6 +80,9 @@ class EdgeConfig:
     meter_vdd_mv: int | None = None
     idle_s: float = 0.0
     data_budget_bytes_per_month: int | None = None
+    metered_link: bool | None = None
+    events: EventRules = field(default_factory=EventRules)
+    policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
         try:
@@ -120,26 +129,36 @@ def load_config(path: Path) -> EdgeConfig:
         raise ConfigError(f"configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path}: not TOML ({error})") from error
-    return EdgeConfig(**_checked(values, path))
+    return EdgeConfig(**_checked(EdgeConfig, values, path))
 
 
-def _checked(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    known = {f.name: f for f in fields(EdgeConfig)}
-    unknown = sorted(set(values) - set(known))
-    missing = sorted({name for name, f in known.items() if f.default is MISSING} - set(values))
+def _checked(table: type, values: Mapping[str, Any], path: Path, within: str = "") -> dict[str, Any]:
+    known = {f.name: f for f in fields(table)}
+    unknown = sorted(within + name for name in set(values) - set(known))
+    needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+    missing = sorted(within + name for name in needed - set(values))
     if unknown or missing:
         raise ConfigError(f"configuration {path}: unknown values {unknown}, missing values {missing}")
-    hints = get_type_hints(EdgeConfig)
-    return {name: _convert(value, hints[name], path, name) for name, value in values.items()}
+    hints = get_type_hints(table)
+    return {name: _convert(value, hints[name], path, within + name) for name, value in values.items()}
 
 
 def _convert(value: object, hint: Any, path: Path, name: str) -> object:
+    if hint == _NAMES and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
     wanted: type = next((arm for arm in get_args(hint) if arm is not type(None)), hint)
+    if is_dataclass(wanted) and isinstance(value, dict):
+        return wanted(**_checked(wanted, value, path, f"{name}."))
     if wanted is Path and isinstance(value, str) and value:
         return path.parent / Path(value).expanduser()
     if wanted is float and type(value) is int:
         return float(value)
-    if type(value) is not wanted:
-        form = "a path in quotes" if wanted is Path else wanted.__name__
-        raise ConfigError(f"configuration {path}: {name} must be {form}, got {value!r}")
+    if hint == _NAMES or type(value) is not wanted:
+        raise ConfigError(f"configuration {path}: {name} must be {_form(hint, wanted)}, got {value!r}")
     return value
+
+
+def _form(hint: Any, wanted: type) -> str:
+    if hint == _NAMES:
+        return "a list of names"
+    return "a table" if is_dataclass(wanted) else "a path in quotes" if wanted is Path else wanted.__name__

@@ -37,6 +37,12 @@ class EventLog:
             except OSError:
                 return
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            for path in (self._older, self._newer):
+                path.unlink(missing_ok=True)
+
     def packed(self, max_bytes: int) -> bytes:
         """The newest lines, packed with zlib into at most ``max_bytes``."""
         with self._lock:

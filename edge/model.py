@@ -30,6 +30,7 @@ class Model:
         feature_names: Inputs of `infer`.
         batch_size: B, the static batch of `train`.
         embeds: Whether it has the `embed` signature.
+        before_step: Called before each step of training and each piece of inference, to let others go first.
         has_slots: Whether it holds no rows of a table, so that `set_rows` comes before anything else.
 
     Raises:
@@ -38,6 +39,7 @@ class Model:
 
     def __init__(self, interpreter: Any, sha256: str, where: str) -> None:
         self.sha256 = sha256
+        self.before_step: Callable[[], None] | None = None
         self._where = where
         signatures = interpreter.get_signature_list()
         missing = [name for name in _REQUIRED if name not in signatures]
@@ -133,6 +135,8 @@ class Model:
         Returns:
             The batch's weighted mean loss before the step.
         """
+        if self.before_step is not None:
+            self.before_step()
         if self._places is None or self._invoke is None:
             return float(self._train(**inputs)["loss"])
         # A signature's runner would look every input up, size it and plan memory again, at each step.
@@ -164,8 +168,13 @@ class Model:
             return {name: output[:0] for name, output in one.items()}
         starts = range(0, samples, CHUNK_SAMPLES)
         with self.faults_named():
-            parts = [runner(**{name: c[at : at + CHUNK_SAMPLES] for name, c in columns.items()}) for at in starts]
+            parts = [self._call(runner, {n: c[at : at + CHUNK_SAMPLES] for n, c in columns.items()}) for at in starts]
         return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+    def _call(self, runner: Callable[..., dict[str, Array]], columns: Mapping[str, Array]) -> dict[str, Array]:
+        if self.before_step is not None:
+            self.before_step()
+        return runner(**columns)
 
     @contextmanager
     def faults_named(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from edge.data_budget import DataBudget
 from edge.errors import ModelFileError, StoppedError
 from edge.fetch import fetch_blob, fetch_published
 from edge.gate import Decision, gate, split_holdout
+from edge.gatekeeper import Gatekeeper
 from edge.model import Model
 from edge.personalise import too_few
 from edge.profile import build_profile
@@ -29,6 +30,7 @@ from edge.session import Emit, Session
 from edge.store import Store
 from edge.trainer import Progress, Trainer
 from edge.tuning import tune_twice
+from edge.turnstile import Turnstile
 from profiling.data_use import OFTEN_BYTES, Metering
 from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
@@ -55,6 +57,8 @@ class Tools:
     stop: threading.Event
     metering: Metering
     budget: DataBudget
+    turnstile: Turnstile
+    keeper: Gatekeeper
 
 
 class Phases:
@@ -78,9 +82,11 @@ class Phases:
         for ref in (self._task.recommender, self._task.classifier):
             self._fetch_model(ref)
         self._recommender()  # an unfit file shows now
+        self._store.events.label_waiting(self._schema, self._tools.config.events)
         found = self._store.samples.all(self._schema)
         local = latest_that_fit(found, self._task.rows)
         with self._store.transaction():
+            self._store.samples.note_round()
             self._kept.save_local(local)
             self._kept.save_dropped(len(found) - len(local))
         reason = too_few(local, self._recipe)
@@ -228,7 +234,9 @@ class Phases:
         if file_sha256(path) != ref.sha256:  # spoilt on disk since it came
             self._store.blobs.discard(ref.sha256)
             path = self._fetch_model(ref)
-        return open_model(path, ref.sha256, self._tools.config.threads, runtime=self._tools.config.runtime)
+        model = open_model(path, ref.sha256, self._tools.config.threads, runtime=self._tools.config.runtime)
+        model.before_step = self._tools.turnstile.let_pass
+        return model
 
     def _fetch_model(self, ref: BlobRef) -> Path:
         with self._tools.session.link.transferring(MODEL):

@@ -7,9 +7,11 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from sqlite3 import Cursor
 
 from edge.arrays import pack_arrays, pack_rows, unpack_arrays, unpack_rows
 from edge.database import Database
+from edge.errors import ForgottenError
 from edge.recommender import Personal
 from profiling.record import PhaseRecord, RoundRecord
 from protocol.envelope import decode, encode
@@ -70,8 +72,8 @@ class RoundStore:
                 (round_id, task.version, encode(task, round_id), first_state, now_s),
             )
             rows.execute(
-                "DELETE FROM rounds WHERE round_id NOT IN "
-                "(SELECT round_id FROM rounds ORDER BY rowid DESC LIMIT ?)", (MAX_ROUNDS_KEPT,),
+                "DELETE FROM rounds WHERE round_id NOT IN (SELECT round_id FROM rounds ORDER BY rowid DESC LIMIT ?)"
+                " AND round_id NOT IN (SELECT round_id FROM serving)", (MAX_ROUNDS_KEPT,),
             )  # fmt: skip
         return StoredRound(round_id, task, first_state, 0, now_s)
 
@@ -91,13 +93,14 @@ class RoundStore:
     def count_attempt(self, round_id: str) -> int:
         """Note that the present phase is begun (again); the number of times so far."""
         with self._database.transaction() as rows:
-            rows.execute("UPDATE rounds SET attempts = attempts + 1 WHERE round_id = ?", (round_id,))
+            _check_there(rows.execute("UPDATE rounds SET attempts = attempts + 1 WHERE round_id = ?", (round_id,)))
             return int(rows.execute("SELECT attempts FROM rounds WHERE round_id = ?", (round_id,)).fetchone()[0])
 
     def save(self, round_id: str, name: str, value: bytes) -> None:
         """Keep something that a phase gave."""
+        query = "INSERT OR REPLACE INTO artefacts SELECT round_id, ?, ? FROM rounds WHERE round_id = ?"
         with self._database.transaction() as rows:
-            rows.execute("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", (round_id, name, value))
+            _check_there(rows.execute(query, (name, value, round_id)))
 
     def load(self, round_id: str, name: str) -> bytes | None:
         """What a phase gave, if it was kept."""
@@ -107,7 +110,8 @@ class RoundStore:
     def advance(self, round_id: str, state: str, phases: Iterable[PhaseRecord]) -> None:
         """A phase ended in good order: keep what it cost and say which is next, itself if it is to be done again."""
         with self._database.transaction() as rows:
-            rows.execute("UPDATE rounds SET state = ?, attempts = 0 WHERE round_id = ?", (state, round_id))
+            query = "UPDATE rounds SET state = ?, attempts = 0 WHERE round_id = ?"
+            _check_there(rows.execute(query, (state, round_id)))
             rows.executemany(
                 "INSERT INTO phases (round_id, record) VALUES (?, ?)",
                 [(round_id, json.dumps(phase.to_dict())) for phase in phases],
@@ -137,6 +141,24 @@ class RoundStore:
         version: int | None = self._database.rows(query, DONE, ABANDONED)[0][0]
         return version
 
+    def served_task(self) -> Task | None:
+        """The task of the model that is served; else the newest one; None before the first round."""
+        query = "SELECT task FROM rounds ORDER BY round_id = (SELECT round_id FROM serving) DESC, rowid DESC LIMIT 1"
+        for (payload,) in self._database.rows(query):
+            try:
+                task = decode("down", Task.kind, payload).message
+            except SchemaMismatchError:  # an older program's
+                return None
+            assert isinstance(task, Task)
+            return task
+        return None
+
+    def models(self) -> set[str]:
+        """Digests of the model files that are of use: the served model's, and those of its task."""
+        task, found = self.served_task(), self._database.rows("SELECT model_sha256 FROM serving")
+        theirs = set() if task is None else {task.recommender.sha256, task.classifier.sha256}
+        return theirs | {sha256 for (sha256,) in found}
+
     def serve(self, model_sha256: str, round_id: str, personal: Personal | None) -> None:
         """Serve a personal model over h0, or h0 itself."""
         weights = None if personal is None else pack_arrays(personal.weights)
@@ -157,3 +179,9 @@ class RoundStore:
             return Serving(model_sha256, round_id, None)
         rows = None if block is None else unpack_rows(block)
         return Serving(model_sha256, round_id, Personal(unpack_arrays(weights), rows))
+
+
+def _check_there(cursor: Cursor) -> None:
+    """A round that is no longer on disk was forgotten with its user."""
+    if cursor.rowcount == 0:
+        raise ForgottenError("the device's user was forgotten while this round went on")

@@ -193,6 +193,7 @@ class RoundRunner:
     def _measured_fields(self, stored: StoredRound) -> dict[str, Any]:
         fields, budget = self._sensing.round_fields(self._profiler), self._tools.budget
         fields["traffic"] = budget.use.of(stored.round_id)
+        fields["conditions"] = {**fields["conditions"], **self._tools.keeper.report()}
         if budget.monthly_bytes is not None:
             month = {"data_budget_bytes_per_month": budget.monthly_bytes, "data_left_bytes": budget.left_bytes}
             fields["conditions"] = {**fields["conditions"], **month}

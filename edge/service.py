@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edge.conditions import Conditions
 from edge.config import EdgeConfig
 from edge.data_budget import DataBudget
-from edge.errors import DataBudgetError, LinkError, StoppedError
+from edge.errors import DataBudgetError, ForgottenError, LinkError, StoppedError
+from edge.forgetting import forget_blobs
+from edge.gatekeeper import LOOK_S, Gatekeeper
 from edge.link import Link
 from edge.phases import Tools
 from edge.renewal import kept_current
@@ -18,9 +21,11 @@ from edge.rounds import RoundRunner
 from edge.sensing import Sensing
 from edge.session import Emit, Session
 from edge.store import Store
+from edge.turnstile import Turnstile
 from profiling.data_use import Metering
 from profiling.record import RoundRecord
 
+IDLE_LOOK_S = 10.0  # for what was queued meanwhile
 BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
 RETRY_S = 30.0  # after the cloud could not be spoken to; jittered, so that a fleet does not return in step
 
@@ -32,8 +37,8 @@ class EdgeService:
         config: Who the device is, and where its state and its broker are.
         on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
-            record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``certificate-renewed``,
-            ``renewal-failed``, ``stopped``.
+            record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``decision``, ``forgotten``,
+            ``certificate-renewed``, ``renewal-failed``, ``stopped``.
     """
 
     def __init__(self, config: EdgeConfig, on_event: Emit | None = None) -> None:
@@ -52,6 +57,7 @@ class EdgeService:
         try:
             stop = stop or threading.Event()
             with self._tools(stop) as (tools, sensing), kept_current(self._config, stop, self._emit):
+                tools.keeper.decide()  # told, and left to whoever asked for this round now
                 record = RoundRunner(tools, sensing).run()
         except StoppedError:
             self._emit({"event": "stopped"})
@@ -75,13 +81,17 @@ class EdgeService:
             self._emit({"event": "stopped"})
 
     def _next_round(self, tools: Tools, sensing: Sensing) -> None:
-        rounds = tools.store.rounds
         runner = RoundRunner(tools, sensing)
         try:
-            if rounds.unfinished() is None:
+            if tools.store.rounds.unfinished() is None:
                 runner.greet()
-                tools.session.await_newer_task(rounds.last_version())
-            runner.run()
+                _await_newer_task(tools)
+            _await_leave(tools)
+            with tools.keeper.watching():
+                runner.run()
+        except ForgottenError as error:
+            forget_blobs(tools.store)
+            tools.emit({"event": "forgotten", "reason": str(error)})
         except LinkError as error:
             tools.emit({"event": "offline", "reason": str(error)})
             _rest(tools.stop, RETRY_S, error)
@@ -100,13 +110,38 @@ class EdgeService:
                 store.log.write(event)
                 self._emit(event)
 
+            conditions = Conditions(sensing.root, config.metered_link, lambda: None)
+            turnstile = Turnstile(stop)
             session = Session(link, store, emit, config.timeout_s)
             metering = Metering(link.network_by_purpose, store.data_use)
             budget = DataBudget(store.data_use, config.data_budget_bytes_per_month)
+            keeper = Gatekeeper(
+                config.policy, conditions, store, lambda: budget.left_bytes, turnstile=turnstile, emit=emit
+            )
             try:
-                yield Tools(config, store, session, emit, stop, metering, budget), sensing
+                yield Tools(config, store, session, emit, stop, metering, budget, turnstile, keeper), sensing
             finally:
                 metering.settle()
+
+
+def _await_newer_task(tools: Tools) -> None:
+    """Wait, however long, for a task that is newer than the one done last; meanwhile what is queued is delivered."""
+    session, last = tools.session, tools.store.rounds.last_version()
+    while session.task is None or (last is not None and session.task.version <= last):
+        _listen(tools, IDLE_LOOK_S)
+        if tools.store.outbox.size_bytes:
+            session.deliver_outbox()
+
+
+def _await_leave(tools: Tools) -> None:
+    """Wait, however long, until the policy lets a round begin or go on."""
+    while not tools.keeper.decide().act:
+        _listen(tools, LOOK_S)
+
+
+def _listen(tools: Tools, seconds: float) -> None:
+    if (incoming := tools.session.hear(seconds)) is not None:
+        tools.session.settle(incoming)
 
 
 def _rest(stop: threading.Event, seconds: float, reason: Exception) -> None:

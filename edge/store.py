@@ -74,6 +74,10 @@ class Store:
         """Changes to samples, rounds and outbox that stand or fall together."""
         return self._database.transaction()
 
+    def wiping(self) -> AbstractContextManager[Connection]:
+        """As `transaction`; what is deleted is overwritten."""
+        return self._database.wiping()
+
     def close(self) -> None:
         """Close the database and let go of the folder."""
         self._database.close()

@@ -8,6 +8,8 @@ import pytest
 
 from edge.config import EdgeConfig, load_config
 from edge.errors import ConfigError
+from edge.labelling import EventRules
+from edge.policy import Policy
 
 GOOD = """
 device = "d1"
@@ -36,6 +38,17 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert (config.runtime, config.threads, config.contribute, config.timeout_s) == (None, 1, False, 5.0)
 
 
+def test_tables_hold_rules_and_policy(tmp_path: Path) -> None:
+    """What is not said in them has its default too."""
+    text = (
+        '[policy]\nhours = "22:00-06:00"\nleast_idle_cpu = 0.5\n[events]\ndisliked_features = ["no"]\nkeep_days = 30\n'
+    )
+    config = _load(tmp_path, GOOD + text)
+    assert config.policy == Policy(hours="22:00-06:00", least_idle_cpu=0.5)
+    assert config.events == EventRules(disliked_features=("no",), keep_days=30.0)
+    assert _load(tmp_path, GOOD).policy == Policy()
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -54,6 +67,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (("timeout_s = 5", "threads = 0"), "threads 0"),
         (("timeout_s = 5", "contribute = 1"), "contribute must be bool"),
         (("port = 8883", "port = = 8883"), "not TOML"),
+        (("timeout_s = 5", "policy = 3"), "policy must be a table"),
+        (("timeout_s = 5", "[policy]\nbatery = 0.3"), "unknown values \\['policy.batery'\\]"),
+        (("timeout_s = 5", "[policy]\nleast_battery = 30"), "policy.least_battery 30"),
+        (("timeout_s = 5", '[policy]\nhours = "8-9"'), "policy.hours '8-9'"),
+        (("timeout_s = 5", '[events]\ndisliked_features = "a"'), "events.disliked_features must be a list of names"),
     ],
 )
 def test_a_wrong_value_is_told(tmp_path: Path, change: tuple[str, str], told: str) -> None:

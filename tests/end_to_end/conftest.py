@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,14 @@ def fill(state_dir: Path, models: ModelFiles) -> None:
         registry.publish(SCHEMA, *files, {}, models.rows)
 
 
+def _toml(table: Any, name: str = "") -> str:
+    """A configuration as its file says it, tables last."""
+    values = {name: value for name, value in vars(table).items() if value is not None}
+    tables = {name: value for name, value in values.items() if is_dataclass(value)}
+    plain = [f"{n} = {json.dumps(v, default=str)}" for n, v in values.items() if n not in tables]
+    return "\n".join([f"[{name}]" if name else "", *plain, *(_toml(v, n) for n, v in tables.items())])
+
+
 @dataclass
 class DeviceProcess:
     """One run of a device's service."""
@@ -143,8 +151,7 @@ class Device:
     def __init__(self, config: EdgeConfig) -> None:
         self.config = config
         self._file = config.state_dir.parent / f"{config.device}.toml"
-        values = {name: str(v) if isinstance(v, Path) else v for name, v in vars(config).items() if v is not None}
-        self._file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+        self._file.write_text(_toml(config))
         self._running: list[subprocess.Popen[str]] = []
 
     def add(self, batch: SampleBatch) -> None:

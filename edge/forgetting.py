@@ -1,0 +1,63 @@
+"""Forgetting the device's user: what was learnt from them goes, from the disk and, as a request, from the cloud.
+
+What stays is what others own or what says nothing of them: the shared model, the records of finished rounds (counts,
+costs, and how well the gate found the model to do), and the bytes used. Copies that other devices pulled of contributed
+samples, and models trained on them, are out of reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.store import Store
+from protocol.messages import Forget
+
+_WIPED = ("batches", "event_ids", "waiting_events", "exposures", "history", "counters", "table_rows", "outbox")
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was forgotten.
+
+    Attributes:
+        samples: The user's.
+        events: That waited to become samples.
+        letters: That waited for the cloud.
+        personal_model: Whether one was served; h0 is now.
+        round_id: The round that was cut; None for none.
+    """
+
+    samples: int
+    events: int
+    letters: int
+    personal_model: bool
+    round_id: str | None
+
+
+def forget_user(store: Store) -> Forgotten:
+    """Forget the user; on disk when this returns. A round that goes on meanwhile ends with `ForgottenError`.
+
+    Raises:
+        StoreError: If the disk fails; nothing was forgotten then.
+    """
+    with store.wiping() as rows:
+        samples = int(rows.execute("SELECT coalesce(sum(samples), 0) FROM batches").fetchone()[0])
+        events, letters = store.events.waiting, len(store.outbox.entries())
+        serving, unfinished = store.rounds.serving(), store.rounds.unfinished()
+        for table in _WIPED:
+            rows.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+        rows.execute("UPDATE serving SET weights = NULL, rows = NULL")
+        if unfinished is not None:
+            rows.execute("DELETE FROM rounds WHERE round_id = ?", (unfinished.round_id,))
+        store.outbox.add(Forget())
+    store.events.histories.reload()
+    store.log.clear()
+    if unfinished is None:
+        forget_blobs(store)
+    personal = serving is not None and serving.personal is not None
+    return Forgotten(samples, events, letters, personal, None if unfinished is None else unfinished.round_id)
+
+
+def forget_blobs(store: Store) -> None:
+    """Delete the matched samples, which tell what the user's are like; not while a round may be reading them."""
+    store.blobs.keep_only(store.rounds.models())

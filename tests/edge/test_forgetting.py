@@ -1,0 +1,95 @@
+"""Forgetting the user: what goes, what stays, and a round that goes on meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.artefacts import Artefacts
+from edge.errors import ForgottenError
+from edge.events import Event, EventKind
+from edge.forgetting import forget_user
+from edge.histories import LIKED
+from edge.labelling import EventRules
+from edge.recommender import Personal
+from edge.round_store import DONE
+from edge.store import Store
+from protocol.envelope import decode
+from protocol.messages import BlobRef, Contribution, Forget, Task
+from protocol.recipe import Recipe
+from protocol.rows import RowBlock
+from tests.edge.samples import SCHEMA, samples
+
+SHA = "a" * 64
+SECRET = "a-name-that-is-nowhere-else"
+
+
+def _task(version: int = 1) -> Task:
+    return Task(version, SCHEMA.to_dict(), Recipe().to_dict(), BlobRef(SHA, 10), BlobRef("b" * 64, 10))
+
+
+def _lived_in(store: Store) -> None:
+    """A device with samples, events, a personal model, rows, a letter and a finished round."""
+    stored = store.rounds.begin(_task(), "sync")
+    rows = RowBlock("c" * 64, np.array([7], np.int32), np.ones((1, 3), np.float32))
+    store.rounds.serve(SHA, stored.round_id, Personal({"w": np.ones(2, np.float32)}, rows))
+    store.rounds.close(stored.round_id, DONE)
+    store.rows.put(rows)
+    store.samples.add(samples(50))
+    store.events.add([Event(EventKind.CLICK, 2, 10**9, event_id=SECRET)], SCHEMA, EventRules(keep_days=36500))
+    store.events.add([Event(EventKind.CLICK, 4, 10**9)], None, EventRules())
+    store.outbox.add(Contribution(b"samples"))
+    store.blobs.path("d" * 64).write_bytes(b"matched samples")
+    store.blobs.path(SHA).write_bytes(b"the model")
+    store.log.write({"event": "something"})
+
+
+def test_nothing_of_the_user_stays_but_the_request_to_the_cloud(tmp_path: Path) -> None:
+    """Samples, events, histories, personal weights and rows, letters, matched samples and the log are gone."""
+    with Store(tmp_path) as store:
+        _lived_in(store)
+        found = forget_user(store)
+        assert (found.samples, found.events, found.letters) == (51, 1, 1)
+        assert (found.personal_model, found.round_id) == (True, None)
+        (letter,) = store.outbox.pending()
+        assert decode("up", letter.kind, letter.payload).message == Forget()
+        assert len(store.samples.all(SCHEMA)) == store.samples.new == store.events.waiting == 0
+        assert store.events.histories.newest(LIKED, 9) == []
+        serving = store.rounds.serving()
+        assert serving is not None
+        assert (serving.model_sha256, serving.personal) == (SHA, None)
+        assert store.rows.missing("c" * 64, np.array([7], np.int32)).tolist() == [7]
+        assert store.blobs.whole() == (SHA,)
+        assert store.rounds.last_version() == 1
+        assert SECRET.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert not list(tmp_path.glob("events*"))
+
+
+def test_forgetting_twice_forgets_nothing_more(tmp_path: Path) -> None:
+    """The request that waits is replaced by one that says the same."""
+    with Store(tmp_path) as store:
+        _lived_in(store)
+        forget_user(store)
+        assert forget_user(store).samples == 0
+        assert [letter.kind for letter in store.outbox.pending()] == ["forget"]
+
+
+def test_a_round_that_goes_on_ends_and_keeps_nothing(tmp_path: Path) -> None:
+    """Whatever it does next says so, and no personal model of it can come to be served."""
+    with Store(tmp_path) as store:
+        stored = store.rounds.begin(_task(), "sync")
+        kept = Artefacts(store.rounds, stored.round_id)
+        kept.save_local(samples(20))
+        store.samples.add(samples(20))
+        assert forget_user(store).round_id == stored.round_id
+        for step in (
+            lambda: kept.save_local(samples(20)),
+            lambda: store.rounds.advance(stored.round_id, "query", ()),
+            lambda: store.rounds.count_attempt(stored.round_id),
+        ):
+            with pytest.raises(ForgottenError):
+                step()
+        assert store.rounds.unfinished() is None
+        assert store.rounds.last_version() is None
