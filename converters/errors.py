@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from converters.parity import ParityReport
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 class ConverterError(Exception):
     """Root of every error that the converters raise. Nothing was written when one is raised."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let an error cross from a worker process whole, whatever its own class's constructor takes."""
+        return _rebuilt, (type(self), self.args), self.__dict__
+
+
+def _rebuilt(kind: type[ConverterError], args: tuple[Any, ...]) -> ConverterError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class LoadError(ConverterError):

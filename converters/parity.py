@@ -9,12 +9,17 @@ max |a - b| / max |b|. Weights are bounded so, and the change that training made
 change hides in a large weight. The bounds are the same for every optimiser. Adam's and Adagrad's epsilon is larger here
 than usual: a gradient that is zero but for rounding, as that of a bias before a normalisation, would otherwise move its
 weight as far as a real one does, and no two implementations alike.
+
+A network with kinks (relu, max) can part by chance: where an input to one is zero but for rounding, either slope is
+right, and the two sides may take different ones. A wrong gradient fails on any batches, a coincidence on its own. So
+weights or losses that differ are tried on two further draws of batches, and both must agree.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +42,7 @@ CHANGE_TOLERANCE = 1e-2  # of the change of a weight, which rounding of the weig
 HYPER = {"proximal": 0.1, "epsilon": 1e-3}  # a pull large enough to show if it were wrong; see above
 _FLOOR = 1e-2  # magnitudes below it count as it: what they have may be nothing but rounding
 _CHANGE_FLOOR = 1e-4
+_FURTHER_DRAWS = 2  # of batches, where the first differs
 _INFER_SAMPLES = 7  # differs from every usual batch size: the file must take any number
 
 
@@ -68,6 +74,13 @@ class RuntimeParity:
         return not self.complaints
 
     @property
+    def parted_in_training(self) -> bool:
+        """Whether what is out of bounds, if anything is, came up while training, and is finite."""
+        errors = (self.output_error, self.loss_error, *self.weight_errors.values())
+        known = [error for error in errors if error is not None and math.isfinite(error)]
+        return len(known) == len(errors) and known[0] <= TOLERANCE
+
+    @property
     def complaints(self) -> list[str]:
         """What is out of bounds, in words, worst weight first."""
         if self.output_error is None or self.loss_error is None:
@@ -89,22 +102,30 @@ class ParityReport:
         steps: Training steps compared.
         losses: TensorFlow's loss of each step.
         runtimes: One entry per installed runtime.
+        draws: Draws of batches that were trained on; above 1 where the first parted and the others agreed.
     """
 
     steps: int
     losses: tuple[float, ...]
     runtimes: tuple[RuntimeParity, ...]
+    draws: int = 1
 
     @property
     def passed(self) -> bool:
         """Whether there is a runtime, and each does what TensorFlow does."""
         return bool(self.runtimes) and all(r.passed for r in self.runtimes)
 
+    @property
+    def parted_in_training(self) -> bool:
+        """Whether every runtime ran the file and gave finite numbers and the right outputs before training."""
+        return bool(self.runtimes) and all(r.parted_in_training for r in self.runtimes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a JSON report."""
         bounds = {"tolerance": TOLERANCE, "change_tolerance": CHANGE_TOLERANCE}
         runtimes = [{**asdict(r), "passed": r.passed} for r in self.runtimes]
-        return {"passed": self.passed, "steps": self.steps, "losses": list(self.losses), **bounds, "runtimes": runtimes}
+        head = {"passed": self.passed, "steps": self.steps, "draws": self.draws, "losses": list(self.losses)}
+        return {**head, **bounds, "runtimes": runtimes}
 
 
 @dataclass(frozen=True)
@@ -154,16 +175,23 @@ def check_parity(
     """
     names = (*optimizer.hyper, "proximal")
     scalars = {name: np.array({**optimizer.hyper, **HYPER}[name], np.float32) for name in names}
-    batches = [b | scalars for b in islice(random_batches(call.inputs, bounds, batch_size, seed), steps)]
-    probe = next(random_batches(call.inputs, bounds, _INFER_SAMPLES, seed + 1))
-    probe = {spec.name: probe[spec.name] for spec in call.inputs}
-    play = _Play(_rows(weights, seed), batches, probe)
-    reference = _trace_reference(Reference(call, weights, optimizer, play.rows), play)
-    results = tuple(_compare(runtime, path, play, reference) for runtime in installed_runtimes())
-    report = ParityReport(steps, tuple(reference.losses), results)
-    if not report.passed:
-        raise ParityError(_explain(report), report)
-    return report
+
+    def compared(seed: int) -> ParityReport:
+        batches = [b | scalars for b in islice(random_batches(call.inputs, bounds, batch_size, seed), steps)]
+        probe = next(random_batches(call.inputs, bounds, _INFER_SAMPLES, seed + 1))
+        play = _Play(_rows(weights, seed), batches, {spec.name: probe[spec.name] for spec in call.inputs})
+        reference = _trace_reference(Reference(call, weights, optimizer, play.rows), play)
+        results = tuple(_compare(runtime, path, play, reference) for runtime in installed_runtimes())
+        return ParityReport(steps, tuple(reference.losses), results)
+
+    report = compared(seed)
+    if report.passed:
+        return report
+    for draw in range(1, 1 + _FURTHER_DRAWS):
+        further = compared(seed + draw) if report.parted_in_training else report
+        if not further.passed:
+            raise ParityError(_explain(report), report)
+    return replace(further, draws=1 + _FURTHER_DRAWS)
 
 
 def _rows(weights: WeightSelection, seed: int) -> dict[str, Array]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 
+from converters import parity
 from converters.convert import Conversion, ConvertOptions, convert
 from converters.errors import ConversionError, ParityError
 from converters.gradients.registry import GRADIENTS
@@ -183,6 +187,29 @@ def test_a_file_that_trains_apart_is_not_written(
         convert(model, tmp_path / "wrong.tflite", ConvertOptions(batch_size=8, schema=SCHEMA))
     assert not caught.value.report.passed
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("parted_draws", "written"), [(1, True), (2, False)])
+def test_a_draw_that_parts_by_chance_is_tried_again(
+    parted_draws: int, written: bool, din_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one draw of batches parts and two agree it was a kink; where a second parts too, nothing is written."""
+    compare, calls = parity._compare, itertools.count()
+
+    def parting(*sides: Any) -> parity.RuntimeParity:
+        true = compare(*sides)
+        parts = next(calls) < parted_draws * len(installed_runtimes())
+        return replace(true, weight_errors={"score_bias": 0.5}) if parts else true
+
+    monkeypatch.setattr(parity, "_compare", parting)
+    options = ConvertOptions(batch_size=8, schema=SCHEMA)
+    if written:
+        assert convert(din_model, tmp_path / "din.tflite", options).parity.draws == 3
+    else:
+        with pytest.raises(ParityError, match=r"score_bias differs by 0\.5") as caught:
+            convert(din_model, tmp_path / "din.tflite", options)
+        there = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes, as a process pool moves them
+        assert (str(there), there.report) == (str(caught.value), caught.value.report)
 
 
 def test_a_failure_keeps_the_file_that_was_there(tmp_path: Path) -> None:
