@@ -89,7 +89,7 @@ def test_the_baseline_is_measured_once(tmp_path: Path) -> None:
         begin_s = time.monotonic()
         while not done.wait(0.005):
             part = tmp_path / "energy.part"
-            part.write_text(str(int((time.monotonic() - begin_s) * 3e6)))  # 3 W
+            part.write_text(f"{(time.monotonic() - begin_s) * 3e6:.0f}\n")  # 3 W
             part.replace(tmp_path / package / "energy_uj")
 
     thread = threading.Thread(target=rise)
