@@ -25,6 +25,28 @@ _NAMES = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApiConfig:
+    """Where apps on the device reach it; see `edge.server`.
+
+    Attributes:
+        socket: Path of a Unix socket.
+        port: On loopback, which every program on the device can reach; 0 takes any that is free.
+    """
+
+    socket: Path | None = None
+    port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise ConfigError(f"configuration: api.port {self.port} is not in 0..65535")
+
+    @property
+    def on(self) -> bool:
+        """Whether there is an API at all."""
+        return self.socket is not None or self.port is not None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EdgeConfig:
     """Who a device is, where its broker is, and what it may do.
 
@@ -53,6 +75,7 @@ class EdgeConfig:
         metered_link: Whether the link to the cloud is metered; None to find out.
         events: How an app's events become samples; a table of the configuration.
         policy: When the device may train; a table of the configuration.
+        api: Where apps on the device reach it; a table of the configuration. Off where it says nothing.
         data_budget_bytes_per_month: Bytes both ways, TLS included, that a calendar month (UTC) may take; see
             `edge.data_budget`. None for no limit.
 
@@ -83,6 +106,7 @@ class EdgeConfig:
     metered_link: bool | None = None
     events: EventRules = field(default_factory=EventRules)
     policy: Policy = field(default_factory=Policy)
+    api: ApiConfig = field(default_factory=ApiConfig)
 
     def __post_init__(self) -> None:
         try:

@@ -12,6 +12,7 @@
     ├── RoundError               a round cannot go on, and trying again would not help
     ├── ForgottenError           the round's samples were forgotten while it went on
     ├── BadRequestError          an app asked for what cannot be done; it is told why
+    ├── NoModelError             an app asked for a ranking before the first round brought a model
     ├── DataBudgetError          the month's data budget does not allow it
     └── LinkError                the cloud could not be spoken to
         ├── UnreachableError     no connection within the time given
@@ -68,6 +69,10 @@ class ForgottenError(EdgeError):
 
 class BadRequestError(EdgeError):
     """An app asked for what cannot be done; its message is for the app."""
+
+
+class NoModelError(EdgeError):
+    """An app asked for a ranking before the first round brought a model."""
 
 
 class DataBudgetError(EdgeError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from edge.store import Store
 from protocol.messages import Forget
 
-_WIPED = ("batches", "event_ids", "waiting_events", "exposures", "history", "counters", "table_rows", "outbox")
+_WIPED = ("batches", "event_ids", "waiting_events", "exposures", "history", "counters", "outbox")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def forget_user(store: Store) -> Forgotten:
         serving, unfinished = store.rounds.serving(), store.rounds.unfinished()
         for table in _WIPED:
             rows.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+        rows.execute("DELETE FROM table_rows WHERE id != 0")  # which ids are here tells what the user's were
         rows.execute("UPDATE serving SET weights = NULL, rows = NULL")
         if unfinished is not None:
             rows.execute("DELETE FROM rounds WHERE round_id = ?", (unfinished.round_id,))

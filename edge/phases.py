@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +12,9 @@ from numpy.typing import NDArray
 
 from edge.artefacts import Artefacts
 from edge.classifier import classify
-from edge.config import EdgeConfig
-from edge.data_budget import DataBudget
 from edge.errors import ModelFileError, StoppedError
 from edge.fetch import fetch_blob, fetch_published
 from edge.gate import Decision, gate, split_holdout
-from edge.gatekeeper import Gatekeeper
 from edge.model import Model
 from edge.personalise import too_few
 from edge.profile import build_profile
@@ -26,12 +22,10 @@ from edge.recommender import Prepared, Recommender, latest_that_fit
 from edge.round_store import StoredRound
 from edge.row_fetch import bring_rows, ids_with_slots, take_rows
 from edge.runtime import file_sha256, open_model
-from edge.session import Emit, Session
-from edge.store import Store
+from edge.tools import Tools
 from edge.trainer import Progress, Trainer
 from edge.tuning import tune_twice
-from edge.turnstile import Turnstile
-from profiling.data_use import OFTEN_BYTES, Metering
+from profiling.data_use import OFTEN_BYTES
 from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
@@ -44,21 +38,6 @@ from protocol.schema import FeatureSchema
 ACTIVATED = "activated"
 KEPT_H0 = "kept-h0"
 TOO_FEW = "served-h0-too-few-samples"
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What phases work with."""
-
-    config: EdgeConfig
-    store: Store
-    session: Session
-    emit: Emit
-    stop: threading.Event
-    metering: Metering
-    budget: DataBudget
-    turnstile: Turnstile
-    keeper: Gatekeeper
 
 
 class Phases:

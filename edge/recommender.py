@@ -152,16 +152,32 @@ class Recommender:
         Raises:
             ModelFileError: If the personal model's rows are another model's.
         """
-        if personal is not None:
-            _check_version(personal, self.table)
-        self.model.set_weights({**self._initial, **(personal.weights if personal is not None else {})})
+        self.put(personal)
         if self.table is None:
             return self.model.infer(samples.features)
         parts = []
         for slots, piece in in_pieces(samples, self.table):
-            self.model.set_rows(self._load(slots).arrays(personal))
+            self.fill(slots, personal)
             parts.append(self.model.infer(piece.features))
         return np.concatenate(parts)
+
+    def put(self, personal: Personal | None) -> None:
+        """Put the weights of h0, or of a personal model over it, in place; rows are put by `fill`.
+
+        Raises:
+            ModelFileError: If the personal model's rows are another model's.
+        """
+        if personal is not None:
+            _check_version(personal, self.table)
+        self.model.set_weights({**self._initial, **(personal.weights if personal is not None else {})})
+
+    def fill(self, slots: SlotMap, personal: Personal | None) -> None:
+        """Put the rows of the slots' ids in place, the personal model's over h0's.
+
+        Raises:
+            RoundError: If a row is not here.
+        """
+        self.model.set_rows(self._load(slots).arrays(personal))
 
     def _load(self, slots: SlotMap) -> _Loaded:
         assert self._source is not None

@@ -15,10 +15,11 @@ from typing import Any
 
 from edge.artefacts import Artefacts
 from edge.errors import EdgeError, ModelFileError, OutboxFullError, RefusedError, RoundError
-from edge.phases import Phases, Tools
+from edge.phases import Phases
 from edge.report import hello, round_record
 from edge.round_store import ABANDONED, DONE, Serving, StoredRound
 from edge.sensing import Sensing
+from edge.tools import Tools
 from hardware.board import identify
 from profiling.record import Outcome, PhaseRecord, RoundRecord
 from protocol.errors import ProtocolError

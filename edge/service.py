@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from edge.conditions import Conditions
 from edge.config import EdgeConfig
@@ -15,15 +15,18 @@ from edge.errors import DataBudgetError, ForgottenError, LinkError, StoppedError
 from edge.forgetting import forget_blobs
 from edge.gatekeeper import LOOK_S, Gatekeeper
 from edge.link import Link
-from edge.phases import Tools
 from edge.renewal import kept_current
 from edge.rounds import RoundRunner
 from edge.sensing import Sensing
 from edge.session import Emit, Session
 from edge.store import Store
+from edge.tools import Tools
 from edge.turnstile import Turnstile
 from profiling.data_use import Metering
 from profiling.record import RoundRecord
+
+if TYPE_CHECKING:
+    from edge.serving import LocalApi
 
 IDLE_LOOK_S = 10.0  # for what was queued meanwhile
 BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
@@ -37,7 +40,8 @@ class EdgeService:
         config: Who the device is, and where its state and its broker are.
         on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
-            record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``decision``, ``forgotten``,
+            record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``decision``, ``forgotten``, ``serving``,
+            ``model-unusable``, ``user-forgotten``,
             ``certificate-renewed``, ``renewal-failed``, ``stopped``.
     """
 
@@ -100,6 +104,8 @@ class EdgeService:
             _rest(tools.stop, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
         finally:
             tools.metering.settle()
+            if tools.api is not None:
+                tools.api.reload()
 
     @contextmanager
     def _tools(self, stop: threading.Event) -> Iterator[tuple[Tools, Sensing]]:
@@ -110,18 +116,29 @@ class EdgeService:
                 store.log.write(event)
                 self._emit(event)
 
-            conditions = Conditions(sensing.root, config.metered_link, lambda: None)
             turnstile = Turnstile(stop)
+            api = _local_api(config, store, turnstile, emit)
+            conditions = Conditions(sensing.root, config.metered_link, api.ranker.drift if api else lambda: None)
             session = Session(link, store, emit, config.timeout_s)
             metering = Metering(link.network_by_purpose, store.data_use)
             budget = DataBudget(store.data_use, config.data_budget_bytes_per_month)
             keeper = Gatekeeper(
                 config.policy, conditions, store, lambda: budget.left_bytes, turnstile=turnstile, emit=emit
             )
+            tools = Tools(config, store, session, emit, stop, metering, budget, turnstile, keeper, api)
             try:
-                yield Tools(config, store, session, emit, stop, metering, budget, turnstile, keeper), sensing
+                with api.running() if api else nullcontext():
+                    yield tools, sensing
             finally:
                 metering.settle()
+
+
+def _local_api(config: EdgeConfig, store: Store, turnstile: Turnstile, emit: Emit) -> LocalApi | None:
+    if not config.api.on:
+        return None
+    from edge.serving import LocalApi  # noqa: PLC0415 (a device without an app need not load it)
+
+    return LocalApi(config, store, turnstile, emit)
 
 
 def _await_newer_task(tools: Tools) -> None:
