@@ -68,11 +68,9 @@ def flash(
     image, device = _needed("--image", image), _needed("--device", device)
     order = _order(config, name, bundle)
     expected = chosen_sha256(image, sha256, unchecked)
-    most_bytes = largest_gb * 10**9
     disk = inspect(device, root)
-    disk.check(most_bytes=most_bytes)
+    disk.check(largest_gb * 10**9)
     with _examined(image, expected, disk.size_bytes) as examined:
-        disk.check(examined.digest.raw_bytes, most_bytes)
         if not write:
             _plan(examined, order, disk, as_json)
             return
@@ -239,7 +237,7 @@ def _confirm(disk: Disk, given: str | None) -> None:
 
     if given is None and sys.stdin.isatty():
         given = typer.prompt(
-            f"{disk.path} ({disk.model}, {disk.size_bytes / 1e9:.1f} GB) will be lost. Its serial", err=True
+            f"{disk.path} ({disk.model}, {disk.size_bytes / 1e9:.1f} GB) will be lost. Its serial number", err=True
         )
     if given is None:
         _refuse(disk, "its serial number was not typed: --serial, where there is no terminal")

@@ -46,11 +46,10 @@ class Disk:
     holders: tuple[str, ...]
     number: str | None
 
-    def refusals(self, image_bytes: int = 0, most_bytes: int = MOST_BYTES) -> list[str]:
-        """Why it must not be written to; none if it may.
+    def refusals(self, most_bytes: int = MOST_BYTES) -> list[str]:
+        """Why it must not be written to; none if it may. Whether an image fits is found out while it is read.
 
         Args:
-            image_bytes: Size of the image.
             most_bytes: Disks above this are not taken for cards.
         """
         system = sorted(_SYSTEM_MOUNTS & set(self.mounts))
@@ -63,19 +62,18 @@ class Disk:
             (not self.removable, "it is not removable"),
             (self.read_only, "it is read-only: look at the card's switch"),
             (self.size_bytes == 0, "no card is in the reader"),
-            (0 < self.size_bytes < image_bytes, f"the image needs {image_bytes} bytes, it has {self.size_bytes}"),
             (self.size_bytes > most_bytes, f"it has {self.size_bytes} bytes, more than a card ({most_bytes})"),
             (self.serial is None, "it has no serial number to confirm it by: use another reader"),
         ]
         return [text for applies, text in found if applies]
 
-    def check(self, image_bytes: int = 0, most_bytes: int = MOST_BYTES) -> None:
+    def check(self, most_bytes: int = MOST_BYTES) -> None:
         """Raise what `refusals` finds.
 
         Raises:
             TargetError: If there is a reason not to write.
         """
-        if refusals := self.refusals(image_bytes, most_bytes):
+        if refusals := self.refusals(most_bytes):
             raise TargetError(f"{self.path} is refused: {'; '.join(refusals)}. Nothing was written")
 
 

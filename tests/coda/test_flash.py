@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import yaml
@@ -24,11 +25,12 @@ from tests.coda.running import ENVIRONMENT, ROOT, coda
 from tests.flash.fat_reader import Fat32
 from tests.flash.images import BOOKWORM, BOOT_AT, MIB, TRIXIE, UBUNTU, Image, build, partition, partitions, tool
 from tests.flash.trees import SERIAL, mount, system, usb_card
+from tests.hardware.trees import put
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
 _CARD_BYTES = 64 * MIB
 _PASSPHRASE = "a passphrase of the workshop"
@@ -217,6 +219,33 @@ def test_refusals_leave_the_card_as_it_was(desk: Desk, trixie: Image) -> None:
         assert len(done.stderr.strip().splitlines()) == 1
     assert desk.card.read_bytes() == before
     assert desk.invited() == set()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_serial_is_typed(desk: Desk, trixie: Image, swapped: bool) -> None:
+    """At a terminal; what was mounted or swapped while somebody typed is not the disk that was looked at."""
+    terminal, its_end = os.openpty()
+    command = [sys.executable, "-m", "coda", "flash", "--image", str(trixie.path), "--device", "/dev/sdz", "--write"]
+    command += ["--root", str(desk.root), "--config", str(desk.config), "--name", "pi-1"]
+    command += ["--receipt", str(desk.root / "receipt.json")]
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdin=its_end, stderr=subprocess.PIPE) as process:
+        os.close(its_end)
+        watchdog = Timer(60, process.kill)
+        watchdog.start()
+        assert process.stderr is not None
+        said = b""
+        while b"serial number" not in said:
+            said += (piece := os.read(process.stderr.fileno(), 4096))
+            assert piece, said
+        if swapped:
+            put(desk.root, "sys/block/sdz/diskseq", 10)
+        os.write(terminal, SERIAL.encode() + b"\n")
+        said += process.stderr.read()
+        watchdog.cancel()
+    os.close(terminal)
+    assert process.returncode == (1 if swapped else 0), said
+    assert (b"not the disk that it was" in said) is swapped
+    assert (desk.card.read_bytes()[:15] == b"an older system") is swapped
 
 
 def test_an_image_larger_than_the_card_is_refused(tmp_path: Path, desk: Desk, trixie: Image) -> None:

@@ -60,7 +60,7 @@ def test_a_download_that_was_cut_short_is_found_out(
     tmp_path_factory: pytest.TempPathFactory, kind: str, share: float
 ) -> None:
     """At any point, in every kind; `zstandard`'s own reader would be silent."""
-    packed = _KINDS[kind](_RAW[: CHUNK_BYTES // 2])
+    packed = _KINDS[kind](_RAW[: 1 << 16])
     first = len(_KINDS[kind.removesuffix("-several")](_RAW[:1000]))
     cut = int(share * len(packed))
     if kind.endswith("-several") and cut == first:
