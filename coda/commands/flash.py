@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,6 @@ if TYPE_CHECKING:
     from hardware.flash.disks import Disk
     from hardware.flash.prepare import Examined
     from hardware.flash.receipt import Receipt
-    from hardware.flash.writer import Progress
 
 app = typer.Typer(
     help="Write a seeded image to a card: the board joins its fleet when it boots.",
@@ -62,23 +59,23 @@ def flash(
     """
     if context.invoked_subcommand is not None:
         return
+    from coda.flash_console import check_receipt, confirm, deliver, examining, print_plan
     from coda.flashing import chosen_sha256
     from hardware.flash.disks import inspect
 
+    check_receipt(receipt)
     image, device = _needed("--image", image), _needed("--device", device)
     order = _order(config, name, bundle)
     expected = chosen_sha256(image, sha256, unchecked)
     disk = inspect(device, root)
     disk.check(largest_gb * 10**9)
-    with _examined(image, expected, disk.size_bytes) as examined:
+    with examining(image, expected, disk.size_bytes) as examined:
         if not write:
-            _plan(examined, order, disk, as_json)
+            print_plan(examined, order, disk, as_json)
             return
-        _confirm(disk, serial)
-        if inspect(device, root) != disk:
-            _refuse(disk, "it is not the disk that it was a moment ago")
+        confirm(disk, serial)
         done = _write_disk(examined, order, disk, expected is not None, root)
-    _deliver(done, receipt, as_json)
+    deliver(done, receipt, as_json)
 
 
 @app.command(
@@ -96,22 +93,24 @@ def image_(
     as_json: _AsJson = False,
 ) -> None:
     """Make a seeded image file, for any tool to write to one card: it holds a token that works once."""
+    from coda.flash_console import check_receipt, deliver, examining, writing
     from coda.flashing import chosen_sha256, write_and_sign
     from hardware.flash.target import create_image
 
+    check_receipt(receipt)
     image = _needed("--image", image)
     order = _order(config, name, bundle)
     expected = chosen_sha256(image, sha256, unchecked)
-    with _examined(image, expected, None) as examined, create_image(out, examined.digest.raw_bytes) as target:
+    with examining(image, expected, None) as examined, create_image(out, examined.digest.raw_bytes) as target:
         try:
-            with _steps(examined) as progress:
+            with writing(examined) as progress:
                 done = write_and_sign(
                     target, examined, order, where=str(out), checked=expected is not None, progress=progress
                 )
         except BaseException:
             out.unlink(missing_ok=True)
             raise
-    _deliver(done, receipt, as_json)
+    deliver(done, receipt, as_json)
 
 
 @app.command(epilog="Example:  coda flash jetson --config FLEET.toml --name orin-1 --out orin-1")
@@ -137,12 +136,13 @@ def jetson(
 @app.command(epilog="Example:  coda flash disks --json")
 def disks(root: _Root = _SYSTEM, as_json: _AsJson = False) -> None:
     """List this computer's disks, and why each may not be written to."""
+    from coda.flash_console import described
     from coda.output import print_json, results
     from hardware.flash.disks import find_disks
 
     found = find_disks(root)
     if as_json:
-        print_json([_described(disk) | {"refusals": disk.refusals()} for disk in found])
+        print_json([described(disk) | {"refusals": disk.refusals()} for disk in found])
         return
     for disk in found:
         verdict = "; ".join(disk.refusals()) or "may be written to"
@@ -169,95 +169,18 @@ def _order(config: Path | None, name: str | None, bundle: Path | None) -> Order:
     return Order.load(_needed("--config", config), name, bundle)
 
 
-@contextmanager
-def _examined(image: Path, expected: str | None, most_bytes: int | None) -> Iterator[Examined]:
-    from coda.flashing import private_scratch
-    from coda.output import progress
-    from hardware.flash.prepare import examine
-
-    with private_scratch() as scratch:
-        with progress() as bars:
-            bar = bars.add_task("reading the image", total=None)
-            examined = examine(
-                image, scratch, expected=expected, most_bytes=most_bytes, progress=lambda size: bars.advance(bar, size)
-            )
-        yield examined
-
-
-@contextmanager
-def _steps(examined: Examined) -> Iterator[Progress]:
-    from coda.output import progress
-
-    with progress() as bars:
-        tasks = {step: bars.add_task(step, total=examined.digest.raw_bytes) for step in ("write", "verify")}
-        yield lambda step, size: bars.advance(tasks[step], size)
-
-
-def _plan(examined: Examined, order: Order, disk: Disk, as_json: bool) -> None:
-    from coda.flashing import place_seed
-    from coda.output import print_json, results
-
-    system, _, names = place_seed(examined, order, spend=False)
-    plan = {
-        "name": order.name,
-        "system": system.value,
-        "image": str(examined.image),
-        "image_sha256": examined.digest.file_sha256,
-        "image_raw_sha256": examined.digest.raw_sha256,
-        "image_bytes": examined.digest.raw_bytes,
-        "target": _described(disk),
-        "seed_files": list(names),
-        "written": False,
-    }
-    if as_json:
-        print_json(plan)
-        return
-    results.print(
-        f"{order.name}: {examined.image} ({system.value}, {examined.digest.raw_bytes} bytes) goes to {disk.path} "
-        f"({disk.model or 'unnamed'}, serial {disk.serial}, {disk.size_bytes} bytes)\n"
-        f"seeded with {', '.join(names)}\n"
-        "everything on the disk will be lost. Nothing was written; to write, say --write",
-        markup=False,
-    )
-
-
-def _described(disk: Disk) -> dict[str, object]:
-    return {
-        "path": str(disk.path),
-        "model": disk.model,
-        "serial": disk.serial,
-        "size_bytes": disk.size_bytes,
-        "mounts": list(disk.mounts),
-    }
-
-
-def _confirm(disk: Disk, given: str | None) -> None:
-    """Whoever writes has looked at the disk: its serial number must be typed."""
-    import sys
-
-    if given is None and sys.stdin.isatty():
-        given = typer.prompt(
-            f"{disk.path} ({disk.model}, {disk.size_bytes / 1e9:.1f} GB) will be lost. Its serial number", err=True
-        )
-    if given is None:
-        _refuse(disk, "its serial number was not typed: --serial, where there is no terminal")
-    elif given.strip() != disk.serial:
-        _refuse(disk, "that is not its serial number (`coda flash disks` shows it)")
-
-
-def _refuse(disk: Disk, why: str) -> None:
-    from hardware.errors import TargetError
-
-    raise TargetError(f"{disk.path} is refused: {why}. Nothing was written")
-
-
 def _write_disk(examined: Examined, order: Order, disk: Disk, checked: bool, root: Path) -> Receipt:
+    from coda.flash_console import refuse, writing
     from coda.flashing import write_and_sign
+    from hardware.flash.disks import inspect
     from hardware.flash.target import open_device
 
     emulated = root != _SYSTEM
     path = root / disk.path.relative_to("/") if emulated else disk.path
-    with open_device(path, emulated=emulated) as target, _steps(examined) as progress:
+    with open_device(path, emulated=emulated) as target, writing(examined) as progress:
+        # From here on the kernel keeps others off the disk; what came before may have been another, or be mounted now.
+        if inspect(disk.path, root) != disk:
+            refuse(disk, "it is not the disk that it was a moment ago")
         return write_and_sign(
             target,
             examined,
@@ -269,17 +192,3 @@ def _write_disk(examined: Examined, order: Order, disk: Disk, checked: bool, roo
             emulated=emulated,
             progress=progress,
         )
-
-
-def _deliver(done: Receipt, path: Path | None, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from coda.output import console, print_json
-
-    path = path or Path(f"{done.name}.{done.time.replace(':', '')}.receipt.json")
-    done.save(path)
-    if as_json:
-        print_json(asdict(done) | {"receipt": str(path)})
-        return
-    emulated = " (EMULATED)" if done.emulated else ""
-    console.print(f"{done.name}: written to {done.target}{emulated}, read back and equal; receipt {path}", markup=False)

@@ -286,6 +286,10 @@ def test_an_image_file_needs_no_device(desk: Desk, trixie: Image, tmp_path: Path
     _check_silence(done, token, receipt)
     assert out.stat().st_mode & 0o777 == 0o600
     again = coda("flash", "image", "--image", str(trixie.path), *fixed)
+    assert again.returncode == 2
+    assert "--receipt" in again.stderr
+    receipt.unlink()
+    again = coda("flash", "image", "--image", str(trixie.path), *fixed)
     assert again.returncode == 1
     assert "exists" in again.stderr
     out.unlink()
