@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,9 +99,13 @@ def chosen_sha256(image: Path, given: str | None, unchecked: bool) -> str | None
 
 @contextmanager
 def private_scratch() -> Iterator[Path]:
-    """A folder of mode 0700 for the copy of a boot partition, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="coda-flash-") as folder:
-        yield Path(folder)
+    """A folder of mode 0700 for the copy of a boot partition, gone afterwards, also on SIGTERM."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with tempfile.TemporaryDirectory(prefix="coda-flash-") as folder:
+            yield Path(folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def place_seed(examined: Examined, order: Order, *, spend: bool) -> tuple[System, str, tuple[str, ...]]:

@@ -221,31 +221,54 @@ def test_refusals_leave_the_card_as_it_was(desk: Desk, trixie: Image) -> None:
     assert desk.invited() == set()
 
 
+class _AtTheTerminal:
+    """`coda flash --write` that asks for the serial number at a terminal, as far as the question."""
+
+    def __init__(self, desk: Desk, image: Path) -> None:
+        self.keys, its_end = os.openpty()
+        command = [sys.executable, "-m", "coda", "flash", "--image", str(image), "--device", "/dev/sdz", "--write"]
+        command += ["--root", str(desk.root), "--config", str(desk.config), "--name", "pi-1"]
+        command += ["--receipt", str(desk.root / "receipt.json")]
+        environment = {**ENVIRONMENT, "TMPDIR": str(desk.root)}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=its_end, stderr=subprocess.PIPE)
+        os.close(its_end)
+        self._watchdog = Timer(60, self.process.kill)
+        self._watchdog.start()
+        self.said = b""
+        assert self.process.stderr is not None
+        while b"serial number" not in self.said:
+            self.said += (piece := os.read(self.process.stderr.fileno(), 4096))
+            assert piece, self.said
+
+    def end(self) -> int:
+        """Wait for it. Returns its exit code."""
+        with self.process:
+            assert self.process.stderr is not None
+            self.said += self.process.stderr.read()
+        self._watchdog.cancel()
+        os.close(self.keys)
+        return self.process.returncode
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_the_serial_is_typed(desk: Desk, trixie: Image, swapped: bool) -> None:
     """At a terminal; what was mounted or swapped while somebody typed is not the disk that was looked at."""
-    terminal, its_end = os.openpty()
-    command = [sys.executable, "-m", "coda", "flash", "--image", str(trixie.path), "--device", "/dev/sdz", "--write"]
-    command += ["--root", str(desk.root), "--config", str(desk.config), "--name", "pi-1"]
-    command += ["--receipt", str(desk.root / "receipt.json")]
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdin=its_end, stderr=subprocess.PIPE) as process:
-        os.close(its_end)
-        watchdog = Timer(60, process.kill)
-        watchdog.start()
-        assert process.stderr is not None
-        said = b""
-        while b"serial number" not in said:
-            said += (piece := os.read(process.stderr.fileno(), 4096))
-            assert piece, said
-        if swapped:
-            put(desk.root, "sys/block/sdz/diskseq", 10)
-        os.write(terminal, SERIAL.encode() + b"\n")
-        said += process.stderr.read()
-        watchdog.cancel()
-    os.close(terminal)
-    assert process.returncode == (1 if swapped else 0), said
-    assert (b"not the disk that it was" in said) is swapped
+    asking = _AtTheTerminal(desk, trixie.path)
+    if swapped:
+        put(desk.root, "sys/block/sdz/diskseq", 10)
+    os.write(asking.keys, SERIAL.encode() + b"\n")
+    assert asking.end() == (1 if swapped else 0), asking.said
+    assert (b"not the disk that it was" in asking.said) is swapped
     assert (desk.card.read_bytes()[:15] == b"an older system") is swapped
+
+
+def test_nothing_private_is_left_when_it_is_ended(desk: Desk, trixie: Image) -> None:
+    """The copy of the boot partition goes with the process, also on SIGTERM."""
+    asking = _AtTheTerminal(desk, trixie.path)
+    assert list(desk.root.glob("coda-flash-*")) != []
+    asking.process.terminate()
+    assert asking.end() == 143
+    assert list(desk.root.glob("coda-flash-*")) == []
 
 
 def test_an_image_larger_than_the_card_is_refused(tmp_path: Path, desk: Desk, trixie: Image) -> None:
