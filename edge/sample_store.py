@@ -87,6 +87,11 @@ class SampleStore:
         found = self._database.rows("SELECT payload FROM batches WHERE schema_digest = ? ORDER BY id", schema.digest)
         return concatenate([empty_batch(schema), *(decode_batch(payload, schema) for (payload,) in found)])
 
+    @property
+    def count(self) -> int:
+        """Samples in all, of any schema."""
+        return int(self._database.rows("SELECT coalesce(sum(samples), 0) FROM batches")[0][0])
+
     def count_of_other_schemas(self, schema: FeatureSchema) -> int:
         """Samples that a task with ``schema`` cannot use; they stay for one that can."""
         query = "SELECT coalesce(sum(samples), 0) FROM batches WHERE schema_digest <> ?"

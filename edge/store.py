@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -44,13 +45,8 @@ class Store:
     """
 
     def __init__(self, state_dir: Path) -> None:
+        self._lock = _lock(state_dir)
         try:
-            state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"device store {state_dir}: {error.strerror}; see that it can be written") from error
-        try:
-            self._take_lock(state_dir)
             self._database = Database(state_dir / "device.db")
             self.blobs = BlobStore(state_dir / "blobs")
         except BaseException:
@@ -63,12 +59,6 @@ class Store:
         self.rows = RowStore(self._database)
         self.data_use = DataUse(self._database)
         self.log = EventLog(state_dir)
-
-    def _take_lock(self, state_dir: Path) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreBusyError(f"device store {state_dir}: another process uses it; stop that one first") from error
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """Changes to samples, rounds and outbox that stand or fall together."""
@@ -88,3 +78,32 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def alone_in(state_dir: Path) -> Iterator[None]:
+    """Nobody else uses the folder while the body runs; for what needs no `Store`, such as deleting a damaged one.
+
+    Raises:
+        StoreBusyError: If another process uses the folder.
+        StoreError: If it cannot be written.
+    """
+    lock = _lock(state_dir)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(state_dir: Path) -> int:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"device store {state_dir}: {error.strerror}; see that it can be written") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise StoreBusyError(f"device store {state_dir}: another process uses it; stop that one first") from error
+    return lock

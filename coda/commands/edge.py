@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
-from coda.commands import edge_state
+from coda.commands import edge_care, edge_state
 
 app = typer.Typer(help="The device's service.", no_args_is_help=True)
 app.add_typer(edge_state.outbox, name="outbox")
 app.command(epilog="Example:  coda edge data --config device.toml")(edge_state.data)
+for command in edge_care.ALL:
+    app.command(epilog=f"Example:  coda edge {command.__name__} --config device.toml")(command)
 
 
 @app.command(epilog="Example:  coda edge run --config device.toml --once")

@@ -69,7 +69,7 @@ def flush(
     from coda.output import console
     from edge.flush import flush_outbox
 
-    delivered = flush_outbox(_config(config), timeout_s)
+    delivered = flush_outbox(read_config(config), timeout_s)
     console.print(f"{delivered} delivered, nothing waits", markup=False)
 
 
@@ -79,7 +79,7 @@ def data(config: ConfigOption, as_json: JsonOption = False) -> None:
     from edge.data_budget import DataBudget
     from profiling.data_use import DataUse
 
-    with _database(config) as (settings, database):
+    with open_database(config) as (settings, database):
         use = DataUse(database)
         days, used = use.by_day(), use.charged_this_month()
         left = DataBudget(use, settings.data_budget_bytes_per_month).left_bytes
@@ -92,18 +92,24 @@ def data(config: ConfigOption, as_json: JsonOption = False) -> None:
     )
 
 
-def _config(path: Path) -> EdgeConfig:
+def read_config(path: Path) -> EdgeConfig:
+    """A device's configuration."""
     from edge.config import load_config
 
     return load_config(path)
 
 
 @contextmanager
-def _database(path: Path) -> Iterator[tuple[EdgeConfig, Database]]:
+def open_database(path: Path) -> Iterator[tuple[EdgeConfig, Database]]:
+    """A device's configuration and its database, to read only.
+
+    Raises:
+        UsageError: If it has not run yet.
+    """
     from coda.errors import UsageError
     from edge.database import Database
 
-    config = _config(path)
+    config = read_config(path)
     file = config.state_dir / "device.db"
     if not file.exists():
         raise UsageError(f"nothing in {config.state_dir} yet: this device has not run")
@@ -115,7 +121,7 @@ def _database(path: Path) -> Iterator[tuple[EdgeConfig, Database]]:
 def _outbox(path: Path) -> Iterator[tuple[EdgeConfig, Outbox]]:
     from edge.outbox import Outbox
 
-    with _database(path) as (config, database):
+    with open_database(path) as (config, database):
         yield config, Outbox(database)
 
 

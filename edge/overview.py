@@ -1,0 +1,89 @@
+"""What a device is doing and has done, read beside its service; and starting it afresh."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edge.config import EdgeConfig
+from edge.database import Database
+from edge.errors import StoreError
+from edge.event_store import EventStore
+from edge.outbox import Outbox
+from edge.ranker import version_of
+from edge.round_store import RoundStore
+from edge.sample_store import SampleStore
+from edge.store import alone_in
+
+
+def status(config: EdgeConfig, database: Database) -> dict[str, Any]:
+    """The device now, as plain values."""
+    rounds, samples = RoundStore(database), SampleStore(database)
+    serving, unfinished, records = rounds.serving(), rounds.unfinished(), rounds.records()
+    decisions = [line for line in log_lines(config.state_dir) if line.get("event") == "decision"]
+    last = records[-1] if records else None
+    return {
+        "device": config.device,
+        "fleet": config.fleet,
+        "model": None if serving is None else version_of(serving),
+        "personal": serving is not None and serving.personal is not None,
+        "samples": samples.count,
+        "new_samples": samples.new,
+        "waiting_events": EventStore(database, samples).waiting,
+        "outbox_bytes": Outbox(database).size_bytes,
+        "rounds": len(records),
+        "last_round": None if last is None else summary(last.to_dict()),
+        "unfinished_round": None
+        if unfinished is None
+        else {"round_id": unfinished.round_id, "phase": unfinished.state},
+        "policy": decisions[-1] if decisions else None,
+    }
+
+
+def summary(record: dict[str, Any]) -> dict[str, Any]:
+    """A round's record on one line."""
+    return {
+        "round_id": record["round_id"],
+        "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record["started_unix_s"])),
+        "task_version": record["task_version"],
+        "decision": record["outcome"]["decision"],
+        "reason": record["outcome"]["reason"],
+        "elapsed_s": round(sum(phase["elapsed_s"] for phase in record["phases"]), 3),
+    }
+
+
+def log_lines(state_dir: Path) -> Iterator[dict[str, Any]]:
+    """The event log, oldest first; a line that a power cut spoilt is left out."""
+    for name in ("events.1.jsonl", "events.jsonl"):
+        try:
+            text = (state_dir / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        for line in text.splitlines():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+def reset(config: EdgeConfig) -> int:
+    """Delete all that the device remembers; its certificate and configuration stay. Returns how many files went.
+
+    Raises:
+        StoreBusyError: If the service runs.
+        StoreError: If a file cannot be deleted.
+    """
+    with alone_in(config.state_dir):
+        patterns = ("device.db*", "events*.jsonl", "blobs/*")
+        files = [path for pattern in patterns for path in config.state_dir.glob(pattern)]
+        for path in files:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise StoreError(f"device store {path}: {error.strerror}") from error
+    return len(files)

@@ -1,0 +1,133 @@
+"""`coda edge status | doctor | rounds | logs | forget | reset`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from coda.cli import app
+from coda.errors import UsageError
+from edge.api import Api
+from edge.errors import StoreBusyError
+from edge.events import Event, EventKind
+from edge.labelling import EventRules
+from edge.ranker import Ranker
+from edge.server import Server
+from edge.store import Store
+from edge.turnstile import Turnstile
+from profiling.record import Outcome, PhaseRecord, RoundRecord
+from protocol.messages import BlobRef, Task
+from protocol.recipe import Recipe
+from tests.edge.samples import SCHEMA, samples
+
+RULES = EventRules()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A device with a finished round, samples and a log."""
+    with Store(tmp_path / "state") as store:
+        blob = BlobRef("a" * 64, 10)
+        stored = store.rounds.begin(Task(3, SCHEMA.to_dict(), Recipe().to_dict(), blob, blob), "sync")
+        store.rounds.serve(blob.sha256, stored.round_id, None)
+        outcome = Outcome("kept-h0", "no gain", 1, 2, 3)
+        phases = (PhaseRecord("sync", 1.25, 0.5, 0.1), PhaseRecord("tune", 1.0, 0.5, 0.1))
+        record = RoundRecord(stored.round_id, "d", 3, 1e9, {}, {}, phases, outcome)
+        store.rounds.close(stored.round_id, "done", record)
+        store.samples.add(samples(7))
+        store.log.write({"event": "decision", "act": False, "reasons": {"power": "battery at 10%, 30% are needed"}})
+        store.log.write({"event": "offline", "reason": "no broker"})
+    files = "".join(f'{name}_file = "{name}.pem"\n' for name in ("ca", "cert", "key"))
+    path = tmp_path / "device.toml"
+    path.write_text(f'device = "d"\nfleet = "f"\nhost = "localhost"\nport = 1\nstate_dir = "state"\n{files}')
+    return path
+
+
+def _result(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["edge", *map(str, arguments)], catch_exceptions=False)
+
+
+def _run(*arguments: str | Path) -> str:
+    result = _result(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_status_tells_what_the_device_does(config: Path) -> None:
+    """In words and as JSON, beside a process that holds the store."""
+    with Store(config.parent / "state") as store:
+        store.events.add([Event(EventKind.CLICK, 2, 10)], None, RULES)
+        found = json.loads(_run("status", "--config", config, "--json"))
+        words = _run("status", "--config", config)
+    assert (found["model"], found["personal"], found["samples"], found["new_samples"]) == ("a" * 12, False, 7, 7)
+    assert (found["waiting_events"], found["rounds"], found["unfinished_round"]) == (1, 1, None)
+    assert found["last_round"]["decision"] == "kept-h0"
+    assert "must not train (power: battery at 10%, 30% are needed)" in words
+
+
+def test_rounds_tells_what_was_done(config: Path) -> None:
+    """One line a round; whole records as JSON."""
+    words = _run("rounds", "--config", config)
+    assert "2001-09-09 01:46:40 UTC  task   3      2.25 s  kept-h0  no gain" in words
+    (record,) = json.loads(_run("rounds", "--config", config, "--json"))
+    assert record["outcome"]["samples_matched"] == 2
+
+
+def test_logs_can_be_chosen_by_event(config: Path) -> None:
+    """The newest last; a line that a power cut spoilt is passed over."""
+    log = config.parent / "state/events.jsonl"
+    log.write_text(log.read_text() + '{"event": "off')
+    assert [line.split()[2] for line in _run("logs", "--config", config).splitlines()] == ["decision", "offline"]
+    assert "no broker" in _run("logs", "--config", config, "--last", "1")
+    found = json.loads(_run("logs", "--config", config, "--event", "decision", "--json"))
+    assert found["act"] is False
+
+
+def test_doctor_ends_with_1_where_something_is_wrong(config: Path) -> None:
+    """Here there is neither a certificate nor a broker."""
+    result = _result("doctor", "--config", config)
+    assert result.exit_code == 1
+    assert "BAD certificate" in result.stdout
+    assert "-> enrol the device again" in result.stdout
+    found = {one["check"]: one["ok"] for one in json.loads(_result("doctor", "--config", config, "--json").stdout)}
+    assert (found["certificate"], found["store"], found["runtime"]) == (False, True, True)
+
+
+def test_forget_asks_first(config: Path) -> None:
+    """No is no; yes forgets, and queues the request to the cloud."""
+    refused = CliRunner().invoke(app, ["edge", "forget", "--config", str(config)], input="n\n")
+    assert refused.exit_code != 0
+    with Store(config.parent / "state") as store:
+        assert store.samples.count == 7
+    assert json.loads(_run("forget", "--config", config, "--yes"))["samples"] == 7
+    with Store(config.parent / "state") as store:
+        assert store.samples.count == 0
+        assert [letter.kind for letter in store.outbox.pending()] == ["forget"]
+
+
+def test_forget_beside_a_running_service_goes_through_its_api(config: Path) -> None:
+    """And without an API it says to stop the service."""
+    socket = config.parent / "api.sock"
+    with Store(config.parent / "state") as store:
+        with pytest.raises(UsageError, match="stop it"):
+            _run("forget", "--config", config, "--yes")
+        config.write_text(config.read_text() + f'[api]\nsocket = "{socket.name}"\n')
+        api = Api(store, RULES, Ranker(store, RULES, None, 1), Turnstile())
+        with Server(api.answer, socket, None):
+            assert json.loads(_run("forget", "--config", config, "--yes"))["samples"] == 7
+        assert store.samples.count == 0
+
+
+def test_reset_deletes_all_but_never_under_a_running_service(config: Path) -> None:
+    """Also what cannot be opened any more."""
+    state = config.parent / "state"
+    with Store(state), pytest.raises(StoreBusyError):
+        _run("reset", "--config", config, "--yes")
+    (state / "device.db").write_bytes(b"damaged")
+    _run("reset", "--config", config, "--yes")
+    assert sorted(path.name for path in state.iterdir()) == ["blobs", "lock"]
+    with Store(state) as store:
+        assert store.samples.count == 0
