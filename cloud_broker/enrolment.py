@@ -11,6 +11,7 @@ small msgpack map:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 import threading
@@ -141,6 +142,31 @@ def _server_context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
+class _ServerContext:
+    """TLS as the service speaks it, with the certificate that is on disk.
+
+    A context that handshakes are using must not be changed: OpenSSL has no lock for it. A renewed certificate gets a
+    new one.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity, self._lock = identity, threading.Lock()
+        self._stamp, self._context = self._files(), _server_context(identity)
+
+    def current(self) -> ssl.SSLContext:
+        """For one handshake; the one before where what is on disk cannot be used, as between its two files' writing."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            stamp = self._files()
+            if stamp != self._stamp:
+                self._context = _server_context(self._identity)
+                self._stamp = stamp
+        return self._context
+
+    def _files(self) -> list[tuple[int, int]]:
+        found = (self._identity.cert_file.stat(), self._identity.key_file.stat())
+        return [(one.st_ino, one.st_mtime_ns) for one in found]
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a peer that is silent must not hold up the end
@@ -148,7 +174,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], enroller: Enroller, identity: Identity) -> None:
         self.enroller = enroller
-        self._identity, self._context = identity, _server_context(identity)
+        self._tls = _ServerContext(identity)
         self._places = threading.BoundedSemaphore(_MAX_PEERS)
         super().__init__(address, _Handler)
 
@@ -161,9 +187,8 @@ class _Server(ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             request.settimeout(_TIMEOUT_S)
-            self._identity.refresh(self._context)
             # Here and not on accepting: a peer that does not finish its handshake holds up itself alone.
-            channel = self._context.wrap_socket(request, server_side=True)
+            channel = self._tls.current().wrap_socket(request, server_side=True)
         except (OSError, ValueError) as error:
             logger.warning("%s: %s", client_address[0], error)
             self.shutdown_request(request)

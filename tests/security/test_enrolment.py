@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+import socket
 import ssl
 import threading
 from dataclasses import replace
@@ -386,16 +388,12 @@ def test_an_issuer_shows_no_key() -> None:
 
 
 def test_silent_and_senseless_peers_hold_up_nobody(town: Town) -> None:
-    """While some say nothing and others speak no TLS or no HTTP, a device joins."""
-    import socket
-
+    """While crowds say nothing or speak no TLS, all at once and again and again, devices join."""
     address = ("127.0.0.1", town.server.port)
-    peers = [socket.create_connection(address, 10) for _ in range(20)]
-    try:
-        for number, peer in enumerate(peers):
-            if number % 2:
-                peer.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"\0" * 100)
-        town.join("zebu")
-    finally:
-        for peer in peers:
-            peer.close()
+    for crowd in range(10):
+        with contextlib.ExitStack() as stack:
+            for number in range(20):
+                peer = stack.enter_context(socket.create_connection(address, 10))
+                if number % 2:
+                    peer.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"\0" * 100)
+            town.join(f"zebu-{crowd}")
