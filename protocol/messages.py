@@ -1,8 +1,8 @@
 """The messages, one class each, and the kind that each travels under.
 
 A device says (``up``): Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Forget, Report, Log, Offer,
-Piece.
-The cloud says (``down``): Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest.
+Piece, Updated.
+The cloud says (``down``): Task, Release, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest.
 """
 
 from __future__ import annotations
@@ -298,6 +298,64 @@ class Piece(ChunkData, Message):
     direction: ClassVar[Direction] = "up"
 
 
+MAX_TARGET_LENGTH = 128
+MAX_REASON_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class Updated(Message):
+    """What came of a release that the cloud offered.
+
+    Attributes:
+        offer: The offer's number.
+        target: What was offered.
+        outcome: One of `protocol.releases.OUTCOMES`; another is a newer device's.
+        reason: Why, for the operator.
+        running: Version of the software that runs now.
+    """
+
+    offer: int
+    target: str
+    outcome: str
+    reason: str
+    running: str
+    kind: ClassVar[str] = "updated"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        for text, most in (
+            (self.target, MAX_TARGET_LENGTH),
+            (self.outcome, MAX_TARGET_LENGTH),
+            (self.running, MAX_TARGET_LENGTH),
+            (self.reason, MAX_REASON_LENGTH),
+        ):
+            if len(text) > most:
+                raise OversizeError("updated: a text", len(text), most)
+
+
+@dataclass(frozen=True)
+class Release(Message):
+    """Which release of the software a device should run; retained. What counts is what the signed metadata say of it.
+
+    Attributes:
+        offer: Rises with every change.
+        target: Name of the bundle in the metadata; None where nothing is offered, or no more.
+        metadata: Where the metadata are, as `protocol.releases.pack_metadata` packs them; None with ``target``.
+    """
+
+    offer: int
+    target: str | None
+    metadata: BlobRef | None
+    kind: ClassVar[str] = "release"
+    direction: ClassVar[Direction] = "down"
+
+    def __post_init__(self) -> None:
+        if (self.target is None) != (self.metadata is None):
+            raise MalformedMessageError("release: a target and its metadata go together")
+        if self.target is not None and not 1 <= len(self.target) <= MAX_TARGET_LENGTH:
+            raise MalformedMessageError(f"release: a target's name has 1 to {MAX_TARGET_LENGTH} characters")
+
+
 @dataclass(frozen=True)
 class Task(Message):
     """What a device is asked to do; retained, so a device that wakes up finds it.
@@ -455,6 +513,6 @@ MESSAGES: dict[tuple[Direction, str], type[Message]] = {
     (message.direction, message.kind): message
     for message in (
         Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Forget, Report, Log, Offer, Piece,
-        Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest,
+        Updated, Release, Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest,
     )
 }  # fmt: skip

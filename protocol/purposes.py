@@ -16,9 +16,11 @@ from protocol.messages import (
     Piece,
     Pull,
     Query,
+    Release,
     Report,
     Rows,
     RowsRequest,
+    Updated,
 )
 from protocol.topics import ROOT, SHARED
 
@@ -26,8 +28,9 @@ MODEL = "model"  # model files, patches over them, rows of their tables
 SAMPLES = "samples"  # matched samples down, contributed ones up
 QUERY = "query"  # the question for samples, and its answer without them
 REPORT = "report"
+SOFTWARE = "software"  # releases, and the metadata that vouch for them
 CONTROL = "control"  # tasks, greetings, presence, acknowledgements, and all that MQTT and TLS say on their own behalf
-PURPOSES = (MODEL, SAMPLES, QUERY, REPORT, CONTROL)
+PURPOSES = (MODEL, SAMPLES, QUERY, REPORT, SOFTWARE, CONTROL)
 
 TRANSFER_KINDS = frozenset({Pull.kind, Chunk.kind, Locate.kind, Located.kind})
 _OF_KIND = {
@@ -40,6 +43,8 @@ _OF_KIND = {
     Report.kind: REPORT,
     Log.kind: REPORT,
     LogRequest.kind: REPORT,
+    Updated.kind: SOFTWARE,
+    Release.kind: SOFTWARE,
     # What is large enough to be offered is contributed samples; a log, rarely.
     Offer.kind: SAMPLES,
     Collect.kind: SAMPLES,

@@ -25,6 +25,7 @@ from protocol.messages import MESSAGES, BlobRef, Message
 from protocol.packing import pack, unpack
 from protocol.patch import apply_patch, make_patch
 from protocol.recipe import Recipe
+from protocol.releases import pack_metadata, unpack_metadata
 from protocol.rows import RowBlock, RowColumn, TableRows, decode_rows, encode_rows
 from protocol.schema import FeatureSchema
 from tests.edge.samples import SCHEMA, samples
@@ -109,7 +110,9 @@ def _values() -> list[Target]:
     token = EnrolmentToken("home", "pi-1", "localhost", 8883, 8884, _SHA, bytes(32)).to_text()
     topic = topics.up("home", "pi-1", "hello")
     records = [pack(record().to_dict()), pack(record(energy=False).to_dict())]
+    metadata = pack_metadata({"1.root.json": b"{}", "timestamp.json": b"{}" * 40, "2.targets.json": bytes(200)})
     return [
+        Target("release metadata", [metadata], unpack_metadata),
         Target("msgpack", records, lambda payload: unpack(payload, "map")),
         Target("schema", [pack(SCHEMA.to_dict())], lambda payload: FeatureSchema.from_dict(unpack(payload, "map"))),
         Target("recipe", [pack(Recipe().to_dict())], lambda payload: Recipe.from_dict(unpack(payload, "map"))),

@@ -33,10 +33,12 @@ from protocol.messages import (
     Query,
     Refusal,
     RefusalCode,
+    Release,
     Report,
     Rows,
     RowsRequest,
     Task,
+    Updated,
 )
 from protocol.rows import MAX_SHARDS, MAX_SLOTS, RowColumn, TableRows
 from protocol.samples import SampleBatch
@@ -149,6 +151,9 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
         st.booleans(),
     ),
     Task: st.builds(Task, _INT64, plain_maps, plain_maps, blob_refs, blob_refs, st.none() | table_rows),
+    Release: st.builds(Release, _INT64, st.text(min_size=1, max_size=8), blob_refs)
+    | st.builds(Release, _INT64, st.none(), st.none()),
+    Updated: st.builds(Updated, _INT64, *[st.text(max_size=8)] * 4),
     Rows: st.builds(Rows, st.text(max_size=8), blob_refs),
     Match: st.builds(Match, st.text(max_size=8), st.integers(1, 5000), blob_refs, st.none() | blob_refs)
     | st.builds(Match, st.text(max_size=8), st.just(0), st.none()),
