@@ -11,6 +11,7 @@ import os
 import struct
 from pathlib import Path
 
+from edge.disk import store_error
 from edge.errors import StoreError
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef
@@ -65,14 +66,28 @@ class BlobStore:
             return partial.finish()
 
     def discard(self, sha256: str) -> None:
-        """Delete a whole blob, so that it is fetched again."""
-        self.path(sha256).unlink(missing_ok=True)
+        """Delete a whole blob, so that it is fetched again.
+
+        Raises:
+            StoreError: If the disk fails.
+        """
+        self._delete(self.path(sha256))
 
     def keep_only(self, digests: set[str]) -> None:
-        """Delete every other blob, whole or partial."""
+        """Delete every other blob, whole or partial.
+
+        Raises:
+            StoreError: If the disk fails.
+        """
         for path in self._folder.iterdir():
             if path.stem not in digests:
-                path.unlink(missing_ok=True)
+                self._delete(path)
+
+    def _delete(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(self._folder, f"blob {path.name[:12]}: cannot be deleted", error) from error
 
 
 class Partial:
@@ -94,7 +109,7 @@ class Partial:
             self._data = os.open(self._data_path, _OPEN_FLAGS, 0o600)
             self._bitmap = os.open(self._have_path, _OPEN_FLAGS, 0o600)
         except OSError as error:
-            raise StoreError(f"blob {ref.sha256[:12]}: {self._data_path}: {error.strerror}") from error
+            raise store_error(folder, f"blob {ref.sha256[:12]}: {self._data_path}", error) from error
         self.have = Bitmap(chunk_count(ref.size_bytes, chunk_bytes)) if fresh else self._read_bitmap()
 
     def _read_bitmap(self) -> Bitmap:
@@ -130,7 +145,7 @@ class Partial:
                 os.ftruncate(self._bitmap, len(state))
                 self._cut_anew = True
         except OSError as error:
-            raise StoreError(f"blob {self._ref.sha256[:12]}: {self._data_path}: {error.strerror}") from error
+            raise self._fault(error) from error
 
     def finish(self) -> Path:
         """Check the whole and give it its name.
@@ -139,6 +154,16 @@ class Partial:
             IntegrityError: If it is not what was promised; it is forgotten, to be fetched again.
             StoreError: If the disk fails.
         """
+        try:
+            self._check()
+            self._data_path.replace(self._whole)
+            self._have_path.unlink(missing_ok=True)
+            _sync_folder(self._whole.parent)
+        except OSError as error:
+            raise self._fault(error) from error
+        return self._whole
+
+    def _check(self) -> None:
         digest = hashlib.sha256()
         with self._data_path.open("rb") as data:
             while piece := data.read(1 << 20):
@@ -147,10 +172,9 @@ class Partial:
         if (size_bytes, digest.hexdigest()) != (self._ref.size_bytes, self._ref.sha256):
             self._forget()
             raise IntegrityError(f"blob {self._ref.sha256[:12]}: arrived with SHA-256 {digest.hexdigest()[:12]}")
-        self._data_path.replace(self._whole)
-        self._have_path.unlink(missing_ok=True)
-        _sync_folder(self._whole.parent)
-        return self._whole
+
+    def _fault(self, error: OSError) -> StoreError:
+        return store_error(self._whole.parent, f"blob {self._ref.sha256[:12]}: {self._data_path}", error)
 
     def _forget(self) -> None:
         self._have_path.unlink(missing_ok=True)

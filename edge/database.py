@@ -4,89 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge.errors import StoreError
-from profiling.data_use import TABLE as DATA_USE_TABLE
-
-APPLICATION_ID = 0x434F4441  # "CODA" in the file's header tells our database from another program's
-
-_FIRST = """
-CREATE TABLE schemas (digest TEXT PRIMARY KEY, features TEXT NOT NULL);
-CREATE TABLE batches (
-    id INTEGER PRIMARY KEY,
-    schema_digest TEXT NOT NULL REFERENCES schemas,
-    samples INTEGER NOT NULL,
-    contributed INTEGER NOT NULL DEFAULT 0,
-    payload BLOB NOT NULL
-);
-CREATE TABLE rounds (
-    round_id TEXT PRIMARY KEY,
-    task_version INTEGER NOT NULL,
-    task BLOB NOT NULL,
-    state TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    started_unix_s REAL NOT NULL,
-    record TEXT
-);
-CREATE TABLE artefacts (
-    round_id TEXT NOT NULL REFERENCES rounds ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    value BLOB NOT NULL,
-    PRIMARY KEY (round_id, name)
-);
-CREATE TABLE phases (
-    id INTEGER PRIMARY KEY,
-    round_id TEXT NOT NULL REFERENCES rounds ON DELETE CASCADE,
-    record TEXT NOT NULL
-);
-CREATE TABLE serving (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    model_sha256 TEXT NOT NULL,
-    round_id TEXT NOT NULL,
-    activated_unix_s REAL NOT NULL,
-    weights BLOB
-);
-CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY,
-    message_id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    queued_unix_s REAL NOT NULL
-);
-"""
-_ROWS = """
-CREATE TABLE table_rows (
-    number INTEGER PRIMARY KEY, version TEXT NOT NULL, id INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (version, id)
-);
-ALTER TABLE serving ADD COLUMN rows BLOB;
-"""
-_DATA_USE = f"""
-{DATA_USE_TABLE}
-CREATE TABLE outbox_losses (
-    kind TEXT NOT NULL, why TEXT NOT NULL, messages INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
-    PRIMARY KEY (kind, why)
-) WITHOUT ROWID;
-"""
-_EVENTS = """
-CREATE TABLE event_ids (number INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE);
-CREATE TABLE waiting_events (number INTEGER PRIMARY KEY, event TEXT NOT NULL);
-CREATE TABLE exposures (
-    number INTEGER PRIMARY KEY,
-    item INTEGER NOT NULL UNIQUE,
-    impressions INTEGER NOT NULL,
-    label REAL,
-    features TEXT NOT NULL
-);
-CREATE TABLE history (number INTEGER PRIMARY KEY, side TEXT NOT NULL, item INTEGER NOT NULL);
-CREATE INDEX history_by_side ON history (side, number);
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-ALTER TABLE batches ADD COLUMN newest_s INTEGER;
-"""
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS, _DATA_USE, _EVENTS)  # append only; `user_version` counts those applied
+from edge.disk import Fault, probe, store_error
+from edge.errors import DiskError, StoreError
+from edge.layout import APPLICATION_ID, MIGRATIONS
 
 
 class Database:
@@ -96,79 +21,134 @@ class Database:
         path: The file; made if absent.
         migrations: Scripts that lead from an empty file to the present layout.
         read_only: Neither makes nor changes the file, and so can look into it beside the process that does.
+        lenient: A file on a disk that is full or cannot be written is opened to read; each transaction then tries to
+            open it anew, and raises `DiskError` until that succeeds.
 
     Raises:
         StoreError: If the file is damaged, another program's, of a later version, or cannot be opened; to read only,
             also if it is absent or of an earlier version.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str] = MIGRATIONS, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[str] = MIGRATIONS,
+        *,
+        read_only: bool = False,
+        lenient: bool = False,
+    ) -> None:
         self.path = path
+        self._migrations = migrations
         self._lock = threading.RLock()
         self._depth = 0
+        self._lame = False  # the connection cannot write, or met a failing disk: to be opened anew
+        if read_only:
+            self._connection = self._opened_to_read()
+            return
         try:
-            name = f"{path.resolve().as_uri()}?mode=ro" if read_only else str(path)
-            self._connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=read_only)
-        except sqlite3.Error as error:
-            raise StoreError(f"device store {path}: cannot be opened ({error}); is its folder writable?") from error
+            self._connection = self._opened_to_write()
+        except DiskError:
+            if not lenient or not path.exists():
+                raise
+            self._connection, self._lame = self._opened_to_read(), True
+
+    def _opened_to_write(self) -> sqlite3.Connection:
+        return self._opened(str(self.path), self._prepare, uri=False)
+
+    def _opened_to_read(self) -> sqlite3.Connection:
+        """Beside a process that writes; else, where the log's index can be neither made nor changed, without it."""
+        name = f"{self.path.resolve().as_uri()}?mode=ro"
+        log = self.path.with_name(f"{self.path.name}-wal")
+        last = "&readonly_shm=1" if log.exists() and log.stat().st_size else "&immutable=1"
         try:
-            if read_only:
-                self._check_layout(len(migrations))
-            else:
-                self._prepare(migrations)
+            return self._opened(name, self._check_layout, uri=True)
+        except DiskError:
+            return self._opened(name + last, self._check_layout, uri=True)
+
+    def _opened(self, name: str, check: Callable[[sqlite3.Connection], None], *, uri: bool) -> sqlite3.Connection:
+        what = f"device store {self.path}"
+        try:
+            connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=uri)
         except sqlite3.Error as error:
-            self._connection.close()
+            raise store_error(self.path.parent, f"{what}: cannot be opened", error) from error
+        try:
+            check(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            found = store_error(self.path.parent, what, error)
+            if isinstance(error, sqlite3.OperationalError) and isinstance(found, DiskError):
+                raise found from error
             raise StoreError(
-                f"device store {path}: damaged ({error}); move it away, and the device starts afresh from h0"
+                f"{what}: damaged ({error}); move it away, and the device starts afresh from h0"
             ) from error
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
+        return connection
 
-    def _prepare(self, migrations: Sequence[str]) -> None:
-        self._check_ours()
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._check_ours(connection)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-1024"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        finding = self._pragma("quick_check")
+            connection.execute(f"PRAGMA {pragma}")
+        finding = _pragma(connection, "quick_check")
         if finding != "ok":
             raise sqlite3.DatabaseError(str(finding).splitlines()[0])
-        version = self._pragma("user_version")
+        version, migrations = _pragma(connection, "user_version"), self._migrations
         if version > len(migrations):
             raise StoreError(
                 f"device store {self.path}: layout {version} is newer than this program's {len(migrations)}; update it"
             )
         for number, script in enumerate(migrations[version:], start=version + 1):
             stamps = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={number};"
-            self._connection.executescript(f"BEGIN IMMEDIATE; {script} {stamps} COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE; {script} {stamps} COMMIT;")
+        # SQLite silently opens a file to read where it cannot open it to write; this shows.
+        connection.executescript("BEGIN IMMEDIATE; ROLLBACK;")
 
-    def _check_layout(self, version: int) -> None:
-        self._check_ours()
-        if (found := self._pragma("user_version")) != version:
+    def _check_layout(self, connection: sqlite3.Connection) -> None:
+        self._check_ours(connection)
+        if (found := _pragma(connection, "user_version")) != len(self._migrations):
             raise StoreError(
-                f"device store {self.path}: layout {found} is not this program's {version}; start the device's service "
-                "with this version once"
+                f"device store {self.path}: layout {found} is not this program's {len(self._migrations)}; start the "
+                "device's service with this version once"
             )
 
-    def _check_ours(self) -> None:
-        application = self._pragma("application_id")
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    def _check_ours(self, connection: sqlite3.Connection) -> None:
+        application = _pragma(connection, "application_id")
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and (application or tables):
             raise StoreError(f"device store {self.path}: another program's database; give the device its own state_dir")
 
-    def _pragma(self, name: str) -> Any:
-        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+    def _open_anew(self) -> None:
+        """Open a file to write that could not be written before.
+
+        Raises:
+            DiskError: If it still cannot.
+        """
+        if (fault := probe(self.path.parent)) is not None:
+            raise DiskError(f"device store {self.path}: the disk is still {fault.value}", fault.value)
+        # Closed first: to close a file takes all locks of the process on it.
+        self._connection.close()
+        try:
+            self._connection = self._opened_to_write()
+        except BaseException:
+            self._connection = self._opened_to_read()
+            raise
+        self._lame = False
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of the body's changes, on disk when it ends, or none of them; nested ones join the outermost.
 
         Raises:
-            StoreError: If the disk is full or fails.
+            DiskError: If the disk is full or cannot be written.
+            StoreError: If SQLite finds another fault.
         """
         with self._lock:
             if self._depth:
                 yield self._connection
                 return
+            if self._lame:
+                self._open_anew()
             self._depth += 1
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -178,10 +158,15 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    raise StoreError(f"device store {self.path}: {error}; nothing of this step was kept") from error
+                    raise self._told(error) from error
                 raise
             finally:
                 self._depth -= 1
+
+    def _told(self, error: sqlite3.Error) -> StoreError:
+        found = store_error(self.path.parent, f"device store {self.path}", error)
+        self._lame = isinstance(found, DiskError) and found.fault != Fault.FULL.value
+        return found
 
     @contextmanager
     def wiping(self) -> Iterator[sqlite3.Connection]:
@@ -220,3 +205,7 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]

@@ -8,6 +8,7 @@
     ├── ModelFileError           a model file is absent, is not the one promised, or lacks what a round needs
     ├── StoreError               the device's database is damaged, foreign, of a later version, or full
     │   ├── StoreBusyError       another process uses it
+    │   ├── DiskError            its disk is full, read-only, denied or failing; reading may go on
     │   └── OutboxFullError      no room for a message, though all reports would give way
     ├── RoundError               a round cannot go on, and trying again would not help
     ├── ForgottenError           the round's samples were forgotten while it went on
@@ -53,6 +54,18 @@ class StoreError(EdgeError):
 
 class StoreBusyError(StoreError):
     """Another process uses the device's state."""
+
+
+class DiskError(StoreError):
+    """The device's disk cannot be written now.
+
+    Attributes:
+        fault: A `edge.disk.Fault`'s value.
+    """
+
+    def __init__(self, message: str, fault: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class OutboxFullError(StoreError):

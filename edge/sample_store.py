@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
+from edge.counters import Counters
 from edge.database import Database
 from protocol.batch_codec import decode_batch, encode_batch
 from protocol.messages import Contribution
@@ -16,15 +18,38 @@ MAX_PIECE_BYTES = 512 << 10  # a stored batch is contributed as it is, in one me
 _SMALL_SAMPLES = 64
 _JOINED_BATCHES = 64
 
-_FORGET_OLDEST = """
-DELETE FROM batches WHERE id < (SELECT max(id) FROM batches) AND id IN
+_OLDEST = """
+SELECT id, samples FROM batches WHERE id < (SELECT max(id) FROM batches) AND id IN
     (SELECT id FROM (SELECT id, sum(samples) OVER (ORDER BY id DESC) AS up_to_here FROM batches) WHERE up_to_here > ?)
 """
-_FORGET_LARGEST = _FORGET_OLDEST.replace("sum(samples)", "sum(length(payload))")
+_LARGEST = _OLDEST.replace("sum(samples)", "sum(length(payload))")
+_AGED = "SELECT id, samples FROM batches WHERE newest_s < ?"
 _INSERT = "INSERT INTO batches (schema_digest, samples, newest_s, payload) VALUES (?, ?, ?, ?)"
 _NEWEST = "SELECT id, samples, contributed, payload FROM batches WHERE schema_digest = ? ORDER BY id DESC LIMIT ?"
-_NEW = "samples-since-round"
-_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+_NEW, _MADE = "samples-since-round", "samples-made"
+_RETIRED = "samples-retired-by-{}"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of all samples that were ever added: they are here, or were retired for one of these reasons.
+
+    Attributes:
+        made: Samples ever added, since the user was last forgotten.
+        number: Of these, retired as there were more than `MAX_LOCAL_SAMPLES`.
+        size: Retired as all were larger than the owner allows.
+        age: Retired as they were older than the owner allows.
+    """
+
+    made: int
+    number: int
+    size: int
+    age: int
+
+    @property
+    def kept(self) -> int:
+        """How many are here."""
+        return self.made - self.number - self.size - self.age
 
 
 class SampleStore:
@@ -32,6 +57,7 @@ class SampleStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._counters = Counters(database)
 
     def add(self, batch: SampleBatch) -> None:
         """Keep a batch; the oldest give way where there would be more than `MAX_LOCAL_SAMPLES`.
@@ -47,9 +73,10 @@ class SampleStore:
         with self._database.transaction() as rows:
             rows.execute("INSERT OR IGNORE INTO schemas VALUES (?, ?)", (digest, features))
             rows.executemany(_INSERT, [_row(digest, piece) for piece in _pieces(batch)])
-            rows.execute(_COUNT, (_NEW, len(batch)))
+            for name in (_NEW, _MADE):
+                self._counters.add(name, len(batch))
             self._join_small(batch.schema)
-            rows.execute(_FORGET_OLDEST, (MAX_LOCAL_SAMPLES,))
+            self._retire("number", _OLDEST, MAX_LOCAL_SAMPLES)
 
     def _join_small(self, schema: FeatureSchema) -> None:
         """Make one batch of the newest ones where all of them are small and none was contributed."""
@@ -63,20 +90,31 @@ class SampleStore:
 
     def retain(self, since_unix_s: float, max_bytes: int) -> None:
         """Forget batches of which every sample is older, and the oldest ones where all are larger, encoded."""
+        with self._database.transaction():
+            self._retire("age", _AGED, int(since_unix_s))
+            self._retire("size", _LARGEST, max_bytes)
+
+    def _retire(self, why: str, which: str, bound: int) -> None:
+        """Forget the batches that a query finds, and count their samples."""
         with self._database.transaction() as rows:
-            rows.execute("DELETE FROM batches WHERE newest_s < ?", (int(since_unix_s),))
-            rows.execute(_FORGET_LARGEST, (max_bytes,))
+            found = rows.execute(which, (bound,)).fetchall()
+            rows.executemany("DELETE FROM batches WHERE id = ?", [(row,) for row, _ in found])
+            self._counters.add(_RETIRED.format(why), sum(samples for _, samples in found))
+
+    @property
+    def account(self) -> Account:
+        """What became of all samples."""
+        made = self._counters.value(_MADE)
+        return Account(made, **{why: self._counters.value(_RETIRED.format(why)) for why in ("number", "size", "age")})
 
     @property
     def new(self) -> int:
         """Samples that came since `note_round`."""
-        found = self._database.rows("SELECT value FROM counters WHERE name = ?", _NEW)
-        return int(found[0][0]) if found else 0
+        return self._counters.value(_NEW)
 
     def note_round(self) -> None:
         """A round takes up the samples that are here: count anew."""
-        with self._database.transaction() as rows:
-            rows.execute("DELETE FROM counters WHERE name = ?", (_NEW,))
+        self._counters.clear(_NEW)
 
     def all(self, schema: FeatureSchema) -> SampleBatch:
         """Every sample of ``schema``, in the order they came.

@@ -14,8 +14,9 @@ import pytest
 from edge import outbox as outbox_module
 from edge import sample_store
 from edge.arrays import pack_arrays, unpack_arrays
-from edge.database import APPLICATION_ID, MIGRATIONS, Database
+from edge.database import Database
 from edge.errors import StoreError
+from edge.layout import APPLICATION_ID, MIGRATIONS
 from edge.outbox import Outbox
 from edge.recommender import Personal
 from edge.round_store import ABANDONED, DONE
