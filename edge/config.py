@@ -21,6 +21,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
 MOST_IDLE_S = 600.0
+MOST_TRIAL_S = 24 * 3600.0
 _NAMES = tuple[str, ...]
 
 
@@ -44,6 +45,23 @@ class ApiConfig:
     def on(self) -> bool:
         """Whether there is an API at all."""
         return self.socket is not None or self.port is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateConfig:
+    """How the device's software is kept up to date; see `edge.updating`.
+
+    Attributes:
+        root: The root of trust, as `coda release init` makes it; None to take no releases.
+        trial_s: How long a new release may take to prove itself.
+    """
+
+    root: Path | None = None
+    trial_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.trial_s <= MOST_TRIAL_S:
+            raise ConfigError(f"configuration: updates.trial_s {self.trial_s} is not in 1..{MOST_TRIAL_S:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +94,7 @@ class EdgeConfig:
         events: How an app's events become samples; a table of the configuration.
         policy: When the device may train; a table of the configuration.
         api: Where apps on the device reach it; a table of the configuration. Off where it says nothing.
+        updates: How its software is kept up to date; a table of the configuration. Off where it says nothing.
         data_budget_bytes_per_month: Bytes both ways, TLS included, that a calendar month (UTC) may take; see
             `edge.data_budget`. None for no limit.
 
@@ -107,6 +126,7 @@ class EdgeConfig:
     events: EventRules = field(default_factory=EventRules)
     policy: Policy = field(default_factory=Policy)
     api: ApiConfig = field(default_factory=ApiConfig)
+    updates: UpdateConfig = field(default_factory=UpdateConfig)
 
     def __post_init__(self) -> None:
         try:

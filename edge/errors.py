@@ -14,6 +14,9 @@
     ├── ForgottenError           the round's samples were forgotten while it went on
     ├── BadRequestError          an app asked for what cannot be done; it is told why
     ├── NoModelError             an app asked for a ranking before the first round brought a model
+    ├── UpdateError              a release of the software cannot be had, installed or kept
+    │   └── UpdateRefusedError   its signatures do not vouch for it
+    ├── HandOverError            not a fault: another release is to run from now on
     ├── DataBudgetError          the month's data budget does not allow it
     └── LinkError                the cloud could not be spoken to
         ├── UnreachableError     no connection within the time given
@@ -86,6 +89,18 @@ class BadRequestError(EdgeError):
 
 class NoModelError(EdgeError):
     """An app asked for a ranking before the first round brought a model."""
+
+
+class UpdateError(EdgeError):
+    """A release of the software cannot be had, installed or kept; the one before runs."""
+
+
+class UpdateRefusedError(UpdateError):
+    """The signatures of what was offered do not vouch for it."""
+
+
+class HandOverError(EdgeError):
+    """Not a fault: another release of the software is to run, so this process makes way for it."""
 
 
 class DataBudgetError(EdgeError):

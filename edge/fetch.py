@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from edge.blobs import Partial
+from edge.blobs import BlobStore, Partial
 from edge.errors import LinkTimeoutError, RefusedError
 from edge.saying import Saying
 from edge.session import Incoming, Session
-from edge.store import Store
 from protocol.errors import IntegrityError, ProtocolError
 from protocol.messages import MAX_BASES, BlobRef, Chunk, Locate, Located, Message, Pull, Refusal
 from protocol.patch import apply_patch
@@ -23,11 +23,21 @@ from protocol.transfer import Download
 
 BytesProgress = Callable[[int, int], None]
 
+
+class HoldsBlobs(Protocol):
+    """Where blobs are kept, such as a `edge.store.Store`."""
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The blobs."""
+        ...
+
+
 _LEFT_AT_ONCE = 16
 STALL_S = 120.0  # without a new chunk for so long, the round gives up for now
 
 
-def fetch_blob(session: Session, store: Store, ref: BlobRef, on_progress: BytesProgress | None = None) -> Path:
+def fetch_blob(session: Session, store: HoldsBlobs, ref: BlobRef, on_progress: BytesProgress | None = None) -> Path:
     """Bring a blob here that was made for this device, unless it is here already, and return its path.
 
     Args:
@@ -45,7 +55,9 @@ def fetch_blob(session: Session, store: Store, ref: BlobRef, on_progress: BytesP
     return _fetch(session, store, ref, False, on_progress)
 
 
-def fetch_published(session: Session, store: Store, ref: BlobRef, on_progress: BytesProgress | None = None) -> Path:
+def fetch_published(
+    session: Session, store: HoldsBlobs, ref: BlobRef, on_progress: BytesProgress | None = None
+) -> Path:
     """Bring a blob here that the whole fleet is to have, the cheapest way; as `fetch_blob`."""
     if ref in store.blobs:
         return store.blobs.path(ref.sha256)
@@ -64,7 +76,7 @@ def fetch_published(session: Session, store: Store, ref: BlobRef, on_progress: B
     return _fetch(session, store, ref, located.shared, on_progress)
 
 
-def _locate(session: Session, store: Store, ref: BlobRef) -> Located:
+def _locate(session: Session, store: HoldsBlobs, ref: BlobRef) -> Located:
     def is_answer(message: Message) -> bool:
         return isinstance(message, Located) and message.blob == ref.sha256
 
@@ -75,7 +87,7 @@ def _locate(session: Session, store: Store, ref: BlobRef) -> Located:
 
 def _fetch(
     session: Session,
-    store: Store,
+    store: HoldsBlobs,
     ref: BlobRef,
     shared: bool,
     on_progress: BytesProgress | None,
@@ -92,7 +104,7 @@ def _fetch(
 
 class _Pulling:
     def __init__(
-        self, session: Session, store: Store, ref: BlobRef, shared: bool, on_progress: BytesProgress | None
+        self, session: Session, store: HoldsBlobs, ref: BlobRef, shared: bool, on_progress: BytesProgress | None
     ) -> None:
         self._session = session
         self._store = store

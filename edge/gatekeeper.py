@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge.conditions import Conditions
-from edge.policy import Decision, Policy, decide
+from edge.policy import Decision, Policy, State, decide, decide_update
 from edge.store import Store
 from edge.turnstile import Turnstile
 
@@ -60,12 +60,7 @@ class Gatekeeper:
         return self._decide(self._policy)
 
     def _decide(self, policy: Policy) -> Decision:
-        state = self._conditions.look(
-            new_samples=self._store.samples.new,
-            data_left_bytes=self._data_left(),
-            first_round=self._store.rounds.last_version() is None,
-        )
-        decision = decide(state, policy)
+        decision = decide(self._look(), policy)
         self._last = decision
         self._refusals.update(decision.against)
         news, now_s = (decision.act, decision.against), time.monotonic()
@@ -73,6 +68,18 @@ class Gatekeeper:
             self._told, self._told_s = news, now_s
             self._emit(decision.to_event())
         return decision
+
+    def decide_update(self, *, download_bytes: int, disk_bytes: int, free_bytes: int) -> Decision:
+        """Whether a release of the software may be fetched and installed now; see `edge.policy.decide_update`."""
+        state = replace(self._look(), free_bytes=free_bytes)
+        return decide_update(state, self._policy, download_bytes=download_bytes, disk_bytes=disk_bytes)
+
+    def _look(self) -> State:
+        return self._conditions.look(
+            new_samples=self._store.samples.new,
+            data_left_bytes=self._data_left(),
+            first_round=self._store.rounds.last_version() is None,
+        )
 
     @contextmanager
     def watching(self, every_s: float = LOOK_S) -> Iterator[None]:

@@ -7,7 +7,7 @@ minute; the caller asks again.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.errors import ConfigError
 
@@ -30,6 +30,7 @@ class Policy:
         least_new_samples: Samples that must have come since the last round.
         drift: A log-loss so much above that of the gate's hold-out means that the served model has aged, and that the
             new samples are enough, however few; None not to look.
+        update_on_battery: Whether to install a release of the software off the mains.
 
     Raises:
         ConfigError: If a value is out of bounds.
@@ -44,6 +45,7 @@ class Policy:
     hours: str | None = None
     least_new_samples: int = 0
     drift: float | None = 0.1
+    update_on_battery: bool = False
 
     def __post_init__(self) -> None:
         bounds: tuple[tuple[str, float | None, float, float], ...] = (
@@ -76,6 +78,7 @@ class State:
         new_samples: Samples that came since the last round.
         drift: How much higher the served model's log-loss is on recent events than on the gate's hold-out.
         first_round: Whether the device has done no round yet.
+        free_bytes: What the disk has left.
     """
 
     minute: int
@@ -89,6 +92,7 @@ class State:
     data_left_bytes: int | None = None
     drift: float | None = None
     first_round: bool = False
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,31 @@ def decide(state: State, policy: Policy) -> Decision:
     """Whether the device may train now: only if no condition is against it."""
     conditions = (_power, _cpu, _temperature, _throttling, _link, _data, _time_of_day, _samples)
     reasons = tuple(reason for condition in conditions if (reason := condition(state, policy)) is not None)
+    return Decision(all(reason.allows for reason in reasons), reasons)
+
+
+def decide_update(state: State, policy: Policy, *, download_bytes: int, disk_bytes: int) -> Decision:
+    """Whether the device may install a release of the software now: only if no condition is against it.
+
+    Args:
+        state: The device.
+        policy: The owner's; what it says of samples and busy processors is for training.
+        download_bytes: What is still to be fetched.
+        disk_bytes: What the disk must have left.
+    """
+    careful = replace(policy, on_battery=policy.on_battery and policy.update_on_battery)
+    power = _power(state, careful)
+    if power is not None and not power.allows and policy.on_battery and not policy.update_on_battery:
+        power = Reason("power", False, "on battery; policy.update_on_battery is false")
+    found = [power, *(condition(state, policy) for condition in (_temperature, _throttling, _link, _time_of_day))]
+    if state.data_left_bytes is not None:
+        left = state.data_left_bytes
+        detail = f"{left} bytes left of the month's data, {download_bytes} are needed"
+        found.append(Reason("data", left >= download_bytes, detail))
+    if state.free_bytes is not None:
+        detail = f"{state.free_bytes >> 20} MiB free, {disk_bytes >> 20} are needed"
+        found.append(Reason("disk", state.free_bytes >= disk_bytes, detail))
+    reasons = tuple(reason for reason in found if reason is not None)
     return Decision(all(reason.allows for reason in reasons), reasons)
 
 
