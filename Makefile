@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Arguments for the program: make demo ARGS="--data ml-100k --devices 4"
 ARGS ?=
 
-.PHONY: help setup demo test test-arm64 lint format bench report evaluate clean
+.PHONY: help setup demo test test-arm64 lint format bench bundle report evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: setup ## Run the benchmarks: ratios against named alternatives
 
 evaluate: setup ## Does it pay? Cloud, local-only and CoDA over many users
 	@$(BIN)/coda evaluate run $(ARGS)
+bundle: setup ## Build what a board installs as one file: make bundle BOARD=pi5|pi4|pizero2|pi3|orin
+	@$(BIN)/coda bundle build --board "$(BOARD)" $(ARGS)
+
 
 report: setup ## Write report.html again for the newest run
 	@$(BIN)/coda report $(ARGS)

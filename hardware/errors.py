@@ -5,6 +5,7 @@
     HardwareError
     ├── SensorError          a sensor that was found cannot be read, or reads nonsense
     │   └── MeterError       a meter on a serial port is silent, gone, or talks nonsense
+    ├── BundleError          what a board installs cannot be put together
     ├── CalibrationError     the steps do not determine a correction, or a stored one is malformed
     └── FlashError           a medium was not written, or not wholly: it does not boot then
         ├── TargetError      the target is not one to write to; nothing was written
@@ -42,6 +43,10 @@ class MeterError(SensorError):
 
 class CalibrationError(HardwareError):
     """Too few steps, steps too much alike, a fit that fails its own check, or a file that is no calibration."""
+
+
+class BundleError(HardwareError):
+    """A board or system is none we build for, a wheel is missing or not the locked one, or a lock is out of date."""
 
 
 class FlashError(HardwareError):
