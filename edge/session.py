@@ -7,14 +7,16 @@ says nothing of use: one of another schema version is refused, counted and left 
 from __future__ import annotations
 
 import math
+import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
-from edge.errors import LinkTimeoutError, RefusedError
+from edge.errors import LinkError, LinkTimeoutError, RefusedError
 from edge.inbox import Delivery
 from edge.link import Link
 from edge.outbox import Letter
@@ -23,7 +25,20 @@ from edge.store import Store
 from protocol.envelope import decode, encode
 from protocol.errors import ProtocolError
 from protocol.flow import Window
-from protocol.messages import Accepted, Collect, Hello, Log, LogRequest, Message, Offer, Refusal, Task
+from protocol.messages import (
+    Accepted,
+    Busy,
+    Collect,
+    Hello,
+    Log,
+    LogRequest,
+    Message,
+    Offer,
+    Refusal,
+    RefusalCode,
+    Release,
+    Task,
+)  # fmt: skip
 from protocol.request import Mailing, Request
 from protocol.topics import CHUNK_BYTES
 from protocol.transfer import blob_ref, pieces_of
@@ -49,6 +64,7 @@ class Session:
 
     Attributes:
         task: The newest task heard of; None before the first.
+        release: The newest offer of a release heard of; None before the first.
         refused: Messages that could not be read, such as those of another schema version.
         window: What transfers learnt of the line.
 
@@ -62,6 +78,7 @@ class Session:
     def __init__(self, link: Link, store: Store, emit: Emit, timeout_s: float) -> None:
         self.link = link
         self.task: Task | None = None
+        self.release: Release | None = None
         self.refused = 0
         self._store = store
         self._emit = emit
@@ -69,7 +86,7 @@ class Session:
         self._timeout_s = timeout_s
         self._greeted = 0
         self._greeting: Saying | None = None
-        self._asked_for_log = False
+        self._waiting: WeakValueDictionary[str, Request] = WeakValueDictionary()  # by the id that is to be answered
 
     def say(self, message: Message) -> str:
         """Send a message, and return the id by which the cloud answers it.
@@ -86,6 +103,7 @@ class Session:
         """A message to be said, and again where nobody heard it, as the caller steps it; and the id of its answers."""
         message_id = uuid.uuid4().hex
         request, payload = Request(time.monotonic(), math.inf), encode(message, message_id)
+        self._waiting[message_id] = request
         return Saying(self.link, request, message.kind, payload, self._timeout_s), message_id
 
     def read_shared(self, sha256: str, chunks: Sequence[int]) -> None:
@@ -117,14 +135,22 @@ class Session:
             self._store.outbox.remove(message.message_id)
         if isinstance(message, LogRequest):
             self._keep_log(message)
+        if isinstance(message, Busy):
+            self._put_off(message)
         if isinstance(message, Task) and (self.task is None or message.version >= self.task.version):
             self.task = message
+        if isinstance(message, Release) and (self.release is None or message.offer >= self.release.offer):
+            self.release = message
         return Incoming(message, delivery)
+
+    def _put_off(self, busy: Busy) -> None:
+        self._emit({"event": "put-off", "retry_after_s": busy.retry_after_s})
+        if (request := self._waiting.get(busy.message_id)) is not None:
+            request.put_off(time.monotonic(), busy.retry_after_s, random.random())  # noqa: S311 - jitter, not a secret
 
     def _keep_log(self, request: LogRequest) -> None:
         """Queue what the cloud asks for; it travels with the next letters."""
         self._store.outbox.add(Log(request.request_id, self._store.log.packed(min(request.max_bytes, MAX_LOG_BYTES))))
-        self._asked_for_log = True
 
     def settle(self, incoming: Incoming) -> None:
         """Acknowledge a message whose content is on disk or of no use."""
@@ -135,13 +161,14 @@ class Session:
         """Send a question and give its answer to the body; it is acknowledged if the body ends well.
 
         Raises:
-            RefusedError: If the cloud refuses the question.
+            RefusedError: If the cloud refuses the question, or puts it off till it is too late.
             LinkTimeoutError: If no answer comes in time.
             LinkError: If there is no connection.
         """
         message_id = uuid.uuid4().hex
         payload = encode(question, message_id)
         request = Request(time.monotonic(), self._timeout_s)
+        self._waiting[message_id] = request
         incoming = self._await(request, question.kind, payload, lambda m: _concerns(m, {message_id}) or is_answer(m))
         if isinstance(incoming.message, Refusal):
             self.settle(incoming)
@@ -161,7 +188,7 @@ class Session:
                 request.settle()
                 return incoming
             self.settle(incoming)
-        raise _silent(kind, self._timeout_s)
+        raise _unanswered(kind, self._timeout_s, busy=request.busy)
 
     def connect(self) -> None:
         """See that there is a connection.
@@ -193,7 +220,7 @@ class Session:
                 return None
             if left_s <= 0:
                 raise LinkTimeoutError(f"no task within {self._timeout_s:g} s; is the cloud's service running?")
-            if (incoming := self.hear(min(left_s, self._greet_again_s()))) is not None:
+            if (incoming := self.hear(min(left_s, self.greet_again_s()))) is not None:
                 self.settle(incoming)
                 if isinstance(incoming.message, Refusal):
                     raise RefusedError(incoming.message.code, incoming.message.detail)
@@ -201,8 +228,12 @@ class Session:
                     deadline_s = min(deadline_s, time.monotonic() + _LINGER_S)
         return self.task
 
-    def _greet_again_s(self) -> float:
-        """Greet again where nobody heard it and no task came; how long to wait then."""
+    def greet_again_s(self) -> float:
+        """Greet again where nobody heard it and no task came; how long to listen before the next call.
+
+        Raises:
+            LinkError: If there is no connection.
+        """
         if self._greeting is None or self.task is not None:
             return _IDLE_S
         self._greeting.step()
@@ -210,20 +241,6 @@ class Session:
 
     def _has_task(self, newer_than: int | None) -> bool:
         return self.task is not None and (newer_than is None or self.task.version > newer_than)
-
-    def await_newer_task(self, newer_than: int | None) -> None:
-        """Wait, however long, until the cloud leaves a task that is newer than the one done last.
-
-        Raises:
-            StoppedError: If told to stop.
-        """
-        while not self._has_task(newer_than):
-            incoming = self.hear(self._greet_again_s())
-            if incoming is not None:
-                self.settle(incoming)
-            if self._asked_for_log:
-                self._asked_for_log = False
-                self.deliver_outbox()
 
     def deliver_outbox(self) -> None:
         """Send everything that waits, and return once the cloud has it all.
@@ -239,7 +256,8 @@ class Session:
         saying: dict[str, Saying] = {}
         while not mailing.finished:
             if mailing.expired(time.monotonic()):
-                raise _silent("what was reported", self._timeout_s)
+                busy = any(request.busy for request in mailing.under_way.values())
+                raise _unanswered("what was reported", self._timeout_s, busy=busy)
             mailing.admit(time.monotonic())
             for name, request in mailing.under_way.items():
                 if name not in saying:
@@ -268,6 +286,8 @@ class Session:
 
     def _settle_letter(self, incoming: Incoming, mailing: Mailing) -> None:
         message = incoming.message
+        if isinstance(message, Busy):
+            mailing.put_off(message.message_id, time.monotonic(), message.retry_after_s, random.random())  # noqa: S311
         if not isinstance(message, (Accepted, Refusal)) or not _concerns(message, mailing.unsettled):
             self.settle(incoming)
             return
@@ -280,7 +300,9 @@ class Session:
         mailing.settle(message.message_id, time.monotonic())
 
 
-def _silent(what: str, timeout_s: float) -> LinkTimeoutError:
+def _unanswered(what: str, timeout_s: float, *, busy: bool) -> LinkError:
+    if busy:
+        return RefusedError(RefusalCode.BUSY.value, f"it had too much to do for {what}; asked for {timeout_s:g} s")
     return LinkTimeoutError(f"no answer to {what} within {timeout_s:g} s; is the cloud's service running?")
 
 

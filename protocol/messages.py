@@ -2,7 +2,7 @@
 
 A device says (``up``): Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Forget, Report, Log, Offer,
 Piece, Updated.
-The cloud says (``down``): Task, Release, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest.
+The cloud says (``down``): Task, Release, Match, Rows, Located, Chunk, Accepted, Refusal, Busy, Collect, LogRequest.
 """
 
 from __future__ import annotations
@@ -496,6 +496,7 @@ class RefusalCode(str, Enum):
     UNKNOWN_BLOB = "unknown-blob"
     UNKNOWN_MODEL = "unknown-model"
     INTERNAL = "internal"
+    BUSY = "busy"  # what a device says of itself when it was put off too long; see `Busy`
 
 
 @dataclass(frozen=True)
@@ -509,10 +510,37 @@ class Refusal(Message):
     direction: ClassVar[Direction] = "down"
 
 
+MAX_RETRY_AFTER_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Busy(Message):
+    """The cloud has too much to do: the message named was not acted on, and is to be said again.
+
+    A device that does not know this kind leaves it behind, and says its message again after a silence.
+
+    Attributes:
+        message_id: The message's.
+        retry_after_s: Seconds to wait before; whoever waits adds a part of it by chance.
+    """
+
+    message_id: str
+    retry_after_s: float
+    kind: ClassVar[str] = "busy"
+    direction: ClassVar[Direction] = "down"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.retry_after_s <= MAX_RETRY_AFTER_S:
+            raise MalformedMessageError(
+                f"busy: retry_after_s must lie above 0 and up to {MAX_RETRY_AFTER_S:g}, got {self.retry_after_s}"
+            )
+
+
 MESSAGES: dict[tuple[Direction, str], type[Message]] = {
     (message.direction, message.kind): message
     for message in (
         Presence, Hello, Query, RowsRequest, Locate, Pull, Contribution, Forget, Report, Log, Offer, Piece,
-        Updated, Release, Task, Match, Rows, Located, Chunk, Accepted, Refusal, Collect, LogRequest,
+        Updated, Release, Task, Match, Rows, Located, Chunk, Accepted, Refusal, Busy, Collect,
+        LogRequest,
     )
 }  # fmt: skip

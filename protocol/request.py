@@ -23,11 +23,17 @@ class Request:
     Args:
         now_s: A monotonic clock's reading.
         timeout_s: After so long it has failed.
+
+    Attributes:
+        deadline_s: When it has failed.
+        answered: Whether it was.
+        busy: Whether the cloud ever put it off.
     """
 
     def __init__(self, now_s: float, timeout_s: float) -> None:
         self.deadline_s = now_s + timeout_s
         self.answered = False
+        self.busy = False
         self._due_s: float | None = now_s
         self._silence_s = FIRST_SILENCE_S
         self._unheard_s = FIRST_UNHEARD_S
@@ -56,7 +62,7 @@ class Request:
             now_s: A monotonic clock's reading.
             jitter: A random number in [0, 1), so that a fleet does not repeat itself in step.
         """
-        if self._due_s is None:
+        if self._due_s is None:  # else it was said to be lost, or put off, before this was heard of
             self._due_s = now_s + self._silence_s * (0.75 + 0.5 * jitter)
             self._silence_s = min(2 * self._silence_s, LAST_SILENCE_S)
 
@@ -69,6 +75,18 @@ class Request:
         """It is being worked on: the silence begins anew."""
         self._silence_s = FIRST_SILENCE_S
         self._due_s = now_s + self._silence_s
+
+    def put_off(self, now_s: float, retry_after_s: float, jitter: float) -> None:
+        """The cloud has too much to do: it is said again after so long and up to half as long again.
+
+        Args:
+            now_s: A monotonic clock's reading.
+            retry_after_s: What the cloud asks for.
+            jitter: A random number in [0, 1), so that those put off together do not come back together.
+        """
+        self.busy = True
+        self._silence_s = FIRST_SILENCE_S
+        self._due_s = now_s + retry_after_s * (1 + 0.5 * jitter)
 
     def settle(self) -> None:
         """It is answered; whatever comes after that changes nothing."""
@@ -124,6 +142,12 @@ class Mailing:
         if name in self._under_way:
             self._under_way[name][0].progress(now_s)
             self._deadline_s = now_s + self._timeout_s
+
+    def put_off(self, name: str, now_s: float, retry_after_s: float, jitter: float) -> None:
+        """The cloud has too much to do for a letter now: `Request.put_off`, and it is no sign of silence."""
+        if name in self._under_way:
+            self._under_way[name][0].put_off(now_s, retry_after_s, jitter)
+            self._deadline_s = max(self._deadline_s, now_s + 1.5 * retry_after_s + self._timeout_s)
 
     def settle(self, name: str, now_s: float) -> bool:
         """A letter was accepted, or refused for good.

@@ -12,8 +12,10 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from protocol.messages import (
+    MAX_RETRY_AFTER_S,
     Accepted,
     BlobRef,
+    Busy,
     Chunk,
     Collect,
     Contribution,
@@ -159,6 +161,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
     | st.builds(Match, st.text(max_size=8), st.just(0), st.none()),
     Chunk: st.builds(Chunk, sha256s, _INT64, _INT64, st.binary(max_size=64), st.sampled_from(CHUNK_SIZES)),
     Accepted: st.builds(Accepted, st.text(max_size=8)),
+    Busy: st.builds(Busy, st.text(max_size=8), st.floats(0, MAX_RETRY_AFTER_S, exclude_min=True)),
     Refusal: st.builds(
         Refusal, st.text(max_size=8), st.sampled_from([code.value for code in RefusalCode]), st.text(max_size=8)
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protocol.errors import MalformedMessageError, OversizeError
-from protocol.messages import MESSAGES, BlobRef, Chunk, Match, Message, Pull, Query
+from protocol.messages import MAX_RETRY_AFTER_S, MESSAGES, BlobRef, Busy, Chunk, Match, Message, Pull, Query
 from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, NAME_PATTERN
 
 SHA = "0123456789abcdef" * 4
@@ -27,6 +27,13 @@ def test_query_gives_its_profile_back() -> None:
     profile = QUERY.profile()
     assert profile.dtype == np.float32
     np.testing.assert_array_equal(profile, CENTROIDS)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), MAX_RETRY_AFTER_S + 1])
+def test_a_device_is_put_off_for_a_bounded_time(seconds: float) -> None:
+    """No cloud can make a device wait for ever, or not at all."""
+    with pytest.raises(MalformedMessageError, match="retry_after_s"):
+        Busy("m1", seconds)
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,35 @@ def test_what_nobody_heard_is_said_again_soon() -> None:
     assert request.next_s == 1.0 + FIRST_UNHEARD_S
 
 
+def test_a_busy_cloud_is_asked_again_when_it_said_and_not_before() -> None:
+    """Put off, it waits as long as it was told and up to half as long again, whatever the broker says later."""
+    for jitter in (0.0, 0.99):
+        request = Request(0.0, TIMEOUT_S)
+        request.said()
+        request.put_off(1.0, 8.0, jitter)
+        request.taken(1.1, 0.5)
+        assert request.busy
+        assert not request.due(8.9)
+        assert 9.0 <= request.next_s < 13.0
+        assert request.due(request.next_s)
+
+
+def test_a_letter_that_is_put_off_is_not_given_up_for_silence() -> None:
+    """A mailing outlives the wait that the cloud asked for, and its letter goes out again."""
+    mailing = Mailing([("a", 1)], 0.0, TIMEOUT_S)
+    mailing.admit(0.0)
+    mailing.under_way["a"].said()
+    mailing.put_off("a", 1.0, 2 * TIMEOUT_S, 0.5)
+    due_s = mailing.under_way["a"].next_s
+    assert due_s == 1.0 + 2.5 * TIMEOUT_S
+    assert not mailing.expired(due_s)
+    assert mailing.expired(due_s + 2 * TIMEOUT_S)
+    mailing.put_off("settled long ago", 1.0, 1.0, 0.5)
+
+
 def test_every_short_history_is_answered_or_expires() -> None:
     """Whatever five things happen to it: unanswered it stays due in finite time, answered it is never said again."""
-    for history in product(["say", "taken", "unheard", "wait", "answer"], repeat=5):
+    for history in product(["say", "taken", "unheard", "put off", "wait", "answer"], repeat=5):
         request, now_s = Request(0.0, TIMEOUT_S), 0.0
         for event in history:
             if event == "say" and request.due(now_s):
@@ -55,6 +81,8 @@ def test_every_short_history_is_answered_or_expires() -> None:
                 request.taken(now_s, 0.0)
             elif event == "unheard":
                 request.unheard(now_s, 0.9)
+            elif event == "put off":
+                request.put_off(now_s, 3.0, 0.9)
             elif event == "wait":
                 now_s += FIRST_SILENCE_S
             elif event == "answer":
