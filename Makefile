@@ -10,6 +10,8 @@ export OPENBLAS_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Arguments for the program: make demo ARGS="--data ml-100k --devices 4"
 ARGS ?=
+# Processes that share the tests, a file at a time; 0 runs them in one, for a debugger.
+WORKERS ?= 2
 
 .PHONY: help setup demo test test-arm64 lint format bench bundle report evaluate clean
 
@@ -28,7 +30,7 @@ demo: setup ## Run a whole round: Mosquitto with TLS, one cloud process, eight d
 
 test: setup ## Run every test
 	@scripts/require.sh mcopy=mtools mkfs.vfat=dosfstools sfdisk=fdisk mke2fs=e2fsprogs || echo "coda: tests of coda flash are skipped"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-arm64: setup ## Run a device's round with the real arm64 wheels under QEMU (debootstrap, qemu-user-static)
 	@$(BIN)/python -m tests.hardware.arm64_root .arm64
@@ -43,11 +45,11 @@ format: setup ## Rewrite the code in the house's format
 bench: setup ## Run the benchmarks: ratios against named alternatives
 	@$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-only --benchmark-columns=min,median,max,rounds $(ARGS)
 
-evaluate: setup ## Does it pay? Cloud, local-only and CoDA over many users
-	@$(BIN)/coda evaluate run $(ARGS)
 bundle: setup ## Build what a board installs as one file: make bundle BOARD=pi5|pi4|pizero2|pi3|orin
 	@$(BIN)/coda bundle build --board "$(BOARD)" $(ARGS)
 
+evaluate: setup ## Does it pay? Cloud, local-only and CoDA over many users
+	@$(BIN)/coda evaluate run $(ARGS)
 
 report: setup ## Write report.html again for the newest run
 	@$(BIN)/coda report $(ARGS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,10 +34,4 @@ def start_coda(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - the tests start no threads of their own here
     )
-
-
-def _heed_interrupts() -> None:
-    """Undo what a shell does to what it starts in the background: Python would inherit that SIGINT is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
