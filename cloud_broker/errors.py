@@ -14,6 +14,7 @@
     │   └── BlobCorruptError     a blob's bytes do not match its name (also a `protocol.errors.IntegrityError`)
     ├── UnknownBlobError         no such blob, or it has expired
     ├── UnknownModelError        a query for a model that is not the one served
+    ├── ReleaseError             a release, a key or a rollout is missing, taken, damaged, or not as it has to be
     └── TrainingError            nothing to train on, or training diverged
 """
 
@@ -79,6 +80,10 @@ class UnknownBlobError(CloudError):
 
 class UnknownModelError(CloudError):
     """The query's centroids were made by a model that is not the one served."""
+
+
+class ReleaseError(CloudError):
+    """A release, a key or a rollout is missing, taken, damaged, or not as it has to be."""
 
 
 class TrainingError(CloudError):

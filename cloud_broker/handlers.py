@@ -40,12 +40,14 @@ from protocol.messages import (
     Query,
     Refusal,
     RefusalCode,
+    Release,
     Report,
     RowsRequest,
     Task,
+    Updated,
 )  # fmt: skip
 from protocol.packing import unpack
-from protocol.purposes import MODEL, SAMPLES
+from protocol.purposes import MODEL, SAMPLES, SOFTWARE
 from protocol.rows import encode_rows
 from protocol.topics import MAX_BLOB_BYTES
 
@@ -81,6 +83,11 @@ def task_for(device: str, task: Task) -> Outgoing:
     return Outgoing(device, task, f"task-{task.version}", retain=True)
 
 
+def release_for(device: str, release: Release) -> Outgoing:
+    """An offer of a release, as it is sent."""
+    return Outgoing(device, release, f"release-{release.offer}", retain=True)
+
+
 def shared_outgoing(chunk: Chunk) -> Outgoing:
     """A chunk of a blob that the fleet shares, as it is sent."""
     return Outgoing(None, chunk, str(chunk.index), retain=True)
@@ -104,7 +111,8 @@ class Handlers:
             index: The pool, and who matches what in it.
             tasks: Tasks.
             ledger: Devices, reports, answers.
-            on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``forgotten``, ``reported``, ``refused``.
+            on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``forgotten``, ``reported``, ``refused``,
+                ``updated``, ``rollout-halted``.
         """
         self._registry = registry
         self._index = index
@@ -127,6 +135,7 @@ class Handlers:
             Piece: self._on_piece,
             Log: self._on_log,
             Report: self._on_report,
+            Updated: self._on_updated,
         }
 
     def respond(self, topic: str, payload: bytes) -> list[Outgoing]:
@@ -171,8 +180,8 @@ class Handlers:
     def _on_hello(self, device: str, hello: Hello, _message_id: str) -> list[Message]:
         self._ledger.note_hello(device, hello)
         self._tell({"event": "hello", "device": device, "board": hello.board, "runtime": hello.runtime})
-        task = self._tasks.assign(device)
-        return [] if task is None else [task]
+        answers = (self._tasks.assign(device), self._ledger.rollouts.for_device(device, hello.board))
+        return [answer for answer in answers if answer is not None]
 
     def _on_query(self, device: str, query: Query, _message_id: str) -> list[Message]:
         _check_id(query.query_id, "query_id")
@@ -227,9 +236,15 @@ class Handlers:
     def _on_pull(self, device: str, pull: Pull, _message_id: str) -> list[Message]:
         self._registry.blobs.check_reader(pull.blob, device)
         self.sharing.missed(pull.blob)
-        of_model = pull.blob in self._row_blobs or self._registry.blobs.published(pull.blob)
-        self.accounts.transfer(device, MODEL if of_model else SAMPLES)
+        self.accounts.transfer(device, self._purpose_of(pull.blob))
         return [self._registry.blobs.chunk(pull.blob, index, pull.chunk_bytes) for index in pull.chunks]
+
+    def _purpose_of(self, blob: str) -> str:
+        if blob in self._row_blobs:
+            return MODEL
+        if not self._registry.blobs.published(blob):
+            return SAMPLES
+        return SOFTWARE if self._ledger.rollouts.is_part(blob) else MODEL
 
     def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:
         pool = self._index.pool
@@ -248,6 +263,14 @@ class Handlers:
         _check_id(report.round_id, "round_id")
         if self._ledger.add_report(device, report, message_id):
             self._tell({"event": "reported", "device": device, "round_id": report.round_id})
+        return [Accepted(message_id)]
+
+    def _on_updated(self, device: str, updated: Updated, message_id: str) -> list[Message]:
+        halted = self._ledger.rollouts.note(device, updated)
+        said = {"target": updated.target, "outcome": updated.outcome, "reason": updated.reason}
+        self._tell({"event": "updated", "device": device, **said})
+        if halted is not None:
+            self._tell({"event": "rollout-halted", "target": updated.target, "reason": halted})
         return [Accepted(message_id)]
 
     def _on_offer(self, device: str, offer: Offer, message_id: str) -> list[Message]:
@@ -292,6 +315,8 @@ def _outgoing(device: str, answer: Message | Outgoing, message_id: str, number: 
         return answer
     if isinstance(answer, Task):
         return task_for(device, answer)
+    if isinstance(answer, Release):
+        return release_for(device, answer)
     # Derived, not drawn: a message that comes twice is answered by messages of the same ids.
     digest = hashlib.sha256(f"{device}/{message_id}/{number}".encode()).hexdigest()
     return Outgoing(device, answer, digest[:32])

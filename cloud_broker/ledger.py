@@ -11,6 +11,7 @@ from typing import Any
 from cloud_broker.collecting import Collecting
 from cloud_broker.database import Database
 from cloud_broker.logs import Logs
+from cloud_broker.rollouts import Rollouts
 from profiling.data_use import TABLE as DATA_USE_TABLE
 from profiling.data_use import DataUse
 from protocol import envelope
@@ -40,6 +41,7 @@ class Ledger:
         data_use: What workers sent and received; an account is a worker.
         collecting: Letters that devices offered.
         logs: Devices' logs, and who asked for them.
+        rollouts: Releases that devices are offered, and what came of them.
     """
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -53,6 +55,7 @@ class Ledger:
         self.data_use = DataUse(self._database, clock)
         self.collecting = Collecting(directory, clock=clock)
         self.logs = Logs(directory, clock=clock)
+        self.rollouts = Rollouts(directory, clock=clock)
 
     def note_presence(self, device: str, *, online: bool) -> None:
         """Remember that a device came or went."""
@@ -82,6 +85,10 @@ class Ledger:
             name: {"seen_s": seen_s, "online": None if online is None else bool(online), **json.loads(hello or "{}")}
             for name, seen_s, online, hello in rows
         }
+
+    def boards(self) -> dict[str, str]:
+        """The board of each device that ever said hello."""
+        return {name: str(told["board"]) for name, told in self.devices().items() if "board" in told}
 
     def add_report(self, device: str, report: Report, message_id: str) -> bool:
         """Store a round's record; False if this message was stored before.
@@ -132,4 +139,5 @@ class Ledger:
         """Close the databases."""
         self.collecting.close()
         self.logs.close()
+        self.rollouts.close()
         self._database.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 from cloud_broker.config import CloudConfig
 from cloud_broker.gateway import Gateway
-from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers, Outgoing, task_for
+from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers, Outgoing, release_for, task_for
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool import SamplePool
@@ -130,6 +130,8 @@ class CloudService:
             handlers.sharing.forget()
             for device, task in tasks.assigned().items():
                 gateway.send(task_for(device, task))
+            for device, release in state.ledger.rollouts.told():
+                gateway.send(release_for(device, release))
 
         gateway = Gateway(
             config.identity,
@@ -150,6 +152,8 @@ class CloudService:
             while not stop.wait(_LOOK_S):
                 for device, request in state.ledger.logs.take_unsent():
                     gateway.send(Outgoing(device, request, request.request_id))
+                for device, release in state.ledger.rollouts.news(state.ledger.boards):
+                    gateway.send(release_for(device, release))
                 if time.monotonic() >= due_s:
                     due_s = time.monotonic() + _HOUSEKEEPING_S
                     state.registry.blobs.expire()
