@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+from edge.backoff import Restarts
 from edge.config import load_config
 from edge.errors import EdgeError
 from edge.memory import return_freed_memory
-from edge.service import EdgeService
+from edge.service import OPENING_S, EdgeService
 from edge.signals import stop_on_signals
+from edge.supervision import Supervisor
 from protocol.errors import ProtocolError
 
 
@@ -36,13 +40,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     chosen = parser.parse_args(arguments)
     return_freed_memory()
+    supervisor, restarts = Supervisor.from_environment(), Restarts(_runtime_folder())
     try:
         with stop_on_signals() as stop:
-            service = EdgeService(load_config(chosen.config), _print_json if chosen.json else _print_line)
+            _wait_after_crashes(restarts, supervisor, stop)
+            config = load_config(chosen.config)
+            service = EdgeService(config, _print_json if chosen.json else _print_line, supervisor)
             if chosen.once:
                 service.run_once(stop)
             else:
                 service.run_forever(stop)
+            restarts.ended_well()
     except (EdgeError, ProtocolError, OSError) as error:
         if chosen.debug:
             raise
@@ -51,12 +59,27 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _runtime_folder() -> Path | None:
+    """What systemd keeps for this service while it is restarted; None where it was not started by a unit."""
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else None
+
+
+def _wait_after_crashes(restarts: Restarts, supervisor: Supervisor, stop: threading.Event) -> None:
+    crashes, wait_s = restarts.begin()
+    if wait_s:
+        supervisor.starting(f"ended badly {crashes} times in a row; starting in {wait_s:.0f} s", wait_s + OPENING_S)
+        supervisor.rest(stop, wait_s)
+
+
 def _print_json(event: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def _print_line(event: dict[str, Any]) -> None:
+    if event["event"] == "progress" and "JOURNAL_STREAM" in os.environ:
+        return  # for somebody who watches; a journal keeps it
     fields = "  ".join(f"{name}={value}" for name, value in event.items() if name != "event")
     sys.stderr.write(f"{event['event']}: {fields}\n")
 

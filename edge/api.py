@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
@@ -91,7 +90,7 @@ class Api:
         return {**vars(found), "items": found.items[:top], "scores": found.scores[:top]}
 
     def _events(self, request: Request) -> dict[str, Any]:
-        events = parse_events(_object(request, {"events"}, {"events"})["events"], int(time.time()))
+        events = parse_events(_object(request, {"events"}, {"events"})["events"], int(self._store.time.unix_s))
         taken = self._store.events.add(events, self._ranker.schema, self._rules)
         if taken.samples is not None:
             self._ranker.watch(taken.samples)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import ssl
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, ConfigError, RefusedError, UnreachableError
+from edge.files import write_private
 from edge.keys import certificate_request, new_key
 from edge.tls import device_context
 from protocol.enrolment import AUTHORITY_PATH, ENROL_PATH, MAX_BODY_BYTES, RENEW_PATH, EnrolmentToken
@@ -45,7 +45,7 @@ def enrol(token_text: str, directory: Path) -> Path:
     token = EnrolmentToken.from_text(token_text)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca_file = directory / "ca.crt"
-    _write_private(ca_file, _authority(token))
+    write_private(ca_file, _authority(token))
     key = _waiting_key(directory / "waiting.key")
     request = certificate_request(key, token.device)
     context = _context(ca_file)
@@ -123,7 +123,7 @@ def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: dict[st
 def _waiting_key(path: Path) -> bytes:
     """The key of an attempt that was cut off, or a new one that is on disk before it is used."""
     if not path.exists():
-        _write_private(path, new_key())
+        write_private(path, new_key())
     return path.read_bytes()
 
 
@@ -134,23 +134,9 @@ def _keep(path: Path, key: bytes, answer: dict[str, Any], ca_file: Path) -> None
         raise RefusedError("enrolment", "the service's answer holds no certificate")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # mode 0700
         candidate = Path(folder) / path.name
-        _write_private(candidate, key + certificate)
+        write_private(candidate, key + certificate)
         device_context(ca_file, candidate, candidate)
-    _write_private(path, key + certificate)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write with mode 0600, durably, and so that the old or the new file is there, whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_private(path, key + certificate)
 
 
 def starting_config(token: EnrolmentToken) -> dict[str, str | int]:
@@ -175,5 +161,5 @@ def config_text(values: Mapping[str, object]) -> bytes:
 
 def _write_config(path: Path, token: EnrolmentToken) -> Path:
     if not path.exists():
-        _write_private(path, config_text(starting_config(token)))
+        write_private(path, config_text(starting_config(token)))
     return path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +46,18 @@ class Taken:
 
 
 class EventStore:
-    """Takes events."""
+    """Takes events.
 
-    def __init__(self, database: Database, samples: SampleStore) -> None:
+    Args:
+        database: The device's.
+        samples: Where the samples go.
+        now: The time by which samples age, in seconds since 1970.
+    """
+
+    def __init__(self, database: Database, samples: SampleStore, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._samples = samples
+        self._now = now
         self.histories = Histories(database)
 
     def add(self, events: Sequence[Event], schema: FeatureSchema | None, rules: EventRules) -> Taken:
@@ -119,7 +126,7 @@ class EventStore:
         batch = concatenate(made) if made else None
         if batch is not None:
             self._samples.add(batch)
-            self._samples.retain(time.time() - rules.keep_days * 86400, rules.keep_bytes)
+            self._samples.retain(self._now() - rules.keep_days * 86400, rules.keep_bytes)
         return Taken(len(events) - len(reasons), len(reasons), reasons[0] if reasons else "", batch)
 
     def _take(self, event: Event, featuriser: Featuriser) -> SampleBatch | None:

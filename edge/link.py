@@ -46,14 +46,18 @@ class Link:
     Args:
         config: Who we are and where the broker is.
         stop: Once set, every wait raises `StoppedError`.
+        on_wait: Called again and again while a caller waits, on the caller's thread.
 
     Raises:
         CertificateError: If a certificate or key is unreadable.
     """
 
-    def __init__(self, config: EdgeConfig, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, config: EdgeConfig, stop: threading.Event | None = None, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
         self._config = config
         self._stop = stop or threading.Event()
+        self._on_wait = on_wait
         self._closing = threading.Event()
         self._changed = threading.Condition()  # guards everything below, and paho's client while it is usable
         self._connection = Connection()
@@ -230,6 +234,7 @@ class Link:
             while not done():
                 if self._stop.is_set():
                     raise StoppedError("told to stop")
+                self._on_wait()
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False

@@ -29,6 +29,7 @@ from profiling.data_use import OFTEN_BYTES
 from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
+from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR
 from protocol.messages import BlobRef, Match, Message
 from protocol.purposes import MODEL, SAMPLES
 from protocol.recipe import Recipe
@@ -139,9 +140,13 @@ class Phases:
 
     def gate(self) -> str:
         """Decide on the hold-out which model is served from now on."""
-        _, holdout = self._split()
-        ready = self._recommender().prepare(holdout, empty_batch(self._schema))
-        decision = gate(ready.trainer, ready.weights(self._kept.trial()), ready.local, self._recipe)
+        training, holdout = self._split()
+        ready, everything = (
+            self._recommender().prepare(holdout, empty_batch(self._schema)),
+            len(training) + len(holdout),
+        )
+        trial = ready.weights(self._kept.trial())
+        decision = gate(ready.trainer, trial, ready.local, self._recipe, samples_local=everything)
         with self._store.transaction():
             served = self._kept.personal() if decision.activate else None
             self._store.rounds.serve(self._task.recommender.sha256, self._round_id, served)
@@ -163,6 +168,9 @@ class Phases:
                 "holdout_log_loss_personal": decision.log_loss_personal,
                 "holdout_auc_h0": decision.auc_h0,
                 "holdout_auc_personal": decision.auc_personal,
+                RANKING_GAIN: decision.ranking_gain,
+                RANKING_GAIN_ERROR: decision.ranking_gain_error,
+                "expected_ranking_gain": decision.expected_gain,
                 "classifier_heldout_auc": found.heldout_auc,
                 "local_samples_without_slots": float(self._kept.dropped()),
                 "matched_samples_without_slots": float(len(matched) - len(found.keep_weights)),
@@ -229,6 +237,7 @@ class Phases:
         def on_progress(done: int, total: int) -> None:
             if self._tools.stop.is_set():
                 raise StoppedError("told to stop")
+            self._tools.supervisor.alive()
             self._tools.metering.settle(self._round_id, least_bytes=OFTEN_BYTES)
             self._tools.emit({"event": "progress", "phase": phase, "done": done, "total": total})
 

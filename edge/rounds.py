@@ -20,6 +20,7 @@ from edge.report import hello, round_record
 from edge.round_store import ABANDONED, DONE, Serving, StoredRound
 from edge.sensing import Sensing
 from edge.tools import Tools
+from edge.wear import mean_per_day
 from hardware.board import identify
 from profiling.record import Outcome, PhaseRecord, RoundRecord
 from protocol.errors import ProtocolError
@@ -195,6 +196,9 @@ class RoundRunner:
         fields, budget = self._sensing.round_fields(self._profiler), self._tools.budget
         fields["traffic"] = budget.use.of(stored.round_id)
         fields["conditions"] = {**fields["conditions"], **self._tools.keeper.report()}
+        written = mean_per_day(self._tools.store.wear.settle())
+        if written is not None:
+            fields["conditions"] = {**fields["conditions"], "storage_written_bytes_per_day": written}
         if budget.monthly_bytes is not None:
             month = {"data_budget_bytes_per_month": budget.monthly_bytes, "data_left_bytes": budget.left_bytes}
             fields["conditions"] = {**fields["conditions"], **month}

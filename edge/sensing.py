@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -36,15 +36,22 @@ class Sensing:
         config: Names the meter, the calibrations, and the seconds to watch the board at idle.
         stop: Cuts the baseline short.
         root: Where the board's files are; another folder in tests.
+        rest: Waits so many seconds, or less once ``stop`` is set.
 
     Raises:
         ConfigError: If a calibration cannot be read.
     """
 
-    def __init__(self, config: EdgeConfig, stop: threading.Event, root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        config: EdgeConfig,
+        stop: threading.Event,
+        root: Path = Path("/"),
+        rest: Callable[[float], object] | None = None,
+    ) -> None:
         self.root = root
+        self._rest = rest or stop.wait
         self._config = config
-        self._stop = stop
         self._calibrations = _calibrations(config.calibrations)
         self._stream: MeterStream | None = None
         self._idle: Mapping[str, Idle] | None = None
@@ -100,9 +107,6 @@ class Sensing:
         if not self._config.idle_s or not found.sensors:
             return {}
         return measure_idle(found.sensors, self._config.idle_s, rest=self._rest)
-
-    def _rest(self, seconds: float) -> None:
-        self._stop.wait(seconds)
 
     def _why_no_idle(self) -> str:
         if not self._config.idle_s:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from edge.http_wire import Connection, HttpError, Request, response
 
 MAX_CONNECTIONS = 16
 IDLE_S = 60.0
+DRAIN_S = 5.0
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 16
 
@@ -40,7 +41,7 @@ class Server:
         self.port = port
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._stack = ExitStack()
 
     def __enter__(self) -> Server:
@@ -61,10 +62,17 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Take no more requests, and let those under way be answered."""
         self._stack.close()
-        with self._lock:
-            for peer in self._open:
-                peer.shutdown(socket.SHUT_RDWR)
+        with self._changed:
+            self._shut(socket.SHUT_RD)
+            self._changed.wait_for(lambda: not self._open, DRAIN_S)
+            self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        for peer in self._open:
+            with suppress(OSError):  # the app was faster
+                peer.shutdown(how)
 
     @contextmanager
     def _listening(self, listener: socket.socket) -> Iterator[None]:
@@ -86,7 +94,7 @@ class Server:
             if not self._room.acquire(blocking=False):
                 _refuse(peer)
                 continue
-            with self._lock:
+            with self._changed:
                 self._open.add(peer)
             threading.Thread(target=self._converse, args=(peer,), name="api-peer", daemon=True).start()
 
@@ -102,8 +110,9 @@ class Server:
         except OSError:
             pass  # the app went away, or was silent for long
         finally:
-            with self._lock:
+            with self._changed:
                 self._open.discard(peer)
+                self._changed.notify_all()
             self._room.release()
 
     def _exchange(self, connection: Connection, peer: socket.socket) -> bool:

@@ -6,8 +6,10 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from edge.clock import ClockWatch
 from edge.conditions import Conditions
 from edge.config import EdgeConfig
 from edge.data_budget import DataBudget
@@ -20,6 +22,7 @@ from edge.rounds import RoundRunner
 from edge.sensing import Sensing
 from edge.session import Emit, Session
 from edge.store import Store
+from edge.supervision import Supervisor
 from edge.tools import Tools
 from edge.turnstile import Turnstile
 from profiling.data_use import Metering
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 IDLE_LOOK_S = 10.0  # for what was queued meanwhile
 BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
+OPENING_S = 300.0  # a large store on a slow card is checked when it is opened
 RETRY_S = 30.0  # after the cloud could not be spoken to; jittered, so that a fleet does not return in step
 
 
@@ -42,11 +46,15 @@ class EdgeService:
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
             record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``decision``, ``forgotten``, ``serving``,
             ``model-unusable``, ``user-forgotten``,
-            ``certificate-renewed``, ``renewal-failed``, ``stopped``.
+            ``clock-wrong``, ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``stopped``.
+        supervisor: Told when the service is ready, what it does, and that its work goes on; None for nobody.
     """
 
-    def __init__(self, config: EdgeConfig, on_event: Emit | None = None) -> None:
+    def __init__(
+        self, config: EdgeConfig, on_event: Emit | None = None, supervisor: Supervisor | None = None
+    ) -> None:
         self._config = config
+        self._supervisor = supervisor or Supervisor()
         self._emit: Emit = on_event or _ignore
 
     def run_once(self, stop: threading.Event | None = None) -> RoundRecord | None:
@@ -97,26 +105,34 @@ class EdgeService:
             forget_blobs(tools.store)
             tools.emit({"event": "forgotten", "reason": str(error)})
         except LinkError as error:
+            tools.clock.look()  # a refused certificate often is a wrong clock's
             tools.emit({"event": "offline", "reason": str(error)})
-            _rest(tools.stop, RETRY_S, error)
+            _rest(tools, RETRY_S, error)
         except DataBudgetError as error:
             tools.emit({"event": "over-budget", "reason": str(error)})
-            _rest(tools.stop, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
+            _rest(tools, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
         finally:
             tools.metering.settle()
+            tools.store.wear.settle_if_due()
             if tools.api is not None:
                 tools.api.reload()
 
     @contextmanager
     def _tools(self, stop: threading.Event) -> Iterator[tuple[Tools, Sensing]]:
-        config = self._config
-        with Sensing(config, stop) as sensing, Store(config.state_dir) as store, Link(config, stop) as link:
+        config, supervisor = self._config, self._supervisor
+        supervisor.starting("opening the store", OPENING_S)
+        with (
+            Sensing(config, stop, rest=partial(supervisor.rest, stop)) as sensing,
+            Store(config.state_dir) as store,
+            Link(config, stop, supervisor.alive) as link,
+        ):
 
             def emit(event: dict[str, Any]) -> None:
                 store.log.write(event)
+                supervisor.tell(event)
                 self._emit(event)
 
-            turnstile = Turnstile(stop)
+            turnstile = Turnstile(stop, supervisor.alive)
             api = _local_api(config, store, turnstile, emit)
             conditions = Conditions(sensing.root, config.metered_link, api.ranker.drift if api else lambda: None)
             session = Session(link, store, emit, config.timeout_s)
@@ -125,12 +141,27 @@ class EdgeService:
             keeper = Gatekeeper(
                 config.policy, conditions, store, lambda: budget.left_bytes, turnstile=turnstile, emit=emit
             )
-            tools = Tools(config, store, session, emit, stop, metering, budget, turnstile, keeper, api)
+            clock = ClockWatch(config, store.time, emit)
+            tools = Tools(
+                config, store, session, emit, stop, metering, budget, turnstile, keeper, supervisor, clock, api
+            )
             try:
-                with api.running() if api else nullcontext():
+                with api.running() if api else nullcontext(), _announced(supervisor):
+                    clock.look()
                     yield tools, sensing
             finally:
                 metering.settle()
+                store.wear.settle()
+
+
+@contextmanager
+def _announced(supervisor: Supervisor) -> Iterator[None]:
+    """Ready from now until the body ends, which is told before anything is torn down."""
+    supervisor.ready("waiting for a task")
+    try:
+        yield
+    finally:
+        supervisor.stopping()
 
 
 def _local_api(config: EdgeConfig, store: Store, turnstile: Turnstile, emit: Emit) -> LocalApi | None:
@@ -157,12 +188,14 @@ def _await_leave(tools: Tools) -> None:
 
 
 def _listen(tools: Tools, seconds: float) -> None:
+    tools.clock.look()
+    tools.store.wear.settle_if_due()
     if (incoming := tools.session.hear(seconds)) is not None:
         tools.session.settle(incoming)
 
 
-def _rest(stop: threading.Event, seconds: float, reason: Exception) -> None:
-    if stop.wait(seconds * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret
+def _rest(tools: Tools, seconds: float, reason: Exception) -> None:
+    if tools.supervisor.rest(tools.stop, seconds * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret
         raise StoppedError("told to stop") from reason
 
 

@@ -2,6 +2,8 @@
 
 {state_dir}/device.db      samples, rounds, outbox, the served model's personal weights
 {state_dir}/blobs/         model files and matched samples, by SHA-256
+{state_dir}/time.json      the newest time known, see `edge.known_time`
+{state_dir}/wear.json      bytes written by day, see `edge.wear`
 {state_dir}/lock           held while a process uses the folder
 """
 
@@ -19,10 +21,12 @@ from edge.database import Database
 from edge.errors import StoreBusyError, StoreError
 from edge.event_store import EventStore
 from edge.eventlog import EventLog
+from edge.known_time import KnownTime
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
 from edge.rows import RowStore
 from edge.sample_store import SampleStore
+from edge.wear import Wear
 from profiling.data_use import DataUse
 
 
@@ -38,6 +42,8 @@ class Store:
         rows: Rows of tables that model files do not hold.
         data_use: What was sent and received.
         log: What happened lately.
+        time: What time it surely is.
+        wear: Bytes written by day.
 
     Raises:
         StoreBusyError: If another process uses the folder.
@@ -53,7 +59,9 @@ class Store:
             os.close(self._lock)
             raise
         self.samples = SampleStore(self._database)
-        self.events = EventStore(self._database, self.samples)
+        self.time = KnownTime(time_file(state_dir))
+        self.wear = Wear(wear_file(state_dir), lambda: self.time.unix_s)
+        self.events = EventStore(self._database, self.samples, lambda: self.time.unix_s)
         self.rounds = RoundStore(self._database)
         self.outbox = Outbox(self._database)
         self.rows = RowStore(self._database)
@@ -78,6 +86,16 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def time_file(state_dir: Path) -> Path:
+    """Where `KnownTime` keeps what it knows."""
+    return state_dir / "time.json"
+
+
+def wear_file(state_dir: Path) -> Path:
+    """Where `Wear` keeps its days."""
+    return state_dir / "wear.json"
 
 
 @contextmanager

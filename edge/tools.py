@@ -6,11 +6,13 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge.clock import ClockWatch
 from edge.config import EdgeConfig
 from edge.data_budget import DataBudget
 from edge.gatekeeper import Gatekeeper
 from edge.session import Emit, Session
 from edge.store import Store
+from edge.supervision import Supervisor
 from edge.turnstile import Turnstile
 from profiling.data_use import Metering
 
@@ -31,4 +33,6 @@ class Tools:
     budget: DataBudget
     turnstile: Turnstile
     keeper: Gatekeeper
+    supervisor: Supervisor
+    clock: ClockWatch
     api: LocalApi | None = None

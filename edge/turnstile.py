@@ -7,7 +7,7 @@ not do instead: a thread of low priority that holds the interpreter's lock when 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LINGER_S = 0.002  # after an answer: the next request of the same page is often under way
@@ -23,10 +23,12 @@ class Turnstile:
 
     Args:
         stop: Whoever waits at a closed turnstile is let through when it is set, to find out that it is to stop.
+        on_wait: Called again and again while training waits, on its thread.
     """
 
-    def __init__(self, stop: threading.Event | None = None) -> None:
+    def __init__(self, stop: threading.Event | None = None, on_wait: Callable[[], None] = lambda: None) -> None:
         self.waits = 0
+        self._on_wait = on_wait
         self._stop = stop or threading.Event()
         self._inside = 0
         self._closed = False
@@ -60,8 +62,10 @@ class Turnstile:
         if not self._inside and not self._closed:  # read without the lock: who comes now waits for one step
             return
         self.waits += 1
+        self._on_wait()
         with self._change:
             while self._closed and not self._stop.is_set():
+                self._on_wait()
                 self._change.wait(_LOOK_S)
             while self._change.wait_for(self._empty, MOST_WAIT_S) and self._change.wait_for(self._busy, LINGER_S):
                 pass

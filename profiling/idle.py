@@ -36,7 +36,7 @@ def measure_idle(
     duration_s: float = DEFAULT_IDLE_S,
     *,
     hz: float = DEFAULT_HZ,
-    rest: Callable[[float], None] = time.sleep,
+    rest: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Idle]:
     """Watch the sensors while this process rests; others must rest too, which the caller sees to.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 # Where Raspberry Pi OS (from Bookworm on) and Ubuntu mount the boot partition, and the seed's folder on it.
 MOUNTED_AT = "/boot/firmware"
 FOLDER = "coda"
@@ -17,8 +19,11 @@ prefix=${CODA_PREFIX:-/opt/coda}
 home=${CODA_HOME:-/var/lib/coda}
 units=${CODA_UNITS:-/etc/systemd/system}
 
-id coda >/dev/null 2>&1 || useradd --system --home-dir "$home" --shell /usr/sbin/nologin coda
-install -d -m 700 -o coda -g coda "$home"
+# The service's user is there only while something of the service runs; systemd gives it its folder each time.
+as_service() {
+  systemd-run --quiet --wait --pipe --collect --property=DynamicUser=yes --property=User=coda \
+    --property=StateDirectory=coda --property=StateDirectoryMode=0700 --property=UMask=0077 "$@"
+}
 
 if [ ! -e "$prefix/.installed" ]; then
   wheels=$seed/bundle
@@ -58,10 +63,11 @@ if [ ! -e "$prefix/.installed" ]; then
   touch "$prefix/.installed"
 fi
 
-[ -f "$home/device.toml" ] || install -m 600 -o coda -g coda "$seed/device.toml" "$home/device.toml"
+# Both are read here, as root: the service's user cannot read the boot partition.
+[ -f "$home/device.toml" ] ||
+  as_service /bin/sh -c 'cat > "$0.new" && mv "$0.new" "$0"' "$home/device.toml" < "$seed/device.toml"
 if [ ! -f "$home/identity.pem" ]; then
-  # Read here, as root: the service's user cannot read the boot partition.
-  runuser -u coda -- "$prefix/bin/coda" edge enroll - --dir "$home" < "$seed/token"
+  as_service "$prefix/bin/coda" edge enroll - --dir "$home" < "$seed/token"
 fi
 rm -f "$seed/token"
 
@@ -91,25 +97,4 @@ RestartSec=60
 WantedBy=multi-user.target
 """
 
-SERVICE_UNIT = """\
-[Unit]
-Description=CoDA Edge
-Wants=network-online.target
-After=network-online.target time-sync.target
-
-[Service]
-User=coda
-ExecStart=/opt/coda/bin/coda edge run --config /var/lib/coda/device.toml
-Restart=on-failure
-RestartSec=10
-UMask=0077
-StateDirectory=coda
-StateDirectoryMode=0700
-NoNewPrivileges=true
-ProtectSystem=strict
-ProtectHome=true
-PrivateTmp=true
-
-[Install]
-WantedBy=multi-user.target
-"""
+SERVICE_UNIT = (resources.files("hardware.flash") / "units" / SERVICE_UNIT_NAME).read_text("utf-8")

@@ -26,17 +26,12 @@ from edge.enrolment import config_text, starting_config
 from hardware.flash.seed import Seed, bundle_files
 
 _EMULATED = {
-    "id": "exit 0",
-    "runuser": 'shift 3; exec "$@"',
+    # Gives its command the state's folder, and takes the options that the script names.
+    "systemd-run": """
+while :; do case $1 in --*) shift ;; *) break ;; esac; done
+mkdir -p -m 700 "$CODA_HOME"; umask 077
+exec "$@\"""",
     "systemctl": 'echo "$*" >> "$CODA_LOG"',
-    # The user `coda` is not there to own anything.
-    "install": """
-for word in "$@"; do
-  shift
-  if [ "$skip" = 1 ]; then skip=0; continue; fi
-  case $word in -o | -g) skip=1 ;; *) set -- "$@" "$word" ;; esac
-done
-exec /usr/bin/install "$@\"""",
 }
 
 
@@ -58,7 +53,7 @@ class Board:
         for name, script in _EMULATED.items():
             program = self.folder / "emulated" / name
             program.parent.mkdir(exist_ok=True)
-            program.write_text(f"#!/bin/sh\nskip=0\n{script}\n")
+            program.write_text(f"#!/bin/sh\n{script}\n")
             program.chmod(0o755)
         (self.folder / "units").mkdir(exist_ok=True)
         paths = f"{self.folder / 'emulated'}:{Path(sys.executable).parent}:{os.environ['PATH']}"

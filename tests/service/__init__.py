@@ -1,0 +1,1 @@
+"""The unit and the life cycle of the device's service."""
