@@ -1,22 +1,28 @@
 """The gate: may the personal model replace h0, by the latest local samples, which neither trained on?
 
-A hold-out of a few samples is mostly noise, and fine-tuning helps most devices. So the gate is a veto: h0 stays where
-the hold-out speaks against the personal model by more than so many of its own standard errors.
+A hold-out of a few samples is mostly noise. So it has a veto alone: h0 stays where it speaks against the personal model
+by more than so many of its own standard errors. Whether personalising pays at all is for the fleet to say: what other
+devices reported to gain in ranking, corrected by this device's own as far as its hold-out can be believed, must be
+above zero. Where the fleet is silent yet, a device has the benefit of the doubt.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.metrics import auc, log_losses
+from edge.metrics import auc, log_losses, ranking_losses
 from edge.model import Weights
 from edge.trainer import Trainer
+from protocol.fleet_gain import gain_of_fleet
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
+
+# A hold-out has a say beside the fleet from so many samples of each label on: of fewer its error cannot be told.
+FEWEST_TO_WEIGH = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,9 @@ class Decision:
         log_loss_personal: That of the personal model.
         auc_h0: Hold-out AUC of h0, for information.
         auc_personal: That of the personal model.
+        ranking_gain: By how much the hold-out's ranking loss falls, nats; what devices report to their fleet.
+        ranking_gain_error: Its standard error.
+        expected_gain: The same after the fleet was heard.
     """
 
     activate: bool
@@ -40,6 +49,9 @@ class Decision:
     log_loss_personal: float | None = None
     auc_h0: float | None = None
     auc_personal: float | None = None
+    ranking_gain: float | None = None
+    ranking_gain_error: float | None = None
+    expected_gain: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the store and the report."""
@@ -62,14 +74,18 @@ def split_holdout(local: SampleBatch, share: float) -> tuple[SampleBatch, Sample
     return local.take(order[~held[order]]), local.take(order[held[order]])
 
 
-def gate(recommender: Trainer, personal: Weights, holdout: SampleBatch, recipe: Recipe) -> Decision:
+def gate(
+    recommender: Trainer, personal: Weights, holdout: SampleBatch, recipe: Recipe, *, samples_local: int = 0
+) -> Decision:
     """Compare both models on the hold-out.
 
     Args:
         recommender: Left with h0's weights.
         personal: The personal model's weights.
         holdout: Samples that nothing was trained on.
-        recipe: ``gate_min_gain``: by how much log-loss must fall; ``gate_standard_errors``: the benefit of the doubt.
+        recipe: ``gate_min_gain``: by how much log-loss must fall; ``gate_standard_errors``: the benefit of the doubt;
+            ``fleet_gains``: what other devices found.
+        samples_local: Of the device in all: it is compared with devices that have about as many; 0 with all.
     """
     reason = _unfit(holdout)
     if reason:
@@ -80,7 +96,31 @@ def gate(recommender: Trainer, personal: Weights, holdout: SampleBatch, recipe: 
     recommender.reset()
     if not np.isfinite(personal_logits).all():
         return Decision(False, "the fine-tuning diverged: h0 is kept", len(holdout))
-    return _decide(recommender.logits(holdout.features), personal_logits, holdout, recipe)
+    return hear_fleet(
+        _decide(recommender.logits(holdout.features), personal_logits, holdout, recipe), samples_local, recipe
+    )
+
+
+def hear_fleet(decision: Decision, samples_local: int, recipe: Recipe) -> Decision:
+    """The decision after the fleet was heard: it may keep h0 where the device's own hold-out did not.
+
+    Args:
+        decision: By the hold-out alone.
+        samples_local: Of the device.
+        recipe: ``fleet_gains`` and ``gate_min_gain``.
+    """
+    fleet = gain_of_fleet(recipe.fleet_gains, samples_local)
+    if fleet is None or decision.ranking_gain is None:
+        return decision
+    expected = fleet.expected(decision.ranking_gain, decision.ranking_gain_error)
+    said = replace(decision, expected_gain=expected)
+    if not decision.activate or expected > recipe.gate_min_gain:
+        return said
+    reason = (
+        f"{fleet.devices} other devices gained {fleet.mean:+.4f} in ranking loss, this one may expect {expected:+.4f}: "
+        "h0 is kept"
+    )
+    return replace(said, activate=False, reason=reason)
 
 
 def _unfit(holdout: SampleBatch) -> str:
@@ -99,6 +139,7 @@ def _decide(h0: NDArray[np.float32], personal: NDArray[np.float32], holdout: Sam
     activate = bool(gains.mean() > needed)
     before, after = float(losses_before.mean()), float(losses_after.mean())
     verdict = "the personal model is served" if activate else "h0 is kept"
+    pairs = ranking_losses(h0, holdout.label) - ranking_losses(personal, holdout.label)
     return Decision(
         activate=activate,
         reason=f"hold-out log-loss {before:.4f} -> {after:.4f}, needed gain {needed:.4f}: {verdict}",
@@ -107,4 +148,14 @@ def _decide(h0: NDArray[np.float32], personal: NDArray[np.float32], holdout: Sam
         log_loss_personal=after,
         auc_h0=auc(h0, holdout.label),
         auc_personal=auc(personal, holdout.label),
+        ranking_gain=float(pairs.mean()),
+        ranking_gain_error=_error_of_mean(pairs),
     )
+
+
+def _error_of_mean(pairs: NDArray[np.float64]) -> float | None:
+    """Standard error of a mean over pairs, whose samples are drawn and not they themselves (DeLong et al., 1988)."""
+    if min(pairs.shape) < FEWEST_TO_WEIGH:
+        return None
+    variances = (pairs.mean(axis=axis).var(ddof=1) / pairs.shape[1 - axis] for axis in (0, 1))
+    return float(np.sqrt(sum(variances)))

@@ -1,4 +1,4 @@
-"""The two numbers that a device judges by."""
+"""The numbers that a device judges by."""
 
 from __future__ import annotations
 
@@ -20,6 +20,24 @@ def log_losses(logits: Array, labels: Array) -> NDArray[np.float64]:
 def log_loss(logits: Array, labels: Array) -> float:
     """Mean of `log_losses`, n >= 1."""
     return float(log_losses(logits, labels).mean())
+
+
+def ranking_losses(logits: Array, labels: Array) -> NDArray[np.float64]:
+    """Loss of each pair of a positive and a negative, log(1 + exp(-difference of logits)), in nats.
+
+    Unlike log-loss it does not change where all logits rise alike, so it tells ranking from calibration; unlike AUC it
+    is smooth, so a few samples say more.
+
+    Args:
+        logits: [n], finite.
+        labels: [n], above 0.5 for a positive.
+
+    Returns:
+        float64 [positives, negatives].
+    """
+    z, positive = np.asarray(logits, np.float64), np.asarray(labels) > 0.5
+    losses: NDArray[np.float64] = np.logaddexp(0.0, z[~positive] - z[positive][:, np.newaxis])
+    return losses
 
 
 def auc(scores: Array, labels: Array) -> float | None:

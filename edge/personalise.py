@@ -98,7 +98,7 @@ def personalise(
             on_progress=_named(on_progress, "tune"),
         )
     with phase("gate"):
-        decision = gate(recommender, trial.weights, holdout, recipe)
+        decision = gate(recommender, trial.weights, holdout, recipe, samples_local=len(local))
     return Outcome(decision, len(local), len(matched), found.samples_kept, found, tuned)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from edge.gate import Decision
 from edge.recommender import latest_that_fit
 from evaluation import ablations, rivals
 from evaluation.ablations import Run, frozen, weighed_by, with_recipe
 from evaluation.bench import Bench, Logits, Material, local_only
 from evaluation.scores import DeviceRow, Score
+from protocol.fleet_gain import ReportedGain
 from protocol.samples import empty_batch
 
 
@@ -101,8 +103,9 @@ def try_arms(bench: Bench, material: Material, arms: Sequence[str], bytes_matche
     material = replace(material, local=latest_that_fit(material.local, bench.recommender.table))
     wanted = dict.fromkeys([*arms, "coda"])
     logits = {name: ARMS[name].run(bench, material) for name in wanted}
-    outcome = bench.coda(material).outcome
-    found = outcome.classification
+    served = bench.coda(material)
+    outcome, found = served.outcome, served.outcome.classification
+    tuned = None if served.tuned is None else bench.recommender.logits(material.test, served.tuned)
     return DeviceRow(
         user=material.user,
         samples_local=len(material.local),
@@ -114,4 +117,12 @@ def try_arms(bench: Bench, material: Material, arms: Sequence[str], bytes_matche
         gate=outcome.decision.reason,
         classifier_auc=None if found is None else found.heldout_auc,
         scores={name: Score.of(material.test.label, values) for name, values in logits.items()},
+        gain=_reported(outcome.decision, len(material.local)),
+        personal=None if tuned is None else Score.of(material.test.label, tuned),
     )
+
+
+def _reported(decision: Decision, samples: int) -> ReportedGain | None:
+    if decision.ranking_gain is None:
+        return None
+    return ReportedGain(samples, decision.ranking_gain, decision.ranking_gain_error)

@@ -27,6 +27,7 @@ from cloud_broker.training import predict
 from edge.classifier import classify
 from edge.runtime import open_model
 from edge.trainer import Trainer
+from evaluation.fleet import after_fleet
 from evaluation.h0 import train_h0
 from evaluation.metrics import auc
 from evaluation.pool_files import CLASSIFIER_FILE, open_recommender
@@ -201,7 +202,8 @@ def _try_defaults(split: Split, options: ControlOptions) -> _Tried:
 def _try(split: Split, folder: Path, recipe: Recipe, options: ControlOptions) -> _Tried:
     world = build_world(split, folder, labels=_LABELS, seed=options.seed, progress=options.progress)
     devices = split.devices[: options.max_devices]
-    rows = run_devices(world, devices, recipe, _ARMS, workers=options.workers, progress=options.progress)
+    played = run_devices(world, devices, recipe, _ARMS, workers=options.workers, progress=options.progress)
+    rows = after_fleet(played, recipe)
     return _Tried(split, world, devices, {arm: [row.scores[arm].auc for row in rows] for arm in _ARMS})
 
 

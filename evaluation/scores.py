@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from evaluation.metrics import Bins, Scores, auc, calibration_bins, log_loss, ndcg, sigmoid
+from protocol.fleet_gain import ReportedGain
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class DeviceRow:
         gate: The gate's words.
         classifier_auc: How well the classifier tells local from matched samples, out of fold.
         scores: By arm.
+        gain: What the device would report of its round; None where there was none, or nothing could be held out.
+        personal: Score of its tuned model, whatever the gate said; None where there is none.
     """
 
     user: int
@@ -64,6 +67,8 @@ class DeviceRow:
     gate: str
     classifier_auc: float | None
     scores: Mapping[str, Score]
+    gain: ReportedGain | None = None
+    personal: Score | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a line of a file."""
@@ -73,7 +78,15 @@ class DeviceRow:
     def from_dict(cls, values: Mapping[str, Any]) -> DeviceRow:
         """Inverse of `to_dict`."""
         scores = {arm: Score.from_dict(score) for arm, score in values["scores"].items()}
-        return cls(**{**values, "scores": scores})
+        gain, personal = values.get("gain"), values.get("personal")
+        return cls(
+            **{
+                **values,
+                "scores": scores,
+                "gain": None if gain is None else ReportedGain(**gain),
+                "personal": None if personal is None else Score.from_dict(personal),
+            }
+        )
 
     def joined(self, later: DeviceRow) -> DeviceRow:
         """The same device with the arms of both rows; of an arm in both, and of all else, what is ``later``."""

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from evaluation.fleet import after_fleet
 from evaluation.interactions import Interactions
 from evaluation.journal import CellFacts, Journal
 from evaluation.plan import Cell, Place, Plan
@@ -41,7 +43,7 @@ class Study:
         data: What it was run on.
         plan: What was tried.
         cells: What each cell's split left out.
-        rows: By cell, one a device, in the order of users.
+        rows: By cell, one a device, in the order of users, after the fleet was heard; those on disk are from before.
     """
 
     data: Interactions
@@ -142,13 +144,24 @@ def _missing(journal: Journal, plan: Plan, place: Place) -> Missing:
 
 
 def _collected(data: Interactions, plan: Plan, journal: Journal) -> Study:
-    cells, rows = {}, {}
+    cells: dict[Cell, CellFacts] = {}
+    rows: dict[Cell, tuple[DeviceRow, ...]] = {}
     for cell in plan.cells:
         facts, found = journal.expected(cell), journal.rows(cell)
         assert facts is not None
         cells[cell] = facts
         rows[cell] = tuple(_only(found[user], plan.arms) for user in facts.users[: plan.max_devices])
-    return Study(data, plan, cells, rows)
+    return Study(data, plan, cells, _after_fleets(rows, plan))
+
+
+def _after_fleets(rows: Mapping[Cell, tuple[DeviceRow, ...]], plan: Plan) -> dict[Cell, tuple[DeviceRow, ...]]:
+    """A fleet is the devices of all worlds with as many local events."""
+    heard: dict[Cell, tuple[DeviceRow, ...]] = {}
+    for events in dict.fromkeys(cell.local_events for cell in rows):
+        cells = [cell for cell in rows if cell.local_events == events]
+        fleet = iter(after_fleet([row for cell in cells for row in rows[cell]], plan.recipe))
+        heard.update((cell, tuple(islice(fleet, len(rows[cell])))) for cell in cells)
+    return {cell: heard[cell] for cell in rows}
 
 
 def _only(row: DeviceRow, arms: tuple[str, ...]) -> DeviceRow:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
 from protocol.errors import MalformedMessageError
+from protocol.fleet_gain import FleetGain, fleet_gains_from
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Recipe:
         gate_standard_errors: Less so many standard errors of that fall: a hold-out of a few samples is mostly noise,
             and tuning helps most devices, so only a hold-out that clearly speaks against it keeps h0.
         seed: Seeds every random choice of the round.
+        fleet_gains: What the round gained on other devices; where that is not above ``gate_min_gain`` h0 is served.
+            Learnt by the cloud, not chosen; empty until enough devices have reported.
     """
 
     min_local_samples: int = 20
@@ -55,6 +58,7 @@ class Recipe:
     gate_min_gain: float = 0.0
     gate_standard_errors: float = 2.0
     seed: int = 1
+    fleet_gains: tuple[FleetGain, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -93,6 +97,9 @@ class Recipe:
             raise MalformedMessageError(f"recipe: unknown fields {unknown}")
         checked: dict[str, Any] = {}
         for name, value in values.items():
+            if name == "fleet_gains":
+                checked[name] = fleet_gains_from(value)
+                continue
             wanted = types[name]
             if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
                 raise MalformedMessageError(f"recipe: {name} must be {wanted.__name__}, got {value!r}")
