@@ -5,27 +5,34 @@ A message's effect is on disk when its handler returns. What comes twice has its
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cloud_broker.accounts import Accounts
-from cloud_broker.errors import BlobCorruptError, UnknownBlobError, UnknownModelError
+from cloud_broker.answers import (
+    UNKNOWN_ID,
+    Outgoing,
+    address_of,
+    check_id,
+    claimed_id,
+    code_of,
+    outgoing,
+    shared_outgoing,
+)
+from cloud_broker.errors import UnknownBlobError, UnknownModelError
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.matching import Rows, encode_within
 from cloud_broker.registry import Registry
 from cloud_broker.sharing import Sharing, chunk_indices
 from cloud_broker.tasks import TaskBook
-from protocol import envelope, messages, topics
+from protocol import envelope, messages
 from protocol.batch_codec import decode_batch
-from protocol.errors import MalformedMessageError, OversizeError, ProtocolError, SchemaMismatchError
+from protocol.errors import MalformedMessageError
 from protocol.messages import (
     Accepted,
     BlobRef,
-    Chunk,
     Contribution,
     Forget,
     Hello,
@@ -40,57 +47,21 @@ from protocol.messages import (
     Query,
     Refusal,
     RefusalCode,
-    Release,
     Report,
     RowsRequest,
-    Task,
     Updated,
 )  # fmt: skip
-from protocol.packing import unpack
 from protocol.purposes import MODEL, SAMPLES, SOFTWARE
 from protocol.rows import encode_rows
 from protocol.topics import MAX_BLOB_BYTES
 
 MATCH_LIFETIME_S = 24 * 3600.0
-_UNKNOWN_ID = "unknown"
 _OFFERED = frozenset({Contribution.kind, Report.kind, Log.kind})
 _MAX_ROW_BLOBS = 100_000
 
 logger = logging.getLogger(__name__)
 
 OnEvent = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A message to be sent.
-
-    Attributes:
-        device: Whom it is for; None for a chunk that the fleet shares.
-        message: What is said.
-        message_id: By which its effects happen once.
-        retain: Whether the broker is to keep it for whenever the device comes.
-    """
-
-    device: str | None
-    message: Message
-    message_id: str
-    retain: bool = False
-
-
-def task_for(device: str, task: Task) -> Outgoing:
-    """A task, as it is sent."""
-    return Outgoing(device, task, f"task-{task.version}", retain=True)
-
-
-def release_for(device: str, release: Release) -> Outgoing:
-    """An offer of a release, as it is sent."""
-    return Outgoing(device, release, f"release-{release.offer}", retain=True)
-
-
-def shared_outgoing(chunk: Chunk) -> Outgoing:
-    """A chunk of a blob that the fleet shares, as it is sent."""
-    return Outgoing(None, chunk, str(chunk.index), retain=True)
 
 
 class Handlers:
@@ -140,14 +111,14 @@ class Handlers:
 
     def respond(self, topic: str, payload: bytes) -> list[Outgoing]:
         """Act on what arrived and say what to answer; whatever arrives, it does not raise."""
-        address = _address(topic)
+        address = address_of(topic)
         if address is None:
             logger.warning("ignored a message on %r: no device speaks there", topic)
             return []
         return self._answer(address.device, address.kind, payload)
 
     def _answer(self, device: str, kind: str, payload: bytes) -> list[Outgoing]:
-        message_id = _UNKNOWN_ID
+        message_id = UNKNOWN_ID
         try:
             received = envelope.decode("up", kind, payload)
             message_id = received.message_id
@@ -155,13 +126,13 @@ class Handlers:
                 device, received.message, message_id
             )
         except Exception as error:
-            if message_id == _UNKNOWN_ID:
-                message_id = _claimed_id(payload)
+            if message_id == UNKNOWN_ID:
+                message_id = claimed_id(payload)
             answers = [self._refuse(device, kind, message_id, error)]
-        return [_outgoing(device, answer, message_id, number) for number, answer in enumerate(answers)]
+        return [outgoing(device, answer, message_id, number) for number, answer in enumerate(answers)]
 
     def _refuse(self, device: str, kind: str, message_id: str, error: Exception) -> Refusal:
-        code = _code_of(error)
+        code = code_of(error)
         # Only the contract's own errors and ours are written for a peer's eyes; others may hold paths.
         internal = code is RefusalCode.INTERNAL
         detail = "the cloud failed to act on it; try again later" if internal else str(error)[:500]
@@ -184,7 +155,7 @@ class Handlers:
         return [answer for answer in answers if answer is not None]
 
     def _on_query(self, device: str, query: Query, _message_id: str) -> list[Message]:
-        _check_id(query.query_id, "query_id")
+        check_id(query.query_id, "query_id")
         known = self._ledger.answer(device, query.query_id)
         if known is not None and self._still_there(known):
             return [known]
@@ -215,7 +186,7 @@ class Handlers:
         return self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S, reader=device)
 
     def _on_rows(self, device: str, request: RowsRequest, _message_id: str) -> list[Message]:
-        _check_id(request.request_id, "request_id")
+        check_id(request.request_id, "request_id")
         if self._index.rows is None:
             raise UnknownModelError("the model that this cloud serves holds all of its rows: sync the task")
         block = self._index.rows.shards(request.version, request.shards)
@@ -260,7 +231,7 @@ class Handlers:
         return [Accepted(message_id)]
 
     def _on_report(self, device: str, report: Report, message_id: str) -> list[Message]:
-        _check_id(report.round_id, "round_id")
+        check_id(report.round_id, "round_id")
         if self._ledger.add_report(device, report, message_id):
             self._tell({"event": "reported", "device": device, "round_id": report.round_id})
         return [Accepted(message_id)]
@@ -300,50 +271,3 @@ class Handlers:
             return all(self._registry.blobs.ref(blob.sha256) == blob for blob in blobs)
         except UnknownBlobError:
             return False
-
-
-def _address(topic: str) -> topics.Topic | None:
-    try:
-        address = topics.parse(topic)
-    except MalformedMessageError:
-        return None
-    return address if address.direction == "up" else None
-
-
-def _outgoing(device: str, answer: Message | Outgoing, message_id: str, number: int) -> Outgoing:
-    if isinstance(answer, Outgoing):
-        return answer
-    if isinstance(answer, Task):
-        return task_for(device, answer)
-    if isinstance(answer, Release):
-        return release_for(device, answer)
-    # Derived, not drawn: a message that comes twice is answered by messages of the same ids.
-    digest = hashlib.sha256(f"{device}/{message_id}/{number}".encode()).hexdigest()
-    return Outgoing(device, answer, digest[:32])
-
-
-def _code_of(error: Exception) -> RefusalCode:
-    codes: dict[type[Exception], RefusalCode] = {
-        BlobCorruptError: RefusalCode.INTERNAL,
-        SchemaMismatchError: RefusalCode.SCHEMA,
-        OversizeError: RefusalCode.OVERSIZE,
-        UnknownBlobError: RefusalCode.UNKNOWN_BLOB,
-        UnknownModelError: RefusalCode.UNKNOWN_MODEL,
-        ProtocolError: RefusalCode.MALFORMED,
-    }
-    return next((code for kind, code in codes.items() if isinstance(error, kind)), RefusalCode.INTERNAL)
-
-
-def _check_id(text: str, what: str) -> None:
-    if not 1 <= len(text) <= envelope.MAX_MESSAGE_ID_LENGTH:
-        raise MalformedMessageError(f"{what}: 1 to {envelope.MAX_MESSAGE_ID_LENGTH} characters are required")
-
-
-def _claimed_id(payload: bytes) -> str:
-    """The id that a message we cannot read gives itself, so that its sender knows which one was refused."""
-    try:
-        claimed = unpack(payload[: topics.MAX_MESSAGE_BYTES], "message").get("id")
-    except ProtocolError:
-        return _UNKNOWN_ID
-    fits = isinstance(claimed, str) and 1 <= len(claimed) <= envelope.MAX_MESSAGE_ID_LENGTH
-    return str(claimed) if fits else _UNKNOWN_ID

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloud_broker.answers import Outgoing, release_for, task_for
 from cloud_broker.config import CloudConfig
 from cloud_broker.gateway import Gateway
-from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers, Outgoing, release_for, task_for
+from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool import SamplePool

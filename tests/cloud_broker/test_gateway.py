@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from cloud_broker.admission import LEAST_RETRY_S
+from cloud_broker.answers import Outgoing
 from cloud_broker.broker import free_port
 from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import CertificateError, ConnectionFailedError
-from cloud_broker.gateway import Gateway
-from cloud_broker.handlers import Outgoing
+from cloud_broker.gateway import Gateway, Observer
 from cloud_broker.identity import Identity
 from protocol import envelope, topics
-from protocol.messages import Accepted, Chunk, Presence
+from protocol.messages import Accepted, Busy, Chunk, Forget, Presence
 from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
 
 pytestmark = pytest.mark.broker
@@ -75,7 +76,7 @@ def test_what_was_said_while_no_worker_ran_is_acted_on(fleet: FleetBroker) -> No
 _DIES_WHILE_ACTING = """
 import os, signal, sys
 from pathlib import Path
-from cloud_broker.gateway import Gateway
+from cloud_broker.gateway import Gateway, Observer
 from cloud_broker.identity import Identity
 
 def respond(topic, payload):
@@ -201,3 +202,61 @@ def test_a_broken_certificate_is_told_before_connecting(fleet: FleetBroker, tmp_
     missing = Identity("cloud", identity.ca_file, identity.cert_file, tmp_path / "missing.key")
     with pytest.raises(CertificateError, match=r"missing\.key"):
         Gateway(missing, FLEET, fleet.host, fleet.port, answer_accepted)
+
+
+def test_a_worker_with_too_much_to_do_puts_devices_off(fleet: FleetBroker) -> None:
+    """What finds no room is told at once when to come again, and is not delivered again; what waited is answered."""
+    begun, finish, put_off = threading.Event(), threading.Event(), list[str]()
+
+    class Noting(Observer):
+        def put_off(self, kind: str, retry_after_s: float) -> None:
+            put_off.append(kind)
+
+    def respond(topic: str, payload: bytes) -> list[Outgoing]:
+        begun.set()
+        finish.wait(WAIT_S)
+        return answer_accepted(topic, payload)
+
+    gateway = Gateway(fleet.cloud(), FLEET, fleet.host, fleet.port, respond, threads=1, patience_s=0, observer=Noting())
+    with gateway, Peer(fleet, fleet.device("dev-a")) as device:
+        device.listen()
+        device.say(Forget(), "first")
+        assert begun.wait(WAIT_S)
+        for number in range(3):
+            device.say(Forget(), f"too-much-{number}")
+            busy = device.hear().message
+            assert isinstance(busy, Busy)
+            assert (busy.message_id, busy.retry_after_s >= LEAST_RETRY_S) == (f"too-much-{number}", True)
+        device.say(Presence(True), "never put off")
+        finish.set()
+        assert device.hear().message == Accepted("first")
+        assert device.hear().message == Accepted("never put off")
+        device.say(Forget(), "later")
+        assert device.hear().message == Accepted("later")
+    assert put_off == ["forget"] * 3
+
+
+def test_a_worker_that_leaves_hands_over_to_the_others(fleet: FleetBroker) -> None:
+    """It finishes what it has; what is said after that goes to the workers that stay, and none of it waits for it."""
+    begun, finish = threading.Event(), threading.Event()
+
+    def respond(topic: str, payload: bytes) -> list[Outgoing]:
+        begun.set()
+        finish.wait(WAIT_S)
+        return answer_accepted(topic, payload)
+
+    leaving = Gateway(fleet.cloud("cloud-2"), FLEET, fleet.host, fleet.port, respond, keep_session=False)
+    leaving.start()
+    with Peer(fleet, fleet.device("dev-a")) as device:
+        device.listen()
+        device.post(Presence(True), "before-0", device="dev-a")
+        assert begun.wait(WAIT_S)
+        with gateway_of(fleet, answer_accepted):
+            stopping = threading.Thread(target=leaving.stop)
+            stopping.start()
+            finish.set()
+            stopping.join(WAIT_S)
+            for number in range(10):
+                device.say(Presence(True), f"after-{number}")
+            heard = [device.hear().message for _ in range(11)]
+    assert heard == [Accepted("before-0"), *(Accepted(f"after-{number}") for number in range(10))]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers, Outgoing
+from cloud_broker.answers import Outgoing
+from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.registry import PublishedModel, Registry

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import ChaosProxy, Weather
+from cloud_broker.answers import Outgoing, shared_outgoing
 from cloud_broker.blobs import BlobStore
 from cloud_broker.gateway import Gateway
-from cloud_broker.handlers import Outgoing, shared_outgoing
 from cloud_broker.sharing import Sharing, chunk_indices
 from edge.config import EdgeConfig
 from edge.fetch import fetch_blob, fetch_published
