@@ -10,12 +10,14 @@ from typing import Any
 
 from cloud_broker.collecting import Collecting
 from cloud_broker.database import Database
+from cloud_broker.fleet_gains import gain_from
 from cloud_broker.logs import Logs
 from cloud_broker.rollouts import Rollouts
 from profiling.data_use import TABLE as DATA_USE_TABLE
 from profiling.data_use import DataUse
 from protocol import envelope
 from protocol.errors import MalformedMessageError
+from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR, ReportedGain
 from protocol.messages import Hello, Match, Report
 
 _TABLES = f"""
@@ -111,6 +113,17 @@ class Ledger:
         """Device and record of every report, or of one device's, in the order they came."""
         query = "SELECT device, record FROM report WHERE ? IS NULL OR device = ? ORDER BY received_s, device"
         return [(name, json.loads(record)) for name, record in self._database.rows(query, device, device)]
+
+    def gains(self) -> list[ReportedGain]:
+        """What personalising gained on each device's hold-out, by the last of its reports that say so."""
+        query = (
+            "SELECT json_extract(record, '$.outcome.samples_local'), json_extract(record, ?) AS gain,"
+            " json_extract(record, ?), MAX(received_s)"
+            " FROM report WHERE gain IS NOT NULL GROUP BY device ORDER BY device"
+        )
+        paths = (f"$.outcome.metrics.{name}" for name in (RANKING_GAIN, RANKING_GAIN_ERROR))
+        found = (gain_from(*values[:3]) for values in self._database.rows(query, *paths))
+        return [gain for gain in found if gain is not None]
 
     def answer(self, device: str, query_id: str) -> Match | None:
         """What a device's query was answered with; None if it was not asked, or too long ago."""
