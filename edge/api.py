@@ -9,7 +9,8 @@ from http import HTTPStatus
 from importlib import resources
 from typing import Any
 
-from edge.errors import BadRequestError, EdgeError, NoModelError, StoreError
+from edge.disk import Fault
+from edge.errors import BadRequestError, DiskError, EdgeError, NoModelError, StoreError
 from edge.events import parse_events
 from edge.forgetting import Forgotten, forget_user
 from edge.http_wire import HttpError, Request
@@ -67,7 +68,7 @@ class Api:
         except NoModelError as error:
             return HTTPStatus.SERVICE_UNAVAILABLE, problem("no-model", str(error))
         except StoreError as error:
-            return HTTPStatus.INSUFFICIENT_STORAGE, problem("store", str(error))
+            return _unkept(error)
         except (EdgeError, ProtocolError) as error:
             return HTTPStatus.INTERNAL_SERVER_ERROR, problem("device", str(error))
 
@@ -91,7 +92,12 @@ class Api:
 
     def _events(self, request: Request) -> dict[str, Any]:
         events = parse_events(_object(request, {"events"}, {"events"})["events"], int(self._store.time.unix_s))
-        taken = self._store.events.add(events, self._ranker.schema, self._rules)
+        try:
+            taken = self._store.events.add(events, self._ranker.schema, self._rules)
+        except DiskError as error:
+            self._store.disk.failed(error, events=len(events))
+            raise
+        self._store.disk.worked()
         if taken.samples is not None:
             self._ranker.watch(taken.samples)
         made = 0 if taken.samples is None else len(taken.samples)
@@ -113,8 +119,18 @@ class Api:
             "new_samples": self._store.samples.new,
             "waiting_events": self._store.events.waiting,
             "outbox_bytes": self._store.outbox.size_bytes,
+            "disk": self._store.disk.look() or "ok",
+            "events_refused": self._store.disk.events_refused,
             "round": None if unfinished is None else {"round_id": unfinished.round_id, "phase": unfinished.state},
         }
+
+
+def _unkept(error: StoreError) -> tuple[HTTPStatus, dict[str, str]]:
+    if not isinstance(error, DiskError):
+        return HTTPStatus.INSUFFICIENT_STORAGE, problem("store", str(error))
+    full = error.fault == Fault.FULL.value
+    status = HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.SERVICE_UNAVAILABLE
+    return status, problem(f"disk-{error.fault}", str(error))
 
 
 def problem(code: str, detail: str) -> dict[str, str]:

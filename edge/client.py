@@ -85,7 +85,11 @@ class Client:
             return connected
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connected.settimeout(self._connection.timeout)
-        connected.connect(self._address)
+        try:
+            connected.connect(self._address)
+        except OSError:
+            connected.close()
+            raise
         return connected
 
     def close(self) -> None:

@@ -46,24 +46,28 @@ class Database:
             self._connection = self._opened_to_read()
             return
         try:
-            self._connection = self._opened_to_write()
+            # On a full disk SQLite would change the log's index, which is mapped, and a mapped hole kills the process.
+            self._lame = lenient and path.exists() and probe(path.parent) is not None
+            self._connection = self._opened_to_read() if self._lame else self._opened_to_write()
         except DiskError:
-            if not lenient or not path.exists():
+            if self._lame or not lenient or not path.exists():
                 raise
-            self._connection, self._lame = self._opened_to_read(), True
+            self._lame = True
+            self._connection = self._opened_to_read()
 
     def _opened_to_write(self) -> sqlite3.Connection:
         return self._opened(str(self.path), self._prepare, uri=False)
 
     def _opened_to_read(self) -> sqlite3.Connection:
-        """Beside a process that writes; else, where the log's index can be neither made nor changed, without it."""
+        """Without changing the log's index where nobody writes; else beside whoever does."""
         name = f"{self.path.resolve().as_uri()}?mode=ro"
         log = self.path.with_name(f"{self.path.name}-wal")
-        last = "&readonly_shm=1" if log.exists() and log.stat().st_size else "&immutable=1"
+        alone = "&readonly_shm=1" if log.exists() and log.stat().st_size else "&immutable=1"
+        ways = [name + alone, name] if self._lame else [name, name + alone]
         try:
-            return self._opened(name, self._check_layout, uri=True)
+            return self._opened(ways[0], self._check_layout, uri=True)
         except DiskError:
-            return self._opened(name + last, self._check_layout, uri=True)
+            return self._opened(ways[1], self._check_layout, uri=True)
 
     def _opened(self, name: str, check: Callable[[sqlite3.Connection], None], *, uri: bool) -> sqlite3.Connection:
         what = f"device store {self.path}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge.counters import Counters
 from edge.database import Database
 from edge.errors import BadRequestError
 from edge.events import Event, EventKind, parse_event
@@ -25,6 +26,7 @@ MAX_EXPOSURES_KEPT = 20_000  # items; those that were not heard of for longest a
 MAX_EVENT_IDS_KEPT = 50_000
 MAX_WAITING = 100_000  # events; the oldest give way
 
+_TAKEN, _GAVE_WAY = "events-taken", "waiting-events-given-way"
 _KEEP_NEWEST = "DELETE FROM {0} WHERE number <= (SELECT max(number) FROM {0}) - ?"
 
 
@@ -58,6 +60,7 @@ class EventStore:
         self._database = database
         self._samples = samples
         self._now = now
+        self._counters = Counters(database)
         self.histories = Histories(database)
 
     def add(self, events: Sequence[Event], schema: FeatureSchema | None, rules: EventRules) -> Taken:
@@ -73,6 +76,7 @@ class EventStore:
         """
         with self.histories.changing(), self._database.transaction():
             fresh = self._fresh(events)
+            self._counters.add(_TAKEN, len(fresh))
             if schema is None:
                 self._wait(fresh)
                 return Taken(len(fresh))
@@ -89,6 +93,16 @@ class EventStore:
     def waiting(self) -> int:
         """Events that wait for a schema."""
         return int(self._database.rows("SELECT count(*) FROM waiting_events")[0][0])
+
+    @property
+    def taken(self) -> int:
+        """Events ever taken since the user was last forgotten, those that did not fit the features included."""
+        return self._counters.value(_TAKEN)
+
+    @property
+    def given_way(self) -> int:
+        """Of these, those that waited for a schema and gave way to newer ones."""
+        return self._counters.value(_GAVE_WAY)
 
     def _fresh(self, events: Sequence[Event]) -> list[Event]:
         """Those not taken before, of which note is made."""
@@ -109,7 +123,8 @@ class EventStore:
                 "INSERT INTO waiting_events (event) VALUES (?)",
                 [(json.dumps(event.to_dict(), separators=(",", ":")),) for event in events],
             )
-            rows.execute(_KEEP_NEWEST.format("waiting_events"), (MAX_WAITING,))
+            given_way = rows.execute(_KEEP_NEWEST.format("waiting_events"), (MAX_WAITING,)).rowcount
+            self._counters.add(_GAVE_WAY, given_way)
 
     def _label(self, events: Sequence[Event], schema: FeatureSchema, rules: EventRules) -> Taken:
         made, reasons = [], []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.disk import Fault, probe
 from hardware.errors import SensorError
 from hardware.files import read_text
 from hardware.firmware import find_firmware
@@ -16,6 +16,13 @@ from hardware.supply import supply
 LEAST_FREE_BYTES = 64 << 20  # a model, its patch, matched samples and the database's log
 LEAST_MEMORY_BYTES = 100 << 20
 _TOO_HOT_C = 80.0
+_GOES_ON = "rankings go on, events are refused and rounds wait"
+_MAKE_ROOM = "make room: journalctl --vacuum-size=50M; apt-get clean"
+_NO_DISK = {
+    Fault.READ_ONLY: "a dying card? see `dmesg`, copy what you need, and change the card",
+    Fault.DENIED: "run this as root or as the service's user, or give the folder to that user",
+    Fault.FAILING: "the card fails: see `dmesg`, and change it",
+}
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,15 @@ class Finding:
 def disk(state_dir: Path) -> Finding:
     """Whether the device's folder can be written, and has room."""
     folder = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    if not os.access(folder, os.W_OK):
-        advice = "see who owns it, and whether the file system went read-only, as on a dying card: run mount"
-        return Finding("disk", False, f"{folder} cannot be written", advice)
     free = shutil.disk_usage(folder).free
+    fault = probe(folder)
+    if fault in _NO_DISK:
+        return Finding("disk", False, f"{folder} is {fault.value}; {_GOES_ON}", _NO_DISK[fault])
+    if fault is Fault.FULL:
+        return Finding("disk", False, f"{folder} is full, {free >> 10} KiB free; {_GOES_ON}", _MAKE_ROOM)
     if free < LEAST_FREE_BYTES:
-        advice = "make room: journalctl --vacuum-size=50M; apt-get clean"
-        return Finding("disk", False, f"{free >> 20} MiB free, {LEAST_FREE_BYTES >> 20} are needed", advice)
+        detail = f"{free >> 20} MiB free, {LEAST_FREE_BYTES >> 20} are needed"
+        return Finding("disk", False, detail, _MAKE_ROOM)
     return Finding("disk", True, f"{free >> 20} MiB free")
 
 

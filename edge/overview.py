@@ -8,15 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edge.clock import clock_fault
 from edge.config import EdgeConfig
 from edge.database import Database
 from edge.errors import StoreError
 from edge.event_store import EventStore
+from edge.health import disk
+from edge.known_time import KnownTime
 from edge.outbox import Outbox
 from edge.ranker import version_of
 from edge.round_store import RoundStore
 from edge.sample_store import SampleStore
-from edge.store import alone_in
+from edge.store import alone_in, time_file, wear_file
+from edge.wear import load_days, mean_per_day
 
 
 def status(config: EdgeConfig, database: Database) -> dict[str, Any]:
@@ -25,13 +29,17 @@ def status(config: EdgeConfig, database: Database) -> dict[str, Any]:
     serving, unfinished, records = rounds.serving(), rounds.unfinished(), rounds.records()
     decisions = [line for line in log_lines(config.state_dir) if line.get("event") == "decision"]
     last = records[-1] if records else None
+    account = samples.account
     return {
         "device": config.device,
         "fleet": config.fleet,
         "model": None if serving is None else version_of(serving),
         "personal": serving is not None and serving.personal is not None,
+        "disk": disk(config.state_dir).detail,
         "samples": samples.count,
         "new_samples": samples.new,
+        "samples_made": account.made,
+        "samples_retired": {"age": account.age, "size": account.size, "number": account.number},
         "waiting_events": EventStore(database, samples).waiting,
         "outbox_bytes": Outbox(database).size_bytes,
         "rounds": len(records),
@@ -40,6 +48,8 @@ def status(config: EdgeConfig, database: Database) -> dict[str, Any]:
         if unfinished is None
         else {"round_id": unfinished.round_id, "phase": unfinished.state},
         "policy": decisions[-1] if decisions else None,
+        "clock": clock_fault(config, KnownTime(time_file(config.state_dir))),
+        "storage_written_bytes_per_day": mean_per_day(load_days(wear_file(config.state_dir))),
     }
 
 

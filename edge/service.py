@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from edge.clock import ClockWatch
 from edge.conditions import Conditions
 from edge.config import EdgeConfig
 from edge.data_budget import DataBudget
-from edge.errors import DataBudgetError, ForgottenError, LinkError, StoppedError
+from edge.errors import DataBudgetError, DiskError, ForgottenError, LinkError, StoppedError
 from edge.forgetting import forget_blobs
 from edge.gatekeeper import LOOK_S, Gatekeeper
 from edge.link import Link
@@ -21,7 +21,7 @@ from edge.renewal import kept_current
 from edge.rounds import RoundRunner
 from edge.sensing import Sensing
 from edge.session import Emit, Session
-from edge.store import Store
+from edge.store import Clocks, Store
 from edge.supervision import Supervisor
 from edge.tools import Tools
 from edge.turnstile import Turnstile
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edge.serving import LocalApi
 
 IDLE_LOOK_S = 10.0  # for what was queued meanwhile
+DISK_RETRY_S = 60.0  # after something found no room; what an app tells is tried each time
 BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
 OPENING_S = 300.0  # a large store on a slow card is checked when it is opened
 RETRY_S = 30.0  # after the cloud could not be spoken to; jittered, so that a fleet does not return in step
@@ -45,15 +46,21 @@ class EdgeService:
         on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
             record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``decision``, ``forgotten``, ``serving``,
-            ``model-unusable``, ``user-forgotten``,
-            ``clock-wrong``, ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``stopped``.
+            ``model-unusable``, ``user-forgotten``, ``disk-unusable``, ``disk-usable``, ``clock-wrong``,
+            ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``stopped``.
         supervisor: Told when the service is ready, what it does, and that its work goes on; None for nobody.
+        clocks: As `edge.store.Store` takes them.
     """
 
     def __init__(
-        self, config: EdgeConfig, on_event: Emit | None = None, supervisor: Supervisor | None = None
+        self,
+        config: EdgeConfig,
+        on_event: Emit | None = None,
+        supervisor: Supervisor | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
         self._config = config
+        self._clocks = clocks
         self._supervisor = supervisor or Supervisor()
         self._emit: Emit = on_event or _ignore
 
@@ -111,8 +118,12 @@ class EdgeService:
         except DataBudgetError as error:
             tools.emit({"event": "over-budget", "reason": str(error)})
             _rest(tools, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
+        except DiskError as error:
+            tools.store.disk.failed(error)
+            _rest(tools, DISK_RETRY_S, error)
         finally:
-            tools.metering.settle()
+            _settle(tools.metering)
+            tools.store.disk.worked()
             tools.store.wear.settle_if_due()
             if tools.api is not None:
                 tools.api.reload()
@@ -123,7 +134,7 @@ class EdgeService:
         supervisor.starting("opening the store", OPENING_S)
         with (
             Sensing(config, stop, rest=partial(supervisor.rest, stop)) as sensing,
-            Store(config.state_dir) as store,
+            Store(config.state_dir, self._clocks) as store,
             Link(config, stop, supervisor.alive) as link,
         ):
 
@@ -132,6 +143,8 @@ class EdgeService:
                 supervisor.tell(event)
                 self._emit(event)
 
+            store.disk.tell = emit
+            store.disk.look()
             turnstile = Turnstile(stop, supervisor.alive)
             api = _local_api(config, store, turnstile, emit)
             conditions = Conditions(sensing.root, config.metered_link, api.ranker.drift if api else lambda: None)
@@ -150,7 +163,7 @@ class EdgeService:
                     clock.look()
                     yield tools, sensing
             finally:
-                metering.settle()
+                _settle(metering)
                 store.wear.settle()
 
 
@@ -176,7 +189,7 @@ def _await_newer_task(tools: Tools) -> None:
     """Wait, however long, for a task that is newer than the one done last; meanwhile what is queued is delivered."""
     session, last = tools.session, tools.store.rounds.last_version()
     while session.task is None or (last is not None and session.task.version <= last):
-        _listen(tools, IDLE_LOOK_S)
+        _listen(tools, min(IDLE_LOOK_S, session.greet_again_s()))
         if tools.store.outbox.size_bytes:
             session.deliver_outbox()
 
@@ -190,8 +203,15 @@ def _await_leave(tools: Tools) -> None:
 def _listen(tools: Tools, seconds: float) -> None:
     tools.clock.look()
     tools.store.wear.settle_if_due()
+    tools.store.disk.worked()
     if (incoming := tools.session.hear(seconds)) is not None:
         tools.session.settle(incoming)
+
+
+def _settle(metering: Metering) -> None:
+    """Write down the bytes that were used; on a disk that takes nothing, at the next time."""
+    with suppress(DiskError):
+        metering.settle()
 
 
 def _rest(tools: Tools, seconds: float, reason: Exception) -> None:

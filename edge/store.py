@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 
 from edge.blobs import BlobStore
 from edge.database import Database
-from edge.errors import StoreBusyError, StoreError
+from edge.disk import DiskWatch, store_error
+from edge.errors import StoreBusyError
 from edge.event_store import EventStore
 from edge.eventlog import EventLog
-from edge.known_time import KnownTime
+from edge.known_time import KnownTime, Reading
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
 from edge.rows import RowStore
@@ -29,11 +30,17 @@ from edge.sample_store import SampleStore
 from edge.wear import Wear
 from profiling.data_use import DataUse
 
+Clocks = Callable[[], Reading]
+
 
 class Store:
     """A device's state; a context manager that lets go of it.
 
+    On a disk that is full or cannot be written what is there can be read; what would change it raises `DiskError`
+    until the disk takes it again.
+
     Attributes:
+        disk: Whether the folder can be written.
         samples: The device's own samples.
         events: What an app told, on its way to samples.
         rounds: Rounds, and the served model.
@@ -45,21 +52,26 @@ class Store:
         time: What time it surely is.
         wear: Bytes written by day.
 
+    Args:
+        state_dir: The folder; made if absent.
+        clocks: Reads the machine's clocks; by default `edge.known_time.read_clocks`.
+
     Raises:
         StoreBusyError: If another process uses the folder.
-        StoreError: If the database is damaged, foreign or of a later version.
+        StoreError: If the database is damaged, foreign or of a later version, or there is none and none can be made.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, clocks: Clocks | None = None) -> None:
+        self.disk = DiskWatch(state_dir)
         self._lock = _lock(state_dir)
         try:
-            self._database = Database(state_dir / "device.db")
+            self._database = Database(state_dir / "device.db", lenient=True)
             self.blobs = BlobStore(state_dir / "blobs")
         except BaseException:
             os.close(self._lock)
             raise
         self.samples = SampleStore(self._database)
-        self.time = KnownTime(time_file(state_dir))
+        self.time = KnownTime(time_file(state_dir), clocks)
         self.wear = Wear(wear_file(state_dir), lambda: self.time.unix_s)
         self.events = EventStore(self._database, self.samples, lambda: self.time.unix_s)
         self.rounds = RoundStore(self._database)
@@ -116,12 +128,21 @@ def alone_in(state_dir: Path) -> Iterator[None]:
 def _lock(state_dir: Path) -> int:
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _lock_file(state_dir)
     except OSError as error:
-        raise StoreError(f"device store {state_dir}: {error.strerror}; see that it can be written") from error
+        raise store_error(state_dir, f"device store {state_dir}: see that it can be written", error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
         raise StoreBusyError(f"device store {state_dir}: another process uses it; stop that one first") from error
     return lock
+
+
+def _lock_file(state_dir: Path) -> int:
+    """The lock, opened; where it cannot be made, the folder itself, which serves as well."""
+    path = state_dir / "lock"
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return os.open(path if path.exists() else state_dir, os.O_RDONLY | os.O_CLOEXEC)

@@ -19,6 +19,7 @@ from cloud_broker.registry import Registry
 from tests.edge.samples import SCHEMA, samples
 
 FLEET = "kills"
+CLOUD, OPERATOR = "cloud", "operator"
 START_TIMEOUT_S = 120.0
 _CONTRIBUTORS = 20
 
@@ -38,14 +39,18 @@ class Fleet:
     Args:
         folder: Holds everything; ``cloud`` in it was filled before.
         recipe: What devices are asked to do.
+
+    Attributes:
+        operator: Of somebody who may leave tasks beside the cloud.
     """
 
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
         self.folder = folder
         self.cloud_dir = folder / "cloud"
-        config = write_broker_directory(folder / "broker", FLEET, port=free_port())
+        config = write_broker_directory(folder / "broker", FLEET, port=free_port(), cloud_names=(CLOUD, OPERATOR))
         self.broker = Broker(config)
         self._identities = config.authority()
+        self.operator = self._identities.cloud_worker(OPERATOR)
         self._connection = {"fleet": FLEET, "host": config.connect_host, "port": config.port}
         self._recipe = recipe
         self.cloud_at(config.connect_host, config.port)
@@ -63,7 +68,7 @@ class Fleet:
 
     def cloud_at(self, host: str, port: int) -> None:
         """Have the cloud reach the broker there, from its next start on."""
-        worker = _files(self._identities.cloud_worker("cloud"))
+        worker = _files(self._identities.cloud_worker(CLOUD))
         values = {"fleet": FLEET, "host": host, "port": port, **worker, "state_dir": self.cloud_dir}
         self._cloud_config = _write_toml(self.folder / "cloud.toml", values, self._recipe)
 

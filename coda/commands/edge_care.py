@@ -30,15 +30,22 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     lines = {
         "device": f"{found['device']} of fleet {found['fleet']}",
         "model": found["model"] or "none yet: the first round brings it",
+        "disk": found["disk"],
         "samples": f"{found['samples']}, {found['new_samples']} since the last round; "
         f"{found['waiting_events']} events wait for a task",
         "last round": "none" if last is None else f"{last['started']}: {last['decision']}, {last['reason']}",
         "round": "none goes on" if going_on is None else f"{going_on['round_id'][:12]} in {going_on['phase']}",
         "policy": "not asked yet" if policy is None else _policy(policy),
         "outbox": f"{found['outbox_bytes']} bytes wait for the cloud",
+        "clock": found["clock"] or "nothing is known to be wrong with it",
+        "written": _written(found["storage_written_bytes_per_day"]),
     }
     for name, text in lines.items():
         results.print(f"{name:11} {text}", markup=False)
+
+
+def _written(bytes_per_day: int | None) -> str:
+    return "not known yet" if bytes_per_day is None else f"{bytes_per_day / 1e6:.1f} MB a day to storage"
 
 
 def _policy(event: dict[str, Any]) -> str:

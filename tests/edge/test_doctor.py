@@ -13,6 +13,7 @@ import pytest
 from cloud_broker.broker import free_port
 from edge import health
 from edge.config import EdgeConfig
+from edge.disk import Fault
 from edge.doctor import examine
 from edge.health import Finding
 from edge.round_store import ABANDONED
@@ -127,8 +128,8 @@ def test_the_disk(config: EdgeConfig, machine: Path, monkeypatch: pytest.MonkeyP
     """Too little room, and a folder that cannot be written."""
     monkeypatch.setattr(health, "LEAST_FREE_BYTES", 1 << 60)
     assert [*_bad(examine(config, machine))] == ["disk"]
-    monkeypatch.setattr("os.access", lambda *_: False)
-    assert "cannot be written" in _bad(examine(config, machine))["disk"].detail
+    monkeypatch.setattr(health, "probe", lambda _folder: Fault.READ_ONLY)
+    assert "is read-only; rankings go on" in _bad(examine(config, machine))["disk"].detail
 
 
 def test_what_is_on_disk(config: EdgeConfig, machine: Path) -> None:

@@ -1,0 +1,1 @@
+"""A device's years in minutes, and kills at any moment of them: python -m benchmarks.endurance."""
