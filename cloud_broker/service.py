@@ -13,6 +13,7 @@ from typing import Any
 
 from cloud_broker.answers import Outgoing, release_for, task_for
 from cloud_broker.config import CloudConfig
+from cloud_broker.fleet_gains import recipe_with_gains
 from cloud_broker.gateway import Gateway
 from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers
 from cloud_broker.index import SampleIndex
@@ -21,8 +22,11 @@ from cloud_broker.pool import SamplePool
 from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.tasks import TaskBook
+from protocol.messages import Task
+from protocol.recipe import Recipe
 
 _HOUSEKEEPING_S = 60.0
+_RENEWAL_S = 3600.0  # how often to see whether the fleet's reports say something new
 _LOOK_S = 1.0  # how often to see whether an operator asks for something
 
 logger = logging.getLogger(__name__)
@@ -121,9 +125,7 @@ class CloudService:
 
     def _serve(self, state: _State, model: PublishedModel, index: SampleIndex, stop: threading.Event) -> None:
         config, tasks = self._config, state.tasks
-        tasks.make_current(model.schema, config.recipe, model.recommender, model.classifier, model.rows)
-        for device in {*config.devices, *tasks.assigned()}:
-            tasks.assign(device)
+        self._renew_task(state, model)
         handlers = Handlers(state.registry, index, tasks, state.ledger, self._tell)
 
         def leave_tasks() -> None:
@@ -149,7 +151,7 @@ class CloudService:
             for ref in state.registry.superseded(SHARE_LIFETIME_S):
                 gateway.withdraw(ref)
             self._tell({"event": "serving", "pool": len(index), **_summary(model)})
-            due_s = time.monotonic() + _HOUSEKEEPING_S
+            due_s, renew_s = time.monotonic() + _HOUSEKEEPING_S, time.monotonic() + _RENEWAL_S
             while not stop.wait(_LOOK_S):
                 for device, request in state.ledger.logs.take_unsent():
                     gateway.send(Outgoing(device, request, request.request_id))
@@ -160,6 +162,19 @@ class CloudService:
                     state.registry.blobs.expire()
                     state.ledger.forget_answers(MATCH_LIFETIME_S)
                     handlers.accounts.settle(config.worker)
+                if time.monotonic() >= renew_s:
+                    renew_s = time.monotonic() + _RENEWAL_S
+                    for device, task in self._renew_task(state, model):
+                        gateway.send(task_for(device, task))
+
+    def _renew_task(self, state: _State, model: PublishedModel) -> list[tuple[str, Task]]:
+        """Make the task current that says what the fleet has reported by now; who has it newly."""
+        tasks, before = state.tasks, state.tasks.current()
+        told = None if before is None else Recipe.from_dict(before.recipe)
+        recipe = recipe_with_gains(self._config.recipe, told, state.ledger.gains())
+        tasks.make_current(model.schema, recipe, model.recommender, model.classifier, model.rows)
+        devices = sorted({*self._config.devices, *tasks.assigned()})
+        return [(device, task) for device in devices if (task := tasks.assign(device)) is not None]
 
     def _tell_unless(self, stop: threading.Event) -> OnEvent:
         """Tells, and ends a long piece of work at its next event once ``stop`` is set."""
