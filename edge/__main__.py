@@ -16,7 +16,8 @@ from typing import Any
 
 from edge.backoff import Restarts
 from edge.config import load_config
-from edge.errors import EdgeError
+from edge.errors import EdgeError, HandOverError
+from edge.handover import hand_over
 from edge.memory import return_freed_memory
 from edge.service import OPENING_S, EdgeService
 from edge.signals import stop_on_signals
@@ -51,6 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 service.run_forever(stop)
             restarts.ended_well()
+    except HandOverError as error:
+        sys.stderr.write(f"coda: {error}\n")
+        restarts.ended_well()
+        hand_over(arguments)
     except (EdgeError, ProtocolError, OSError) as error:
         if chosen.debug:
             raise

@@ -89,8 +89,14 @@ class Installer:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     said = process.communicate(timeout=_LOOK_S)[0]
         if process.returncode != 0:
-            last = " | ".join(said.decode("utf-8", "replace").strip().splitlines()[-3:])[-400:]
-            raise UpdateError(f"{what} failed with code {process.returncode}: {last}")
+            raise UpdateError(f"{what} failed with code {process.returncode}: {_gist(said.decode('utf-8', 'replace'))}")
+
+
+def _gist(said: str) -> str:
+    """What a program's output comes to: its first error and its last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
+    first = next((line for line in lines if "error" in line.lower()), lines[-1])
+    return first[:300] if first == lines[-1] else f"{first[:300]} | {lines[-1][:200]}"
 
 
 def unpack(bundle: Path, folder: Path) -> None:

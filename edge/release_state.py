@@ -164,8 +164,13 @@ class ReleaseFolder:
 
 def _fits(known: Field[Any], values: dict[str, Any]) -> bool:
     """Whether a file has a value for a field, of its type; another program's file may lack some."""
-    types = {"int": int, "str": str, "bool": bool, "str | None": (str, type(None))}
-    return known.name in values and isinstance(values[known.name], types.get(str(known.type), dict))
+    types: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "str": (str,),
+        "bool": (bool,),
+        "str | None": (str, type(None)),
+    }
+    return known.name in values and isinstance(values[known.name], types.get(str(known.type), (dict,)))
 
 
 def sync(path: Path) -> None:

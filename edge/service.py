@@ -13,7 +13,7 @@ from edge.clock import ClockWatch
 from edge.conditions import Conditions
 from edge.config import EdgeConfig
 from edge.data_budget import DataBudget
-from edge.errors import DataBudgetError, DiskError, ForgottenError, LinkError, StoppedError
+from edge.errors import DataBudgetError, DiskError, ForgottenError, HandOverError, LinkError, StoppedError
 from edge.forgetting import forget_blobs
 from edge.gatekeeper import LOOK_S, Gatekeeper
 from edge.link import Link
@@ -25,6 +25,7 @@ from edge.store import Clocks, Store
 from edge.supervision import Supervisor
 from edge.tools import Tools
 from edge.turnstile import Turnstile
+from edge.updating import Updating
 from profiling.data_use import Metering
 from profiling.record import RoundRecord
 
@@ -47,7 +48,7 @@ class EdgeService:
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
             record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``decision``, ``forgotten``, ``serving``,
             ``model-unusable``, ``user-forgotten``, ``disk-unusable``, ``disk-usable``, ``clock-wrong``,
-            ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``stopped``.
+            ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``update``, ``stopped``.
         supervisor: Told when the service is ready, what it does, and that its work goes on; None for nobody.
         clocks: As `edge.store.Store` takes them.
     """
@@ -71,11 +72,13 @@ class EdgeService:
             The record; None if the newest task was done before, or if told to stop.
 
         Raises:
+            HandOverError: If another release of the software is to run from now on.
             EdgeError: If the round could not be done; what was done is kept, and the next call goes on from there.
         """
         try:
             stop = stop or threading.Event()
             with self._tools(stop) as (tools, sensing), kept_current(self._config, stop, self._emit):
+                Updating(tools).begin()
                 tools.keeper.decide()  # told, and left to whoever asked for this round now
                 record = RoundRunner(tools, sensing).run()
         except StoppedError:
@@ -89,23 +92,26 @@ class EdgeService:
         """Do every new task until told to stop. A link that fails is tried again, for ever.
 
         Raises:
+            HandOverError: If another release of the software is to run from now on.
             EdgeError: If something other than the link fails; what was done is kept.
         """
         stop = stop or threading.Event()
         try:
             with self._tools(stop) as (tools, sensing), kept_current(self._config, stop, self._emit):
+                updating = Updating(tools)
+                updating.begin()
                 while True:
-                    self._next_round(tools, sensing)
+                    self._next_round(tools, sensing, updating)
         except StoppedError:
             self._emit({"event": "stopped"})
 
-    def _next_round(self, tools: Tools, sensing: Sensing) -> None:
+    def _next_round(self, tools: Tools, sensing: Sensing, updating: Updating) -> None:
         runner = RoundRunner(tools, sensing)
         try:
             if tools.store.rounds.unfinished() is None:
                 runner.greet()
-                _await_newer_task(tools)
-            _await_leave(tools)
+                _await_newer_task(tools, updating)
+            _await_leave(tools, updating)
             with tools.keeper.watching():
                 runner.run()
         except ForgottenError as error:
@@ -173,8 +179,12 @@ def _announced(supervisor: Supervisor) -> Iterator[None]:
     supervisor.ready("waiting for a task")
     try:
         yield
-    finally:
+    except HandOverError:
+        raise  # this process goes on, as another release
+    except BaseException:
         supervisor.stopping()
+        raise
+    supervisor.stopping()
 
 
 def _local_api(config: EdgeConfig, store: Store, turnstile: Turnstile, emit: Emit) -> LocalApi | None:
@@ -185,27 +195,28 @@ def _local_api(config: EdgeConfig, store: Store, turnstile: Turnstile, emit: Emi
     return LocalApi(config, store, turnstile, emit)
 
 
-def _await_newer_task(tools: Tools) -> None:
+def _await_newer_task(tools: Tools, updating: Updating) -> None:
     """Wait, however long, for a task that is newer than the one done last; meanwhile what is queued is delivered."""
     session, last = tools.session, tools.store.rounds.last_version()
     while session.task is None or (last is not None and session.task.version <= last):
-        _listen(tools, min(IDLE_LOOK_S, session.greet_again_s()))
+        _listen(tools, updating, min(IDLE_LOOK_S, session.greet_again_s()))
         if tools.store.outbox.size_bytes:
             session.deliver_outbox()
 
 
-def _await_leave(tools: Tools) -> None:
+def _await_leave(tools: Tools, updating: Updating) -> None:
     """Wait, however long, until the policy lets a round begin or go on."""
     while not tools.keeper.decide().act:
-        _listen(tools, LOOK_S)
+        _listen(tools, updating, LOOK_S)
 
 
-def _listen(tools: Tools, seconds: float) -> None:
+def _listen(tools: Tools, updating: Updating, seconds: float) -> None:
     tools.clock.look()
     tools.store.wear.settle_if_due()
     tools.store.disk.worked()
     if (incoming := tools.session.hear(seconds)) is not None:
         tools.session.settle(incoming)
+    updating.look()
 
 
 def _settle(metering: Metering) -> None:

@@ -28,8 +28,9 @@ def run(
     """Wait for tasks, personalise, report."""
     debug = bool(context.find_root().params.get("debug"))
     flags = [name for name, on in (("--once", once), ("--json", as_json), ("--debug", debug)) if on]
-    # Become the service's own, smaller process; see `edge.__main__`.
-    os.execv(sys.executable, [sys.executable, "-m", "edge", "--config", str(config), *flags])  # noqa: S606 - no shell
+    # Become the service's own, smaller process, of the release that is to run; see `edge.handover`.
+    command = [sys.executable, "-m", "edge.handover", "--config", str(config), *flags]
+    os.execv(sys.executable, command)  # noqa: S606 - no shell
 
 
 @app.command(epilog="Example:  coda edge enroll coda1.k4Zm... --dir device")
