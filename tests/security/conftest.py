@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from cloud_broker.enrolment import EnrolmentServer
 from cloud_broker.errors import BrokerNotFoundError
 from cloud_broker.fleet import Fleet, new_token
 from cloud_broker.identity import Identity
+from edge import enrolment
 from edge.config import EdgeConfig, load_config
 from edge.enrolment import enrol
 from protocol.enrolment import EnrolmentToken
@@ -37,6 +40,13 @@ class Town:
     def join(self, device: str) -> EdgeConfig:
         """Enrol a device as a board does, in a folder of its own."""
         return load_config(enrol(self.token(device).to_text(), self.homes / device))
+
+    def ask(self, path: str, body: dict[str, Any], shown: Path | None = None) -> dict[str, Any]:
+        """Say something to the enrolment service, with or without a certificate."""
+        context = ssl.create_default_context(cafile=str(self.broker.config.authority().ca_file))
+        if shown is not None:
+            context.load_cert_chain(shown, shown)
+        return enrolment._ask("localhost", self.server.port, context, path, body)
 
     def identity(self, device: str) -> Identity:
         """What an enrolled device shows."""

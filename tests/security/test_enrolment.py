@@ -1,40 +1,29 @@
-"""Joining a fleet, staying in it, and leaving it: real certificates, a real Mosquitto, the real enrolment service."""
+"""Joining a fleet: real certificates, a real Mosquitto, the real enrolment service."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import socket
-import ssl
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_broker import certificates, signing
+from cloud_broker import signing
 from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import CertificateError as CloudCertificateError
-from cloud_broker.fleet import members
-from cloud_broker.identity import load_certificate
-from cloud_broker.revocation import revoke
-from cloud_broker.rotation import rotate
 from cloud_broker.tokens import TokenBook
 from edge import enrolment
-from edge.enrolment import enrol, renew
-from edge.errors import CertificateError, ConfigError, LinkError, RefusedError, UnreachableError
-from edge.keys import certificate_request, new_key, validity
-from edge.link import Link
-from edge.renewal import kept_current
-from edge.service import EdgeService
-from protocol import topics
-from protocol.enrolment import ENROL_PATH, RENEW_PATH
+from edge.enrolment import enrol
+from edge.errors import CertificateError, LinkError, RefusedError, UnreachableError
+from edge.keys import certificate_request, new_key
+from protocol.enrolment import ENROL_PATH
 from protocol.errors import MalformedMessageError
 from protocol.messages import Accepted, Presence
 from tests.broker_fixtures import FLEET, Peer
-from tests.security.conftest import HOUR_S, Town
+from tests.security.conftest import Town
 
 pytestmark = pytest.mark.broker
 
@@ -134,13 +123,6 @@ def test_a_name_with_rights_cannot_be_invited(town: Town, name: str) -> None:
         town.token(name)
 
 
-def _ask(town: Town, path: str, body: dict[str, Any], shown: Path | None = None) -> dict[str, Any]:
-    context = ssl.create_default_context(cafile=str(town.broker.config.authority().ca_file))
-    if shown is not None:
-        context.load_cert_chain(shown, shown)
-    return enrolment._ask("localhost", town.server.port, context, path, body)
-
-
 def test_hostile_requests_are_refused(town: Town) -> None:
     """For another's name, unsigned, of another kind, too large, or mistyped: refused, and the token still works."""
     token = town.token("hen")
@@ -158,224 +140,10 @@ def test_hostile_requests_are_refused(town: Town) -> None:
     ]
     for body in broken:
         with pytest.raises(LinkError):
-            _ask(town, ENROL_PATH, body)
+            town.ask(ENROL_PATH, body)
     with pytest.raises(RefusedError, match="nothing is here"):
-        _ask(town, "/v1/../../ca.key", good)
-    assert b"BEGIN CERTIFICATE" in _ask(town, ENROL_PATH, good)["certificate"]
-
-
-def test_renewing_needs_a_good_certificate(town: Town) -> None:
-    """Without one, with another's name, or with one that was taken back, there is no new one."""
-    config = town.join("ibex")
-    request = {"request": certificate_request(new_key(), "ibex")}
-    with pytest.raises(RefusedError, match="unknown or was taken back"):
-        _ask(town, RENEW_PATH, request)
-    with pytest.raises(RefusedError, match="not for 'ibex'"):
-        _ask(town, RENEW_PATH, {"request": certificate_request(new_key(), "ibex-2")}, config.cert_file)
-    revoke(town.directory, "ibex")
-    with pytest.raises(RefusedError, match="taken back"):
-        renew(config)
-
-
-def test_renewal_changes_the_key_and_drops_nothing(town: Town) -> None:
-    """A live connection goes on over its renewal, and the next one shows the new certificate."""
-    config = town.join("jay")
-    before = load_certificate(config.cert_file).serial_number
-    with Peer(town.broker, town.identity("jay")) as device:
-        renew(config)
-        device.listen()
-        assert not device.say(Presence(True), "still here").is_failure
-    assert load_certificate(config.cert_file).serial_number != before
-    with Peer(town.broker, town.identity("jay")) as device:
-        assert not device.say(Presence(True), "here again").is_failure
-
-
-def test_the_link_takes_up_a_renewed_certificate(own_town: Town) -> None:
-    """A running service's link, made with the old certificate, gets in with the new one once the old is revoked."""
-    config = own_town.join("kid")
-    first = load_certificate(config.cert_file).serial_number
-    with Link(config) as link:
-        link.open(15)
-        renew(config)
-        book = own_town.broker.config.authority().book
-        book._write_crl([first])
-        own_town.broker.broker.stop()
-        own_town.broker.broker.start()
-        while link.connections < 2:
-            link.receive(0.1)
-        link.open(15)
-
-
-def test_a_service_renews_by_itself(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate near its end is renewed as soon as the service runs; one that is fresh is left alone."""
-    monkeypatch.setattr(certificates, "CERTIFICATE_DAYS", 0.25)
-    config = town.join("lark")
-    monkeypatch.undo()
-    assert validity(config.cert_file).share_left(validity(config.cert_file).ends_s - HOUR_S) < 1 / 3
-    told: list[dict[str, Any]] = []
-    renewed = threading.Event()
-
-    def tell(event: dict[str, Any]) -> None:
-        told.append(event)
-        renewed.set()
-
-    stop = threading.Event()
-    for _ in range(2):
-        with kept_current(config, stop, tell):
-            assert renewed.wait(15)
-    assert told[0] == {"event": "certificate-renewed", "device": "lark"}
-    assert validity(config.cert_file).ends_s - validity(config.cert_file).begins_s > 300 * 24 * HOUR_S
-
-
-def test_a_failed_renewal_is_told_and_keeps_what_is_there(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the service is away, the old certificate stays and the event says why."""
-    monkeypatch.setattr(certificates, "CERTIFICATE_DAYS", 0.25)
-    config = replace(town.join("mole"), enrolment_port=1)
-    before = config.cert_file.read_bytes()
-    failed = threading.Event()
-    told: list[dict[str, Any]] = []
-
-    def tell(event: dict[str, Any]) -> None:
-        told.append(event)
-        failed.set()
-
-    with kept_current(config, threading.Event(), tell):
-        assert failed.wait(15)
-    assert told[0]["event"] == "renewal-failed"
-    assert "localhost:1" in told[0]["reason"]
-    assert config.cert_file.read_bytes() == before
-    with pytest.raises(ConfigError, match="enrol again"):
-        renew(replace(config, enrolment_port=None))
-
-
-def test_rotation_drops_nobody(own_town: Town) -> None:
-    """Broker, enrolment service and workers get new certificates while a device and a worker are connected."""
-    config = own_town.join("newt")
-    authority = own_town.broker.config.authority()
-    old = {one.name: load_certificate(one.cert_file).serial_number for one in authority.own_identities()}
-    assert rotate(own_town.directory) == []
-    with (
-        Peer(own_town.broker, own_town.identity("newt")) as device,
-        Peer(own_town.broker, own_town.broker.cloud()) as cloud,
-    ):
-        assert (
-            {one.name for one in rotate(own_town.directory, everything=True)}
-            == set(old)
-            == {
-                "CoDA broker",
-                "CoDA enrolment",
-                "cloud",
-            }
-        )
-        cloud.subscribe(topics.cloud_filter(FLEET))
-        device.say(Presence(True), "still here")
-        assert cloud.hear("presence").message_id == "still here"
-    new = {one.name: load_certificate(one.cert_file).serial_number for one in authority.own_identities()}
-    assert not set(old.values()) & set(new.values())
-    renew(config)
-    with Peer(own_town.broker, own_town.broker.cloud()):
-        pass
-
-
-def test_a_revoked_device_is_cut_at_once_and_nobody_else(town: Town) -> None:
-    """Its live connection is closed, it does not come back, and its neighbour and the cloud do not notice."""
-    for name in ("owl", "owl-2"):
-        town.join(name)
-    lost, dropped = threading.Event(), threading.Event()
-    cloud, good = Peer(town.broker, town.broker.cloud()), Peer(town.broker, town.identity("owl-2"))
-    with cloud, good:
-        bad = Peer(town.broker, town.identity("owl"), persistent=True)
-        for peer in (good, cloud):
-            peer._client.on_disconnect = lambda *_: dropped.set()
-        bad._client.on_disconnect = lambda *_: lost.set()
-        bad.listen()
-        done = revoke(town.directory, "owl")
-        assert (done.certificates, done.broker_told, done.disconnected) == (1, True, True)
-        assert lost.wait(15)
-        bad._client.loop_stop()
-        with pytest.raises(ssl.SSLError, match="REVOKED"):
-            _tls12(town, "owl")
-        cloud.subscribe(topics.cloud_filter(FLEET))
-        good.say(Presence(True), "not me")
-        assert cloud.hear("presence").message_id == "not me"
-        assert not dropped.is_set()
-    states = {member.name: member.state for member in members(town.directory)}
-    assert (states["owl"], states["owl-2"]) == ("revoked", "enrolled")
-    assert revoke(town.directory, "owl").certificates == 0
-
-
-def _tls12(town: Town, device: str, session: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
-    """Shake hands in TLS 1.2, where a refusal ends the handshake, and say goodbye."""
-    import socket
-
-    context = _CONTEXTS.setdefault(device, town.identity(device).client_context())
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with (
-        socket.create_connection((town.broker.host, town.broker.port), 10) as connection,
-        context.wrap_socket(connection, server_hostname=town.broker.host, session=session) as channel,
-    ):
-        kept = channel.session
-        channel.unwrap()
-        return kept
-
-
-_CONTEXTS: dict[str, ssl.SSLContext] = {}
-
-
-def test_a_session_ticket_is_no_way_around_revocation(town: Town) -> None:
-    """A device that kept the TLS session of a good connection does not resume it once it is revoked."""
-    town.join("pug")
-    session = _tls12(town, "pug")
-    assert session is not None
-    revoke(town.directory, "pug")
-    with pytest.raises(ssl.SSLError):
-        _tls12(town, "pug", session)
-
-
-def test_every_certificate_of_a_name_is_revoked(town: Town) -> None:
-    """Also the one before the last renewal, and a token that waits is forgotten."""
-    config = town.join("quail")
-    shutil.copytree(town.homes / "quail", town.homes / "quail-copy")
-    renew(config)
-    token = town.token("quail")
-    assert revoke(town.directory, "quail").certificates == 2
-    with pytest.raises(RefusedError):
-        enrol(token.to_text(), town.homes / "quail-again")
-    for home in ("quail", "quail-copy"):
-        with pytest.raises(ssl.SSLError, match="REVOKED"):
-            _tls12(town, home)
-
-
-def test_a_revoked_device_may_be_enrolled_again(town: Town) -> None:
-    """A new token gives the name a new certificate; the old one stays useless."""
-    town.join("rat")
-    revoke(town.directory, "rat")
-    shutil.rmtree(town.homes / "rat")
-    town.join("rat")
-    with Peer(town.broker, town.identity("rat")):
-        pass
-    assert next(one for one in members(town.directory) if one.name == "rat").state == "enrolled"
-
-
-def test_revoking_without_a_broker_says_so(own_town: Town) -> None:
-    """The list is on disk all the same, and is in force once the broker starts."""
-    own_town.join("seal")
-    own_town.broker.broker.stop()
-    done = revoke(own_town.directory, "seal")
-    assert (done.certificates, done.broker_told, done.disconnected) == (1, False, False)
-    own_town.broker.broker.start()
-    with pytest.raises(ssl.SSLError, match="REVOKED"):
-        _tls12(own_town, "seal")
-    with pytest.raises(CloudCertificateError, match="nothing was ever issued"):
-        revoke(own_town.directory, "nobody")
-
-
-def test_the_edge_service_says_that_it_was_revoked(town: Town) -> None:
-    """A revoked device's service does not crash: it ends with whose certificate was refused and why."""
-    config = town.join("toad")
-    revoke(town.directory, "toad")
-    with pytest.raises(CertificateError, match="refuses this device's certificate"):
-        EdgeService(replace(config, timeout_s=10.0)).run_once()
+        town.ask("/v1/../../ca.key", good)
+    assert b"BEGIN CERTIFICATE" in town.ask(ENROL_PATH, good)["certificate"]
 
 
 def test_an_issuer_shows_no_key() -> None:
