@@ -81,6 +81,8 @@ def _print_marathon(found: Marathon, rounds: int) -> bool:
     for name, what in (("rss_bytes", "resident memory"), ("disk_bytes", "disk")):
         peak, grown = found.peak(name) / 1e6, found.growth(name)
         lines.append(f"{what}: peak {peak:.1f} MB; peak of the last third over that of the second {grown:.3f}")
+    if found.round_peak_bytes is not None:
+        lines.append(f"resident memory within rounds, by their records: peak {found.round_peak_bytes / 1e6:.1f} MB")
     sys.stdout.write("\n".join([*lines, *(f"does not hold: {fault}" for fault in faults), ""]))
     return not faults
 

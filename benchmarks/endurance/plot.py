@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.endurance.marathon import Look
 
 WIDTH, PANEL, GAP = 640, 150, 34
-LEFT, RIGHT, TOP, BOTTOM = 60, 20, 30, 45
+LEFT, RIGHT, TOP, BOTTOM = 60, 40, 30, 45
 _TICKS = 5
 _PANELS = (
     ("resident memory of the device's process, MB", "rss_bytes", "#0b6e99"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 130, 30, 45
+LABEL = 14  # between two labels, at least
 Points = Sequence[tuple[float, float]]
 _COLOURS = ("#0b6e99", "#c05621", "#4a5568")
 
@@ -37,12 +38,15 @@ def save_plot(path: Path, lines: Mapping[str, Points], title: str) -> None:
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**decade:g} ms</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">candidates of one request</text>')
-    for (name, points), colour in zip(lines.items(), _COLOURS, strict=False):
+    label_y = math.inf
+    coloured = [(name, points, colour) for (name, points), colour in zip(lines.items(), _COLOURS, strict=False)]
+    for name, points, colour in sorted(coloured, key=lambda line: line[1][-1][1]):
         placed = [place(*point) for point in points]
         path_data = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         parts.append(f'<polyline points="{path_data}" fill="none" stroke="{colour}" stroke-width="2"/>')
         x, y = placed[-1]
-        parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" fill="{colour}">{name}</text>')
+        label_y = min(y + 4, label_y - LABEL)
+        parts.append(f'<text x="{x + 6:.1f}" y="{label_y:.1f}" fill="{colour}">{name}</text>')
     path.write_text("\n".join([*parts, "</svg>", ""]))
 
 
