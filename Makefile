@@ -32,9 +32,9 @@ test: setup ## Run every test
 	@scripts/require.sh mcopy=mtools mkfs.vfat=dosfstools sfdisk=fdisk mke2fs=e2fsprogs || echo "coda: tests of coda flash are skipped"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-arm64: setup ## Run a device's round with the real arm64 wheels under QEMU (debootstrap, qemu-user-static)
+test-arm64: setup ## Run a device under QEMU: its round, and its life from a bundle alone (debootstrap, qemu-user-static)
 	@$(BIN)/python -m tests.hardware.arm64_root .arm64
-	@CODA_ARM64_ROOT=$(CURDIR)/.arm64 $(BIN)/python -m pytest tests/hardware/test_arm64.py
+	@CODA_ARM64_ROOT=$(CURDIR)/.arm64 $(BIN)/python -m pytest tests/hardware/test_arm64.py tests/hardware/test_arm64_bundle.py
 
 lint: setup ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -51,7 +51,8 @@ if [ ! -e "$prefix/.installed" ]; then
     folder=$(dirname "$wheel")
     set -- "$@" --no-index --find-links "$folder"
     if [ -f "$folder/requirements.txt" ]; then
-      set -- "$@" --require-hashes -r "$folder/requirements.txt"
+      # The list is whole: a 32-bit system on a 64-bit kernel would ask for what only 64 bits have.
+      set -- "$@" --require-hashes --no-deps -r "$folder/requirements.txt"
     else
       set -- "$@" 'coda-edge[edge]'
     fi

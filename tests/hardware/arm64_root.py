@@ -7,6 +7,7 @@ kept.
 from __future__ import annotations
 
 import argparse
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,20 @@ _SUITE, _MIRROR, _PYTHON = "bookworm", "http://deb.debian.org/debian", "3.11"
 _PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_27_aarch64", "manylinux_2_34_aarch64")
 # The device's own dependencies; numpy 1 because tflite-runtime needs it. pyserial is for meters only.
 _WHEELS = ("tflite-runtime==2.14.0", "numpy<2", "paho-mqtt>=2.1,<3", "msgpack>=1.0.8,<2", "zstandard>=0.22,<1")
+# What a Raspberry Pi 4 says of itself. Programs under emulation read these files in place of the host's; a runtime that
+# looks for an ARM processor's cores in the list of an x86 one crashes.
+_PROCESSOR, _CORES = "cortex-a72", 4
+_CORE = """\
+processor\t: {number}
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+
+"""
 _TOOLS = {"debootstrap": "debootstrap", "dpkg": "dpkg", "qemu-aarch64-static": "qemu-user-static"}
 
 
@@ -41,16 +56,30 @@ def build(folder: Path) -> None:
         _unpack_debian(root)
         _unpack_wheels(site)
         (folder / ".ready").touch()
+    _write(root / "proc/cpuinfo", "".join(_CORE.format(number=number) for number in range(_CORES)))
+    # Newer kernels say which processor is really there; ours always does, so that what runs knows it is emulated.
+    _write(root / "proc/sys/kernel/arch", f"{platform.machine()}\n")
 
 
 def python_command(folder: Path) -> list[str]:
     """How to run the emulated Python; give it PYTHONPATH with `site_folder` in front."""
-    return ["qemu-aarch64-static", "-L", str(folder / "root"), str(folder / f"root/usr/bin/python{_PYTHON}")]
+    return [*emulator_command(folder), str(folder / f"root/usr/bin/python{_PYTHON}")]
+
+
+def emulator_command(folder: Path) -> list[str]:
+    """How to run any program of the emulated board."""
+    return ["qemu-aarch64-static", "-cpu", _PROCESSOR, "-L", str(folder / "root")]
 
 
 def site_folder(folder: Path) -> Path:
     """Where the aarch64 wheels lie."""
     return folder / "site"
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:  # the root may be another user's, and right already
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def _unpack_debian(root: Path) -> None:
@@ -64,8 +93,7 @@ def _unpack_debian(root: Path) -> None:
 def _unpack_wheels(site: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site), "--only-binary=:all:"]
     command += ["--implementation", "cp", "--python-version", _PYTHON.replace(".", "")]
-    for platform in _PLATFORMS:
-        command += ["--platform", platform]
+    command += [f"--platform={tag}" for tag in _PLATFORMS]
     subprocess.run([*command, *_WHEELS], check=True)
 
 
