@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from coda.commands import broker, bundle, cloud, convert, demo, edge, evaluate, flash, fleet, hardware, inspect, report
+from coda.commands import (
+    broker,
+    bundle,
+    cloud,
+    convert,
+    demo,
+    edge,
+    evaluate,
+    flash,
+    fleet,
+    hardware,
+    inspect,
+    release,
+    report,
+)
 from coda.errors import UsageError, known_roots
 
 app = typer.Typer(
@@ -27,6 +41,7 @@ app.add_typer(edge.app, name="edge")
 app.add_typer(broker.app, name="broker")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(flash.app, name="flash")
+app.add_typer(release.app, name="release")
 app.add_typer(bundle.app, name="bundle")
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
