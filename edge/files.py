@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -19,3 +20,10 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Delete what `write_private` was cut short of in a folder; nobody may be writing there."""
+    for path in folder.glob(".*.????????"):
+        with contextlib.suppress(OSError):  # a disk that cannot be written keeps it a while longer
+            path.unlink()

@@ -22,6 +22,7 @@ from edge.disk import DiskWatch, store_error
 from edge.errors import StoreBusyError
 from edge.event_store import EventStore
 from edge.eventlog import EventLog
+from edge.files import sweep
 from edge.known_time import KnownTime, Reading
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
@@ -67,6 +68,7 @@ class Store:
         try:
             self._database = Database(state_dir / "device.db", lenient=True)
             self.blobs = BlobStore(state_dir / "blobs")
+            sweep(state_dir)
         except BaseException:
             os.close(self._lock)
             raise

@@ -95,6 +95,25 @@ class TestSamples:
             assert max(len(piece.samples) for _, piece in pieces) <= 2000
             assert (store.samples.all(SCHEMA).time_s == samples(300).time_s).all()
 
+    def test_are_all_accounted_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was made is kept, or was retired for a reason that is counted; also what an older program made."""
+        monkeypatch.setattr(sample_store, "MAX_LOCAL_SAMPLES", 250)
+        batch = samples(100)
+        with Store(tmp_path) as store:
+            for _ in range(4):
+                store.samples.add(batch)
+            store.samples.retain(0.0, 1)  # the newest batch is kept, however large
+            by_size = store.samples.account
+            store.samples.retain(1e12, 1 << 20)
+            found = store.samples.account
+        assert (by_size.made, by_size.number, by_size.size, by_size.age, by_size.kept) == (400, 200, 100, 0, 100)
+        assert (found.age, found.kept) == (100, 0)
+        with Database(tmp_path / "old.db", MIGRATIONS[:4]) as database, database.transaction() as rows:
+            rows.execute("INSERT INTO schemas VALUES ('s', '{}')")
+            rows.execute("INSERT INTO batches (schema_digest, samples, payload) VALUES ('s', 7, x'')")
+        with Database(tmp_path / "old.db") as database:
+            assert sample_store.SampleStore(database).account.made == 7
+
     def test_are_contributed_once(self, tmp_path: Path) -> None:
         """A batch that was queued is not queued again."""
         with Store(tmp_path) as store:
@@ -288,6 +307,13 @@ class TestDatabase:
             second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
             assert "another process uses it" in second.stderr
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_half_written_files_are_swept_up(self, tmp_path: Path) -> None:
+        """Those that a kill leaves; others stay."""
+        for name in (".time.json.abcd1234", "time.json"):
+            (tmp_path / name).write_text("{}")
+        with Store(tmp_path):
+            assert [path.name for path in tmp_path.glob("*time.json*")] == ["time.json"]
 
     def test_a_folder_that_cannot_be_made_is_told(self, tmp_path: Path) -> None:
         """The path and the system's reason."""
