@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with stop_on_signals() as stop:
             _wait_after_crashes(restarts, supervisor, stop)
+            if stop.is_set():
+                return 0
             config = load_config(chosen.config)
             service = EdgeService(config, _print_json if chosen.json else _print_line, supervisor)
             if chosen.once:

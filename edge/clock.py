@@ -42,10 +42,18 @@ class ClockWatch:
         config: Names the device's certificate: it cannot be earlier than that was made.
         known: The time believed.
         emit: Told.
+        now: The wall clock, in seconds since 1970.
     """
 
-    def __init__(self, config: EdgeConfig, known: KnownTime, emit: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        config: EdgeConfig,
+        known: KnownTime,
+        emit: Callable[[dict[str, Any]], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._config = config
+        self._now = now
         self._known = known
         self._emit = emit
         self._wrong = False
@@ -55,11 +63,10 @@ class ClockWatch:
 
     def look(self) -> bool:
         """Whether the clock is wrong; cheap, to be called often."""
-        wrong = self._known.look().off_by_s is not None or time.time() < self._begins_s
+        wrong = self._known.look().off_by_s is not None or self._now() < self._begins_s
         if wrong and not self._wrong:
-            self._emit(
-                {"event": "clock-wrong", "reason": clock_fault(self._config, self._known) or "it was set just now"}
-            )
+            reason = clock_fault(self._config, self._known, self._now())
+            self._emit({"event": "clock-wrong", "reason": reason or "it was set just now"})
         elif self._wrong and not wrong:
             self._emit({"event": "clock-right"})
         self._wrong = wrong

@@ -21,7 +21,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        # Not here: the handler runs on the main thread, which may hold the event's lock, on its way into a wait.
+        threading.Thread(target=stop.set, name="stop", daemon=True).start()
         restore()
 
     for number in numbers:

@@ -16,6 +16,7 @@ from typing import Any
 _FEEDS = 3  # in each of the watchdog's periods, so that one that is late does no harm
 _STATUS_CHARACTERS = 200
 _SLICE_S = 1.0
+_PATIENCE_S = 5.0  # for what is told once; a supervisor that does not read holds nothing else up
 _MICROSECONDS = 1_000_000
 
 
@@ -39,8 +40,6 @@ class Supervisor:
         self._clock = clock
         self._next_s = 0.0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
-        if self._socket is not None:
-            self._socket.setblocking(False)  # a supervisor that does not read must not hold the service up
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Supervisor:
@@ -51,11 +50,11 @@ class Supervisor:
 
     def starting(self, status: str, most_s: float) -> None:
         """The start goes on, and takes at most so many seconds more."""
-        self._send(STATUS=status, EXTEND_TIMEOUT_USEC=str(int(most_s * _MICROSECONDS)))
+        self._send(_PATIENCE_S, STATUS=status, EXTEND_TIMEOUT_USEC=str(int(most_s * _MICROSECONDS)))
 
     def ready(self, status: str) -> None:
         """Requests are served from now on; the watchdog's time begins."""
-        self._send(READY="1", STATUS=status, WATCHDOG="1")
+        self._send(_PATIENCE_S, READY="1", STATUS=status, WATCHDOG="1")
 
     def alive(self) -> None:
         """Called by the work loop as often as it likes: feeds the watchdog when it is time."""
@@ -79,7 +78,7 @@ class Supervisor:
 
     def stopping(self) -> None:
         """The service ends in order."""
-        self._send(STOPPING="1", STATUS="stopping")
+        self._send(_PATIENCE_S, STOPPING="1", STATUS="stopping")
 
     def close(self) -> None:
         """Let go of the socket; what is told from now on is told to nobody."""
@@ -93,11 +92,13 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, **fields: str) -> None:
+    def _send(self, patience_s: float = 0.0, **fields: str) -> None:
+        """Tell it, waiting so long for room where the supervisor has not read yet what was told before."""
         if self._socket is None or self._address is None:
             return
         lines = [f"{name}={' '.join(value.split())[:_STATUS_CHARACTERS]}" for name, value in fields.items()]
         try:
+            self._socket.settimeout(patience_s)
             self._socket.sendto("\n".join(lines).encode(), self._address)
         except OSError:
             return

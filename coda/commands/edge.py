@@ -47,6 +47,14 @@ def enroll(
     typer.echo(f"enrolled; run:  coda edge run --config {written}", err=True)
 
 
+@app.command(epilog="Example:  coda edge unit | sudo tee /etc/systemd/system/coda-edge.service")
+def unit() -> None:
+    """Print the systemd unit that runs the device's service, as a flashed board has it."""
+    from hardware.flash.firstboot import SERVICE_UNIT
+
+    typer.echo(SERVICE_UNIT, nl=False)
+
+
 @app.command(epilog="Example:  coda edge renew --config device.toml")
 def renew(config: Annotated[Path, typer.Option(help="The device's configuration, TOML.")]) -> None:
     """Get a new key and certificate now; `coda edge run` does so by itself in the last third of the old one's life."""

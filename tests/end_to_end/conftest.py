@@ -146,12 +146,16 @@ class DeviceProcess:
 
 
 class Device:
-    """A device's configuration and state, and runs of its service."""
+    """A device's configuration and state, and runs of its service.
+
+    Attributes:
+        file: The configuration's.
+    """
 
     def __init__(self, config: EdgeConfig) -> None:
         self.config = config
-        self._file = config.state_dir.parent / f"{config.device}.toml"
-        self._file.write_text(_toml(config))
+        self.file = config.state_dir.parent / f"{config.device}.toml"
+        self.file.write_text(_toml(config))
         self._running: list[subprocess.Popen[str]] = []
 
     def add(self, batch: SampleBatch) -> None:
@@ -165,7 +169,7 @@ class Device:
 
     def run(self) -> DeviceProcess:
         """Start its service for one round."""
-        command = [sys.executable, "-W", "error", "-m", "edge", "--config", str(self._file), "--once", "--json"]
+        command = [sys.executable, "-W", "error", "-m", "edge", "--config", str(self.file), "--once", "--json"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._running.append(process)
         return DeviceProcess(process)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import queue
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 WAIT_S = 60.0
+_UNDER_WAY = 12  # messages that a socket holds, and one at either end
 
 
 class Listener:
-    """Hears what a service tells.
+    """Hears what a service tells, as it is told: a socket holds ten messages, and what finds no room is lost.
 
     Attributes:
         address: For `NOTIFY_SOCKET`.
@@ -20,15 +23,16 @@ class Listener:
     def __init__(self, listening: socket.socket, address: str) -> None:
         self.address = address
         self._socket = listening
+        self._heard: queue.Queue[dict[str, str]] = queue.Queue()
+        self._thread = threading.Thread(target=self._listen)
 
-    def hear(self, within_s: float = WAIT_S) -> dict[str, str]:
-        """The next message.
+    def _listen(self) -> None:
+        while message := self._socket.recv(65536):
+            self._heard.put(dict(line.split("=", 1) for line in message.decode().splitlines()))
 
-        Raises:
-            TimeoutError: If none comes.
-        """
-        self._socket.settimeout(within_s)
-        return dict(line.split("=", 1) for line in self._socket.recv(65536).decode().splitlines())
+    def hear(self) -> dict[str, str]:
+        """The next message."""
+        return self._heard.get(timeout=WAIT_S)
 
     def until(self, wanted: Callable[[dict[str, str]], bool]) -> list[dict[str, str]]:
         """Every message up to and with the first that is wanted."""
@@ -37,21 +41,38 @@ class Listener:
             heard.append(self.hear())
         return heard
 
-    def drain(self) -> int:
-        """How many messages wait to be heard."""
-        count = 0
-        self._socket.setblocking(False)
+    def falls_silent(self, for_s: float) -> bool:
+        """Whether no message comes for so long, but for those that are under way."""
         try:
-            while self._socket.recv(65536):
-                count += 1
-        except BlockingIOError:
-            return count
-        return count
+            for _ in range(_UNDER_WAY):
+                self._heard.get(timeout=for_s)
+        except queue.Empty:
+            return True
+        return False
+
+    @contextmanager
+    def running(self) -> Iterator[Listener]:
+        """Listens while the body runs."""
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._socket.shutdown(socket.SHUT_RD)  # wakes the thread
+            self._thread.join()
 
 
 @contextmanager
 def listening(path: Path | str) -> Iterator[Listener]:
     """A supervisor at a path, or at an abstract name after an ``@``."""
+    address = str(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
-        made.bind(f"\0{path[1:]}" if str(path).startswith("@") else str(path))  # type: ignore[index]
-        yield Listener(made, str(path))
+        made.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+        with Listener(made, address).running() as listener:
+            yield listener
+
+
+def bell(path: Path) -> socket.socket:
+    """A notify socket that nobody reads."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.bind(str(path))
+    return made

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.supervision import Supervisor, status_of
-from tests.service.supervisor import listening
+from tests.service.supervisor import bell, listening
 
 
 class Clock:
@@ -48,7 +48,8 @@ def test_the_watchdog_is_fed_thrice_in_its_time(tmp_path: Path) -> None:
         for tenth in range(100):
             clock.now_s = tenth / 10
             near.alive()
-        assert far.drain() == 10
+        near.stopping()
+        assert len(far.until(lambda message: "STOPPING" in message)) == 11
         near.close()
 
 
@@ -68,7 +69,8 @@ def test_the_watchdog_is_fed_where_it_was_asked_for(tmp_path: Path, environment:
     with listening(tmp_path / "notify") as far:
         near = Supervisor.from_environment({**environment, "NOTIFY_SOCKET": far.address})
         near.alive()
-        assert far.drain() == fed
+        near.stopping()
+        assert len(far.until(lambda message: "STOPPING" in message)) == fed + 1
         near.close()
 
 
@@ -77,7 +79,7 @@ def test_nobody_needs_to_listen(tmp_path: Path) -> None:
     Supervisor.from_environment({}).ready("x")
     with Supervisor.from_environment({"NOTIFY_SOCKET": str(tmp_path / "gone"), "WATCHDOG_USEC": "1"}) as near:
         near.ready("x")
-    with listening(tmp_path / "deaf") as far, Supervisor(far.address, 1e-9) as near:
+    with bell(tmp_path / "deaf"), Supervisor(str(tmp_path / "deaf"), 1e-9) as near:
         for _ in range(10_000):  # more than its queue holds
             near.alive()
 
