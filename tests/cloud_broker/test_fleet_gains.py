@@ -45,22 +45,22 @@ def test_the_task_says_it_once_enough_have_reported() -> None:
     """Before, it is the operator's recipe."""
     recipe = Recipe(steps=7)
     assert recipe_with_gains(recipe, None, _gains(5)) == recipe
-    told = recipe_with_gains(recipe, recipe, _gains(30))
+    told = recipe_with_gains(recipe, recipe, _gains(130))
     assert told.steps == 7
-    assert told.fleet_gains[0].devices == 30
+    assert told.fleet_gains[0].devices == 130
     assert told.fleet_gains[0].mean == pytest.approx(-0.1)
 
 
 def test_it_is_renewed_when_reports_have_doubled() -> None:
     """Every other task would be a round for every device."""
     recipe = Recipe()
-    told = recipe_with_gains(recipe, recipe, _gains(30))
-    assert recipe_with_gains(recipe, told, _gains(59)) == told
-    assert recipe_with_gains(recipe, told, _gains(60)).fleet_gains[0].devices == 60
+    told = recipe_with_gains(recipe, recipe, _gains(130))
+    assert recipe_with_gains(recipe, told, _gains(259)) == told
+    assert recipe_with_gains(recipe, told, _gains(260)).fleet_gains[0].devices == 260
     assert recipe_with_gains(recipe, told, []) == told
 
 
 def test_an_operator_has_the_last_word() -> None:
     """What the configuration says of the fleet stays."""
     own = Recipe(fleet_gains=(FleetGain(samples_from=0, devices=1, mean=1.0, error=0.0, spread=0.0),))
-    assert recipe_with_gains(own, None, _gains(100)) == own
+    assert recipe_with_gains(own, None, _gains(300)) == own

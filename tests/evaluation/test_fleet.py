@@ -27,19 +27,23 @@ def _served(rows: tuple[DeviceRow, ...]) -> list[bool]:
 @pytest.mark.parametrize(("gain", "activated"), [(0.01, True), (-0.01, False)])
 def test_all_serve_what_pays_on_others(gain: float, activated: bool) -> None:
     """h0 where devices lost; the test's scores play no part, they are the same in both cases."""
-    assert _served(after_fleet([_row(user, gain) for user in range(60)], Recipe())) == [activated] * 60
+    assert _served(after_fleet([_row(user, gain) for user in range(150)], Recipe())) == [activated] * 150
 
 
 def test_a_device_does_not_hear_itself() -> None:
     """The only group that gains hears losses alone, also where a user is there once a seed."""
-    rows = [_row(user, 0.9 if user % GROUPS == 0 else -0.1) for _seed in range(2) for user in range(60)]
-    assert _served(after_fleet(rows, Recipe())) == [user % GROUPS != 0 for _seed in range(2) for user in range(60)]
+    rows = [_row(user, 0.9 if user % GROUPS == 0 else -0.1) for _seed in range(2) for user in range(150)]
+    assert _served(after_fleet(rows, Recipe())) == [user % GROUPS != 0 for _seed in range(2) for user in range(150)]
 
 
 def test_a_veto_and_a_round_that_never_was_stay() -> None:
     """The fleet talks nobody into a personal model."""
-    rows = [*(_row(user, 0.1) for user in range(60)), _row(60, 0.1, activated=False), _row(61, None, activated=False)]
-    assert _served(after_fleet(rows, Recipe())) == [True] * 60 + [False] * 2
+    rows = [
+        *(_row(user, 0.1) for user in range(150)),
+        _row(150, 0.1, activated=False),
+        _row(151, None, activated=False),
+    ]
+    assert _served(after_fleet(rows, Recipe())) == [True] * 150 + [False] * 2
 
 
 def test_few_devices_have_no_fleet() -> None:

@@ -40,8 +40,8 @@ def test_too_few_reports_say_nothing() -> None:
 
 def test_devices_are_compared_with_those_that_have_as_many_samples() -> None:
     """By ranges that double; where a range is thin, with the whole fleet."""
-    gains = learn_fleet_gains([*_reports(40, 20, 0.1), *_reports(60, 100, 0.3), *_reports(3, 1000)])
-    assert [(entry.samples_from, entry.devices) for entry in gains] == [(0, 103), (16, 40), (64, 60)]
+    gains = learn_fleet_gains([*_reports(140, 20, 0.1), *_reports(160, 100, 0.3), *_reports(3, 1000)])
+    assert [(entry.samples_from, entry.devices) for entry in gains] == [(0, 303), (16, 140), (64, 160)]
     few, many, other = (gain_of_fleet(gains, samples) for samples in (31, 127, 1000))
     assert few is not None
     assert many is not None
