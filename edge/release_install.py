@@ -53,7 +53,7 @@ class Installer:
             unpack(bundle, wheels)
             self._run("making its environment", [self._python, "-I", "-m", "venv", "--without-pip", str(place)])
             pip = self._pip(self._folder.python(name), wheels)
-            requirements = ["--require-hashes", "-r", str(wheels / _REQUIREMENTS)]
+            requirements = ["--require-hashes", "--no-deps", "-r", str(wheels / _REQUIREMENTS)]  # the list is whole
             quiet = ["--disable-pip-version-check", "--no-cache-dir", "--no-input", "-q"]
             self._run("installing", [*pip, "install", *quiet, "--no-index", "--find-links", str(wheels), *requirements])
             self._run("starting it", [str(self._folder.python(name)), "-I", "-m", "edge", "--help"])
