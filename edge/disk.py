@@ -26,18 +26,23 @@ class Fault(str, Enum):
 
 
 _FAULTS = {
-    errno.ENOSPC: Fault.FULL, errno.EDQUOT: Fault.FULL, errno.EFBIG: Fault.FULL, errno.EROFS: Fault.READ_ONLY,
-    errno.EACCES: Fault.DENIED, errno.EPERM: Fault.DENIED, errno.EIO: Fault.FAILING,
-}  # fmt: skip
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), Fault.FULL),
+    errno.EROFS: Fault.READ_ONLY,
+    **dict.fromkeys((errno.EACCES, errno.EPERM), Fault.DENIED),
+    **dict.fromkeys((errno.EIO, errno.EUCLEAN, errno.ENXIO, errno.ENODEV), Fault.FAILING),
+}
 
 
 def probe(folder: Path) -> Fault | None:
-    """What keeps a folder from being written; None where nothing does. What it writes has no name, and is gone."""
+    """What keeps a folder from being written; None where nothing does, or it is no folder.
+
+    What is written has no name, and is gone at once.
+    """
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             return None if file.write(bytes(_PROBE_BYTES)) == _PROBE_BYTES else Fault.FULL
     except OSError as error:
-        return _FAULTS.get(error.errno or 0, Fault.FAILING)
+        return _FAULTS.get(error.errno or 0)
 
 
 def store_error(folder: Path, what: str, error: Exception) -> StoreError:

@@ -132,7 +132,7 @@ def _lock(state_dir: Path) -> int:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = _lock_file(state_dir)
     except OSError as error:
-        raise store_error(state_dir, f"device store {state_dir}: see that it can be written", error) from error
+        raise store_error(state_dir, f"device store {state_dir}: see that it can be made and written", error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

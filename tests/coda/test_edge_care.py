@@ -15,6 +15,7 @@ from edge.errors import StoreBusyError
 from edge.events import Event, EventKind
 from edge.labelling import EventRules
 from edge.ranker import Ranker
+from edge.release_state import ReleaseFolder, UpdateState
 from edge.server import Server
 from edge.store import Store
 from edge.turnstile import Turnstile
@@ -65,6 +66,8 @@ def test_status_tells_what_the_device_does(config: Path) -> None:
     assert (found["model"], found["personal"], found["samples"], found["new_samples"]) == ("a" * 12, False, 7, 7)
     assert (found["waiting_events"], found["rounds"], found["unfinished_round"]) == (1, 1, None)
     assert found["last_round"]["decision"] == "kept-h0"
+    assert (found["samples_made"], found["samples_retired"]) == (7, {"age": 0, "size": 0, "number": 0})
+    assert f"disk        {found['disk']}\n" in words
     assert "must not train (power: battery at 10%, 30% are needed)" in words
 
 
@@ -131,3 +134,18 @@ def test_reset_deletes_all_but_never_under_a_running_service(config: Path) -> No
     assert sorted(path.name for path in state.iterdir()) == ["blobs", "lock"]
     with Store(state) as store:
         assert store.samples.count == 0
+
+
+def test_status_and_doctor_tell_what_came_of_an_update(config: Path) -> None:
+    """A release that failed is a fault, with the reason, and what runs instead; a good one is none."""
+    folder = ReleaseFolder(config.parent / "state")
+    assert "as flashed; no release was offered yet" in _run("status", "--config", config)
+    state = UpdateState(offer=1, target="pi5.tar", sha256="a" * 64)
+    state.end("rolled-back", "it ranks with scores that are no numbers", lasting=True)
+    folder.write(state)
+    assert "pi5.tar: rolled-back, it ranks with scores" in _run("status", "--config", config)
+    told = json.loads(_result("doctor", "--json", "--config", config).stdout)[-1]
+    assert (told["check"], told["ok"], "coda release status" in told["advice"]) == ("update", False, True)
+    state.end("installed", "ranked")
+    folder.write(state)
+    assert json.loads(_result("doctor", "--json", "--config", config).stdout)[-1]["ok"] is True

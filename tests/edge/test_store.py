@@ -15,7 +15,7 @@ from edge import outbox as outbox_module
 from edge import sample_store
 from edge.arrays import pack_arrays, unpack_arrays
 from edge.database import Database
-from edge.errors import StoreError
+from edge.errors import DiskError, StoreError
 from edge.layout import APPLICATION_ID, MIGRATIONS
 from edge.outbox import Outbox
 from edge.recommender import Personal
@@ -318,8 +318,9 @@ class TestDatabase:
     def test_a_folder_that_cannot_be_made_is_told(self, tmp_path: Path) -> None:
         """The path and the system's reason."""
         (tmp_path / "file").write_text("")
-        with pytest.raises(StoreError, match="file"):
+        with pytest.raises(StoreError, match=r"file.*Not a directory") as refused:
             Store(tmp_path / "file" / "state")
+        assert not isinstance(refused.value, DiskError)
 
     def test_commits_survive_a_killed_process(self, tmp_path: Path) -> None:
         """What was committed before SIGKILL is there, what was not is not."""
