@@ -17,11 +17,13 @@ from edge.database import Database
 from edge.errors import EdgeError
 from edge.health import Finding, disk, heat, memory, power
 from edge.keys import Validity, validity
+from edge.release_state import TRIAL, ReleaseFolder
 from edge.round_store import ABANDONED, RoundStore
 from edge.runtime import load_runtime, open_model
 from edge.tls import device_context, refusal_of_certificate
 from profiling.data_use import DataUse
 from protocol.enrolment import RENEW_BELOW
+from protocol.releases import BAD_OUTCOMES
 
 CONNECT_S = 5.0
 _ALERT_S = 0.5  # for the broker to refuse our certificate, which with TLS 1.3 comes after the handshake
@@ -52,6 +54,7 @@ def examine(config: EdgeConfig, root: Path = Path("/"), now_s: float | None = No
         lambda: memory(root),
         lambda: _data(config),
         lambda: _rounds(config),
+        lambda: _update(config),
     )
     return [check() for check in checks]
 
@@ -199,3 +202,19 @@ def _rounds(config: EdgeConfig) -> Finding:
     if last.decision == ABANDONED:
         return Finding("rounds", False, f"the last one was {last.reason}", "see `coda edge logs`")
     return Finding("rounds", True, f"the last one ended well: {last.decision}")
+
+
+def _update(config: EdgeConfig) -> Finding:
+    folder = ReleaseFolder(config.state_dir)
+    state, current = folder.read(), folder.current()
+    if current is not None and not folder.is_whole(current):
+        advice = "the software that the board was flashed with runs; ask the operator to offer the release again"
+        return Finding("update", False, f"release {current} is not whole", advice)
+    if state.stage == TRIAL:
+        return Finding("update", None, f"{state.target} is on trial: started {state.starts} times")
+    if not state.last:
+        return Finding("update", True, "no release was offered yet")
+    told = f"{state.last.get('target')}: {state.last.get('outcome')}, {state.last.get('reason')}"
+    bad = state.last.get("outcome") in BAD_OUTCOMES
+    advice = "the version before runs; the operator sees why with `coda release status`, and may offer another"
+    return Finding("update", not bad, told, advice if bad else "")

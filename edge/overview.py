@@ -17,6 +17,8 @@ from edge.health import disk
 from edge.known_time import KnownTime
 from edge.outbox import Outbox
 from edge.ranker import version_of
+from edge.release_state import ReleaseFolder
+from edge.report import software_version
 from edge.round_store import RoundStore
 from edge.sample_store import SampleStore
 from edge.store import alone_in, time_file, wear_file
@@ -50,7 +52,19 @@ def status(config: EdgeConfig, database: Database) -> dict[str, Any]:
         "policy": decisions[-1] if decisions else None,
         "clock": clock_fault(config, KnownTime(time_file(config.state_dir))),
         "storage_written_bytes_per_day": mean_per_day(load_days(wear_file(config.state_dir))),
+        "software": software(config),
     }
+
+
+def software(config: EdgeConfig) -> dict[str, Any]:
+    """The release that runs, None for what the device was flashed with; and how far or how well the last update went.
+
+    ``version`` is this program's own, which is the flashed one where it was not started by the service.
+    """
+    folder = ReleaseFolder(config.state_dir)
+    state = folder.read()
+    update = {**state.last, "stage": state.stage} if state.last or state.stage else None
+    return {"release": folder.current(), "version": software_version(), "update": update}
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
         "outbox": f"{found['outbox_bytes']} bytes wait for the cloud",
         "clock": found["clock"] or "nothing is known to be wrong with it",
         "written": _written(found["storage_written_bytes_per_day"]),
+        "software": _software(found["software"]),
     }
     for name, text in lines.items():
         results.print(f"{name:11} {text}", markup=False)
@@ -46,6 +47,16 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 def _written(bytes_per_day: int | None) -> str:
     return "not known yet" if bytes_per_day is None else f"{bytes_per_day / 1e6:.1f} MB a day to storage"
+
+
+def _software(found: dict[str, Any]) -> str:
+    release = found["release"] or f"{found['version']}, as flashed"
+    update = found["update"]
+    if update is None:
+        return f"{release}; no release was offered yet"
+    if update["stage"] is not None:
+        return f"{release}; an update is in its {update['stage']}"
+    return f"{release}; {update['target']}: {update['outcome']}, {update['reason']}"
 
 
 def _policy(event: dict[str, Any]) -> str:

@@ -174,12 +174,11 @@ def status(config: CloudConfigOption, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    results.print(
-        "nothing was offered yet"
-        if newest is None
-        else f"rollout {newest.number}: {newest.target} is {newest.state}{': ' if newest.reason else ''}{newest.reason}",
-        markup=False,
-    )
+    if newest is None:
+        results.print("nothing was offered yet", markup=False)
+        return
+    why = f": {newest.reason}" if newest.reason else ""
+    results.print(f"rollout {newest.number}: {newest.target} is {newest.state}{why}", markup=False)
     for name, said in outcomes.items():
         results.print(f"{name:24} {said['outcome']:12} runs {said['running']:10} {said['reason']}", markup=False)
     for name in waiting:
