@@ -13,7 +13,7 @@ from coda.errors import UsageError
 class SeveralValues(TyperCommand):
     """A command whose options named in `SEVERAL` take all values up to the next option."""
 
-    SEVERAL = frozenset({"--local-events", "--seeds", "--folds", "--arms", "--features"})
+    SEVERAL = frozenset({"--local-events", "--seeds", "--folds", "--arms", "--features", "--only"})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join the values by commas before they are parsed."""

@@ -77,6 +77,13 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(arguments: list[str], code: 
     assert "Traceback" not in done.stderr
 
 
+def test_several_controls_may_be_named() -> None:
+    """After one flag, as their help shows."""
+    done = coda("evaluate", "controls", "--only", "positive", "magic")
+    assert done.returncode == 2
+    assert "--only magic: use any of positive" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("given", "joined"),
     [
