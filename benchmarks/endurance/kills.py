@@ -32,8 +32,8 @@ class Tally:
         kills: Kills.
         at_start: Of these, before the device answered for the first time.
         in_round: Of these, while a round stood unfinished.
-        answered: Starts after a kill that ranked, and within how many seconds the slowest did.
-        slowest_s: The same.
+        answered: Starts after a kill that were waited for until they ranked.
+        slowest_s: How long the slowest of them took to rank.
         rounds: Asked for.
         events: Acknowledged.
         samples: That these make.
@@ -41,7 +41,7 @@ class Tally:
         lost: Events or samples that are not accounted for.
         unreported: Rounds of which the cloud has no report, or more than one.
         given_up: Rounds that ended without a model.
-        strangers: Rounds that the cloud was told of and the device was in none of, or that began anew after a kill.
+        strangers: Rounds that the device was in and the cloud has no report of, such as one begun anew after a kill.
     """
 
     kills: int = 0
@@ -124,7 +124,7 @@ class Killing:
         return process
 
     def _until_reported(self) -> None:
-        """Tell events until the round is over; one that is silent for long is told by the wait."""
+        """Tell events until the round is over; one that does not end shows in the count."""
         deadline_s = time.monotonic() + ROUND_S
         while self._version not in self._lane.reports() and time.monotonic() < deadline_s:
             self._tell_for(0.1)

@@ -16,7 +16,7 @@ from edge.store import Store
 from tests.edge.samples import ITEMS, SCHEMA
 
 RECIPE = {"steps": 60, "learning_rate": 0.2, "classifier_steps": 60, "match_samples": 300}
-KEEP_DAYS, KEEP_BYTES = 30.0, 128 << 10
+KEEP_DAYS, KEEP_BYTES = 30.0, 256 << 10
 CALM_S, BUSY_S = 40.0, 4.0  # between two events
 _SEASONS = 6  # of which every second one is busy
 _LOOKS = 200
