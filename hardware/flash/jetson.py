@@ -9,6 +9,9 @@ from hardware.errors import TargetError
 from hardware.flash.firstboot import FOLDER
 from hardware.flash.seed import Seed
 
+_FROM_BUNDLE = " from the bundle in it"
+_FROM_INDEX = """ from the package index, so the board needs the network
+(`coda bundle build --board orin` and `--bundle` do without)"""
 _INSTRUCTIONS = """\
 # {name}: a Jetson joins its fleet
 
@@ -58,7 +61,7 @@ def write_folder(directory: Path, seed: Seed) -> list[str]:
         directory.mkdir(mode=0o700, parents=True)
     except FileExistsError as error:
         raise TargetError(f"{directory} exists; name a new folder") from error
-    source = " from the bundle in it" if seed.bundle else " from the package index, so the board needs the network"
+    source = _FROM_BUNDLE if seed.bundle else _FROM_INDEX
     text = _INSTRUCTIONS.format(name=seed.hostname, folder=FOLDER, user=seed.user, source=source)
     files: dict[str, bytes | Path] = {"INSTRUCTIONS.md": text.encode(), **seed.board_files()}
     for name, content in files.items():
