@@ -82,7 +82,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for messages and files."""
-        return asdict(self)
+        return {**asdict(self), "fleet_gains": [asdict(gain) for gain in self.fleet_gains]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
