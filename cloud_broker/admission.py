@@ -23,6 +23,7 @@ from protocol.messages import (
 MAY_BE_PUT_OFF = frozenset(
     message.kind for message in (Query, RowsRequest, Contribution, Forget, Report, Log, Offer, Hello, Updated)
 )
+PATIENCE_S = 1.0
 MAX_WAITING = 1000
 LEAST_RETRY_S, MOST_RETRY_S = 1.0, 60.0
 _FIRST_SERVICE_S = 0.01

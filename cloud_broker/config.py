@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from cloud_broker.admission import PATIENCE_S
 from cloud_broker.errors import ConfigError
 from cloud_broker.identity import Identity
 from cloud_broker.options import ModelOptions
@@ -19,6 +20,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+
+
+MAX_WORKERS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,10 @@ class CloudConfig:
         state_dir: Folder that the cloud keeps: the pool (``pool/``), blobs and databases.
         worker: The worker's name, the common name of its certificate.
         devices: Devices that get the task before they say hello; any other gets it when it does.
-        threads: Messages acted on at a time.
+        threads: Messages that a worker acts on at a time.
+        max_wait_s: What would wait longer before a worker is put off: the device is told when to come again.
+        observe_port: Where health, readiness and metrics are told, on loopback alone; 0 for nowhere. Of several
+            workers, the n-th tells its own at this port plus n.
         recipe: What devices are asked to do; a table ``[recipe]`` in the file.
         models: How models are trained and converted; a table ``[models]`` in the file.
 
@@ -53,6 +60,8 @@ class CloudConfig:
     worker: str = "cloud"
     devices: tuple[str, ...] = ()
     threads: int = 2
+    max_wait_s: float = PATIENCE_S
+    observe_port: int = 0
     recipe: Recipe = field(default_factory=Recipe)
     models: ModelOptions = field(default_factory=ModelOptions)
 
@@ -64,13 +73,41 @@ class CloudConfig:
             raise ConfigError(f"configuration: {error}") from error
         if not 1 <= self.port <= 65535:
             raise ConfigError(f"configuration: port {self.port} is not in 1..65535")
+        if not 0 < self.max_wait_s <= 3600:
+            raise ConfigError(f"configuration: max_wait_s {self.max_wait_s} is not above 0 and up to 3600")
+        if not 0 <= self.observe_port <= 65535 - MAX_WORKERS:
+            raise ConfigError(f"configuration: observe_port {self.observe_port} is not in 0..{65535 - MAX_WORKERS}")
         if not 1 <= self.threads <= 64:
             raise ConfigError(f"configuration: threads {self.threads} is not in 1..64")
+
+    def of_worker(self, number: int) -> CloudConfig:
+        """The configuration of one of several workers: the first is as configured, the n-th is named ``{worker}-{n}``.
+
+        Their certificates and keys lie beside the first's, under their own names.
+
+        Raises:
+            ConfigError: If there is no such worker's certificate.
+        """
+        if number == 1:
+            return self
+        name = worker_name(self.worker, number)
+        cert_file, key_file = (path.with_name(f"{name}{path.suffix}") for path in (self.cert_file, self.key_file))
+        if missing := [str(path) for path in (cert_file, key_file) if not path.exists()]:
+            raise ConfigError(
+                f"worker {number} needs {' and '.join(missing)}: let the fleet's broker know it with `coda broker "
+                f"init DIR --workers {number}` or `coda broker up --workers {number}`"
+            )
+        return replace(self, worker=name, cert_file=cert_file, key_file=key_file)
 
     @property
     def identity(self) -> Identity:
         """The worker's certificate, key and authority."""
         return Identity(self.worker, self.ca_file, self.cert_file, self.key_file)
+
+
+def worker_name(first: str, number: int) -> str:
+    """The name of one of several workers, from 1; ``first`` is the first's."""
+    return first if number == 1 else f"{first}-{number}"
 
 
 def load_config(path: Path) -> CloudConfig:

@@ -10,6 +10,8 @@
     │   ├── BrokerNotFoundError  it is not installed
     │   └── PortTakenError       another program listens on its port
     ├── ConnectionFailedError    a worker cannot reach the broker, or is not let in
+    ├── UnavailableError         a part of the cloud is away for a moment: devices are put off
+    ├── ProcessFailedError       a process of the cloud does not stay up
     ├── StorageError             a file or database of the cloud's state is unusable
     │   └── BlobCorruptError     a blob's bytes do not match its name (also a `protocol.errors.IntegrityError`)
     ├── UnknownBlobError         no such blob, or it has expired
@@ -64,6 +66,14 @@ class PortTakenError(BrokerError):
 
 class ConnectionFailedError(CloudError):
     """A cloud worker cannot reach the broker, or the broker does not let it in."""
+
+
+class UnavailableError(CloudError):
+    """A part of the cloud is away for a moment; whoever asks is to come again."""
+
+
+class ProcessFailedError(CloudError):
+    """A process of the cloud ended before it did its work, or does so again and again."""
 
 
 class StorageError(CloudError):

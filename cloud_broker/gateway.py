@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from cloud_broker.admission import MAX_WAITING, Lane
+from cloud_broker.admission import MAX_WAITING, PATIENCE_S, Lane
 from cloud_broker.answers import Outgoing, address_of, claimed_id
 from cloud_broker.identity import Identity
 from cloud_broker.sharing import SHARE_LIFETIME_S
@@ -27,7 +27,6 @@ from protocol.messages import BlobRef, Busy, Chunk
 from protocol.purposes import SAMPLES, purpose_of
 from protocol.transfer import chunk_count
 
-PATIENCE_S = 1.0
 _DRAIN_TIMEOUT_S = 5.0
 _QUIET_S = 0.5  # with nothing new for so long, the broker has handed over what it had
 _MAX_RECEIVE_MAXIMUM = 65_535

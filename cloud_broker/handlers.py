@@ -20,12 +20,13 @@ from cloud_broker.answers import (
     outgoing,
     shared_outgoing,
 )
-from cloud_broker.errors import UnknownBlobError, UnknownModelError
-from cloud_broker.index import SampleIndex
+from cloud_broker.errors import UnavailableError, UnknownBlobError, UnknownModelError
 from cloud_broker.ledger import Ledger
 from cloud_broker.matching import Rows, encode_within
 from cloud_broker.registry import Registry
+from cloud_broker.samples_index import Index
 from cloud_broker.sharing import Sharing, chunk_indices
+from cloud_broker.structured_logs import about
 from cloud_broker.tasks import TaskBook
 from protocol import envelope, messages
 from protocol.batch_codec import decode_batch
@@ -33,6 +34,7 @@ from protocol.errors import MalformedMessageError
 from protocol.messages import (
     Accepted,
     BlobRef,
+    Busy,
     Contribution,
     Forget,
     Hello,
@@ -58,6 +60,7 @@ from protocol.topics import MAX_BLOB_BYTES
 MATCH_LIFETIME_S = 24 * 3600.0
 _OFFERED = frozenset({Contribution.kind, Report.kind, Log.kind})
 _MAX_ROW_BLOBS = 100_000
+_AWAY_S = 2.0  # what is away is asked for again after so long
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ class Handlers:
     """
 
     def __init__(
-        self, registry: Registry, index: SampleIndex, tasks: TaskBook, ledger: Ledger, on_event: OnEvent | None = None
+        self, registry: Registry, index: Index, tasks: TaskBook, ledger: Ledger, on_event: OnEvent | None = None
     ) -> None:
         """Put the parts together.
 
@@ -118,18 +121,25 @@ class Handlers:
         return self._answer(address.device, address.kind, payload)
 
     def _answer(self, device: str, kind: str, payload: bytes) -> list[Outgoing]:
+        with about(device=device, kind=kind):
+            message_id, answers = self._act(device, kind, payload)
+        return [outgoing(device, answer, message_id, number) for number, answer in enumerate(answers)]
+
+    def _act(self, device: str, kind: str, payload: bytes) -> tuple[str, Sequence[Message | Outgoing]]:
+        """The message's id, or what it claims for one, and what to answer."""
         message_id = UNKNOWN_ID
         try:
             received = envelope.decode("up", kind, payload)
             message_id = received.message_id
-            answers: Sequence[Message | Outgoing] = self._handlers[type(received.message)](
-                device, received.message, message_id
-            )
+            with about(message_id=message_id, **_round_of(received.message)):
+                return message_id, self._handlers[type(received.message)](device, received.message, message_id)
+        except UnavailableError as error:
+            logger.warning("put off %s of %s: %s", kind, device, error)
+            return message_id, [Busy(message_id, _AWAY_S)]
         except Exception as error:
             if message_id == UNKNOWN_ID:
                 message_id = claimed_id(payload)
-            answers = [self._refuse(device, kind, message_id, error)]
-        return [outgoing(device, answer, message_id, number) for number, answer in enumerate(answers)]
+            return message_id, [self._refuse(device, kind, message_id, error)]
 
     def _refuse(self, device: str, kind: str, message_id: str, error: Exception) -> Refusal:
         code = code_of(error)
@@ -271,3 +281,9 @@ class Handlers:
             return all(self._registry.blobs.ref(blob.sha256) == blob for blob in blobs)
         except UnknownBlobError:
             return False
+
+
+def _round_of(message: Message) -> dict[str, str]:
+    """What tells the round that a message belongs to, if it says so."""
+    names = ("round_id", "query_id", "request_id")
+    return {name: value[:64] for name in names if isinstance(value := getattr(message, name, None), str)}

@@ -120,6 +120,15 @@ class Peer:
             if not kinds or topic.kind in kinds:
                 return envelope.decode(topic.direction, topic.kind, bytes(raw.payload))
 
+    def hear_within(self, timeout_s: float) -> envelope.Envelope:
+        """The next message that arrives; TimeoutError if none does."""
+        try:
+            raw = self.inbox.get(timeout=timeout_s)
+        except queue.Empty as error:
+            raise TimeoutError(f"{self.name} heard nothing for {timeout_s:g} s") from error
+        topic = topics.parse(raw.topic)
+        return envelope.decode(topic.direction, topic.kind, bytes(raw.payload))
+
     def close(self) -> None:
         """Disconnect and end its thread."""
         self._client.disconnect()

@@ -19,6 +19,7 @@ def up(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8883,
     device: Annotated[list[str] | None, typer.Option(help="Make this device a certificate; repeatable.")] = None,
     name: Annotated[list[str] | None, typer.Option(help="Another name devices reach it by; repeatable.")] = None,
+    workers: Annotated[int, typer.Option(help="Cloud workers that may connect, as coda cloud serve has.", min=1)] = 1,
     insecure: Annotated[
         int | None,
         typer.Option(metavar="PORT", help="Let anyone on this machine read everything at this port, without TLS."),
@@ -27,10 +28,12 @@ def up(
 ) -> None:
     """Write a private Mosquitto configuration, certificates and access list, and run it until Ctrl-C."""
     from cloud_broker.broker import Broker, write_broker_directory
+    from cloud_broker.config import worker_name
     from coda.output import console, print_event
     from edge.signals import stop_on_signals
 
-    config = write_broker_directory(directory, fleet, host, port, host_names=name or [], insecure_port=insecure)
+    names = [worker_name("cloud", number) for number in range(1, workers + 1)]
+    config = write_broker_directory(directory, fleet, host, port, names, host_names=name or [], insecure_port=insecure)
     if insecure is not None:
         warning = (
             f"INSECURE: whoever is on this machine reads all of fleet {fleet} at 127.0.0.1:{insecure}, unencrypted"
@@ -52,19 +55,21 @@ def init(
     directory: Annotated[Path, typer.Argument(help="The fleet's directory, from coda fleet init.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - devices must reach it
     worker: Annotated[list[str] | None, typer.Option(help="A cloud worker's name; repeatable.")] = None,
+    workers: Annotated[int, typer.Option(help="So many, named cloud, cloud-2 and so on.", min=1)] = 1,
     user: Annotated[str | None, typer.Option(help="Whom the services run as; by default who calls this.")] = None,
 ) -> None:
     """Write a hardened Mosquitto configuration for a fleet, and systemd units for it and the enrolment service."""
     import getpass
 
     from cloud_broker.broker import find_mosquitto, write_broker_directory
+    from cloud_broker.config import worker_name
     from cloud_broker.files import make_private_directory
     from cloud_broker.fleet import Fleet
     from cloud_broker.units import broker_unit, enrolment_unit
     from coda.output import console
 
     fleet, directory = Fleet.open(directory), directory.resolve()
-    names = tuple(worker or ["cloud"])
+    names = tuple(worker or [worker_name("cloud", number) for number in range(1, workers + 1)])
     config = write_broker_directory(
         directory, fleet.name, host, fleet.broker_port, names, host_names=[fleet.address], journal=True
     )

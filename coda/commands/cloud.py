@@ -10,19 +10,61 @@ import typer
 app = typer.Typer(help="The cloud's service.", no_args_is_help=True)
 
 
-@app.command(epilog="Example:  coda cloud serve --config cloud.toml")
+LogFormat = Annotated[str, typer.Option(help="How log lines are written on standard error: text or json.")]
+LogLevel = Annotated[str, typer.Option(help="The least that is logged: debug, info, warning or error.")]
+
+
+@app.command(epilog="Example:  coda cloud serve --config cloud.toml --workers 4 --log-format json")
 def serve(
     config: Annotated[Path, typer.Option(help="The cloud's configuration, TOML.")],
+    workers: Annotated[int, typer.Option(help="Processes that answer devices; 1 does all in one.", min=1, max=64)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "warning",
 ) -> None:
     """Train and publish the models if none are published, leave the devices their tasks, and serve until Ctrl-C."""
     from cloud_broker.config import load_config
     from cloud_broker.service import CloudService
+    from cloud_broker.supervisor import Supervisor
+    from coda.output import print_event, print_event_line
+    from edge.signals import stop_on_signals
+
+    _log(log_format, log_level)
+    tell, loaded = print_event if as_json else print_event_line, load_config(config)
+    with stop_on_signals() as stop:
+        if workers == 1:
+            CloudService(loaded, tell).run(stop)
+        else:
+            Supervisor(config, loaded, workers, tell).run(stop)
+
+
+@app.command(epilog="Example:  coda cloud train --config cloud.toml")
+def train(
+    config: Annotated[Path, typer.Option(help="The cloud's configuration, TOML.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
+) -> None:
+    """Train on the pool as it is now, and publish; a cloud of several workers takes the models up as it serves."""
+    from cloud_broker.config import load_config
+    from cloud_broker.roles import train as train_and_publish
+    from cloud_broker.telling import StoppedEarlyError
     from coda.output import print_event, print_event_line
     from edge.signals import stop_on_signals
 
     with stop_on_signals() as stop:
-        CloudService(load_config(config), print_event if as_json else print_event_line).run(stop)
+        try:
+            train_and_publish(load_config(config), stop, print_event if as_json else print_event_line, again=True)
+        except StoppedEarlyError:
+            raise typer.Exit(130) from None
+
+
+def _log(form: str, level: str) -> None:
+    from cloud_broker.structured_logs import FORMATS, LEVELS, configure_logs
+    from coda.errors import UsageError
+
+    for what, value, known in (("--log-format", form, FORMATS), ("--log-level", level, LEVELS)):
+        if value not in known:
+            raise UsageError(f"{what} must be one of {', '.join(known)}, got {value!r}")
+    configure_logs(form, level)
 
 
 @app.command(epilog="Example:  coda cloud data --config cloud.toml")

@@ -1,0 +1,71 @@
+"""Jobs apart from serving: training and publishing a model, and embedding the pool with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloud_broker.config import CloudConfig
+from cloud_broker.index import SampleIndex
+from cloud_broker.pool import SamplePool
+from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.telling import OnEvent
+
+
+def published_model(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnEvent) -> PublishedModel:
+    """The newest model that fits the pool; trained and published now if there is none.
+
+    Raises:
+        TrainingError, ConverterError, StorageError: As `publish`.
+    """
+    latest = registry.latest()
+    if latest is not None and latest.schema == pool.schema:
+        return latest
+    return publish(pool, registry, config, tell)
+
+
+def publish(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnEvent) -> PublishedModel:
+    """Train on the pool and publish what comes of it.
+
+    Args:
+        pool: What to train on.
+        registry: Where to publish.
+        config: How to make models.
+        tell: Told ``training`` after every epoch, ``converted`` for each model, and ``published``.
+
+    Raises:
+        TrainingError: If the pool is too small to train on.
+        ConverterError: If a trained model cannot be converted.
+        StorageError: If the disk fails.
+    """
+    # Training needs TensorFlow, serving does not.
+    from cloud_broker.publish import publish_models  # noqa: PLC0415
+
+    model = publish_models(pool, registry, config.models, tell)
+    tell({"event": "published", **summary(model)})
+    return model
+
+
+def open_index(pool: SamplePool, registry: Registry, model: PublishedModel, tell: OnEvent) -> SampleIndex:
+    """The index over the pool as a model sees it.
+
+    Raises:
+        StorageError: If the model's file is not a recommender.
+    """
+    return SampleIndex(
+        pool,
+        registry.blobs.path(model.recommender.sha256),
+        model.recommender.sha256,
+        rows=registry.row_file(model),
+        on_progress=lambda done, total: tell({"event": "embedding", "done": done, "total": total}),
+    )
+
+
+def summary(model: PublishedModel) -> dict[str, Any]:
+    """What events tell of a model."""
+    return {
+        "model_version": model.version,
+        "recommender_sha256": model.recommender.sha256,
+        "recommender_bytes": model.recommender.size_bytes,
+        "classifier_sha256": model.classifier.sha256,
+        "classifier_bytes": model.classifier.size_bytes,
+    }

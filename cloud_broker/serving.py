@@ -1,0 +1,108 @@
+"""One worker at work: its handlers, its gateway, and until it is told to stop, whatever else falls to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cloud_broker.config import CloudConfig
+from cloud_broker.gateway import Gateway
+from cloud_broker.handlers import Handlers
+from cloud_broker.observing import Observed, observing
+from cloud_broker.preparing import summary
+from cloud_broker.registry import PublishedModel
+from cloud_broker.samples_index import Index
+from cloud_broker.sharing import SHARE_LIFETIME_S
+from cloud_broker.state import State
+from cloud_broker.steward import Steward
+from cloud_broker.telling import Telling
+
+_SETTLE_S = 60.0
+_LOOK_S = 1.0  # how often to see whether an operator asks for something
+
+
+def serve(
+    config: CloudConfig,
+    state: State,
+    index: Index,
+    model: PublishedModel,
+    *,
+    stop: threading.Event,
+    tell: Telling,
+    number: int = 1,
+    of_several: bool = False,
+) -> None:
+    """Serve until ``stop`` is set.
+
+    Args:
+        config: This worker's.
+        state: The cloud's.
+        index: Over the pool.
+        model: What the index was made with, and devices are given.
+        stop: When to drain and return.
+        tell: Told ``serving``, then what `Handlers` tells.
+        number: Of this worker; the first is the steward, and the broker keeps messages for it while it is away.
+        of_several: Whether it is one of several processes.
+
+    Raises:
+        ConnectionFailedError: If the broker is not there or does not let us in.
+    """
+    lead = number == 1
+    with observing(config, number, of_several=of_several) as observed:
+        handlers = Handlers(state.registry, index, state.tasks, state.ledger, observed.telling(tell))
+        gateway = Gateway(
+            config.identity,
+            config.fleet,
+            config.host,
+            config.port,
+            handlers.respond,
+            threads=config.threads,
+            patience_s=config.max_wait_s,
+            keep_session=lead,
+            on_return=lambda: _begin(handlers, steward),
+            traffic=handlers.accounts.traffic,
+            observer=observed.observer,
+        )
+        steward = Steward(config, state, model, gateway.send) if lead else None
+        with _settled(handlers, config.worker), gateway, _watched(observed, gateway):
+            _begin(handlers, steward)
+            if lead:
+                for ref in state.registry.superseded(SHARE_LIFETIME_S):
+                    gateway.withdraw(ref)
+            tell({"event": "serving", "pool": len(index), **summary(model)})
+            _until(stop, config, handlers, steward)
+
+
+def _begin(handlers: Handlers, steward: Steward | None) -> None:
+    handlers.sharing.forget()
+    if steward is not None:
+        steward.leave_tasks()
+
+
+def _until(stop: threading.Event, config: CloudConfig, handlers: Handlers, steward: Steward | None) -> None:
+    due_s = time.monotonic() + _SETTLE_S
+    while not stop.wait(_LOOK_S):
+        if steward is not None:
+            steward.step()
+        if time.monotonic() >= due_s:
+            due_s = time.monotonic() + _SETTLE_S
+            handlers.accounts.settle(config.worker)
+
+
+@contextmanager
+def _settled(handlers: Handlers, worker: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handlers.accounts.settle(worker)
+
+
+@contextmanager
+def _watched(observed: Observed, gateway: Gateway) -> Iterator[None]:
+    observed.watch(lambda: gateway.up, lambda: gateway.waiting)
+    try:
+        yield
+    finally:
+        observed.watch(lambda: False, lambda: gateway.waiting)

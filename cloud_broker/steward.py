@@ -1,0 +1,70 @@
+"""What one worker of a fleet does beside answering: tasks and offers are left, questions put, what is over removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from cloud_broker.answers import Outgoing, release_for, task_for
+from cloud_broker.config import CloudConfig
+from cloud_broker.fleet_gains import recipe_with_gains
+from cloud_broker.handlers import MATCH_LIFETIME_S
+from cloud_broker.registry import PublishedModel
+from cloud_broker.state import State
+from protocol.messages import Task
+from protocol.recipe import Recipe
+
+_HOUSEKEEPING_S = 60.0
+_RENEWAL_S = 3600.0  # how often to see whether the fleet's reports say something new
+
+
+class Steward:
+    """Does so when `step` is called, about once a second."""
+
+    def __init__(
+        self, config: CloudConfig, state: State, model: PublishedModel, send: Callable[[Outgoing], bool]
+    ) -> None:
+        """Prepare, and make the current task the one that the configuration and the model ask for.
+
+        Args:
+            config: Says the recipe, and which devices have the task before they say hello.
+            state: Where tasks, rollouts and questions are.
+            model: What devices are given.
+            send: Hands a message to the broker.
+        """
+        self._config, self._state, self._model, self._send = config, state, model, send
+        self._renew_task()
+        self._due_s = time.monotonic() + _HOUSEKEEPING_S
+        self._renew_s = time.monotonic() + _RENEWAL_S
+
+    def leave_tasks(self) -> None:
+        """Also those left before: a broker that was killed, or lost its disk, has forgotten them."""
+        for device, task in self._state.tasks.assigned().items():
+            self._send(task_for(device, task))
+        for device, release in self._state.ledger.rollouts.told():
+            self._send(release_for(device, release))
+
+    def step(self) -> None:
+        """Do what is due."""
+        state = self._state
+        for device, request in state.ledger.logs.take_unsent():
+            self._send(Outgoing(device, request, request.request_id))
+        for device, release in state.ledger.rollouts.news(state.ledger.boards):
+            self._send(release_for(device, release))
+        if time.monotonic() >= self._due_s:
+            self._due_s = time.monotonic() + _HOUSEKEEPING_S
+            state.registry.blobs.expire()
+            state.ledger.forget_answers(MATCH_LIFETIME_S)
+        if time.monotonic() >= self._renew_s:
+            self._renew_s = time.monotonic() + _RENEWAL_S
+            for device, task in self._renew_task():
+                self._send(task_for(device, task))
+
+    def _renew_task(self) -> list[tuple[str, Task]]:
+        """Make the task current that says what the fleet has reported by now; who has it newly."""
+        tasks, model, before = self._state.tasks, self._model, self._state.tasks.current()
+        told = None if before is None else Recipe.from_dict(before.recipe)
+        recipe = recipe_with_gains(self._config.recipe, told, self._state.ledger.gains())
+        tasks.make_current(model.schema, recipe, model.recommender, model.classifier, model.rows)
+        devices = sorted({*self._config.devices, *tasks.assigned()})
+        return [(device, task) for device in devices if (task := tasks.assign(device)) is not None]
