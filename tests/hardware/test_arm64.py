@@ -61,7 +61,7 @@ def test_a_round_on_emulated_arm64(
     one.add(samples(60))
     recipe = Recipe(steps=60, learning_rate=0.2, classifier_steps=40, match_samples=300)
     with cloud(recipe) as service:
-        command = [*python_command(folder), "-m", "edge", "--config", str(one._file), "--once", "--json"]
+        command = [*python_command(folder), "-m", "edge", "--config", str(one.file), "--once", "--json"]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, env=_environment(folder), stdout=pipe, stderr=pipe, text=True)
         try:

@@ -104,8 +104,7 @@ def test_it_is_all_there_and_small(board: Board) -> None:
 @contextmanager
 def _serving(board: Board, device: Device) -> Iterator[Callable[[str], Event]]:
     """Its service, for as long as the body runs; gives a function that waits for an event."""
-    file = device.config.state_dir.parent / f"{device.config.device}.toml"
-    command = [*board.python, "-m", "edge", "--config", str(file), "--json"]
+    command = [*board.python, "-m", "edge", "--config", str(device.file), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
