@@ -24,6 +24,7 @@ RANKING_GAIN_ERROR = "holdout_ranking_gain_error"
 # With fewer reports the fleet is silent: gains on hold-outs of four samples scatter by 0.1 to 0.4 nats, so the mean of
 # fewer would be noise as well.
 FEWEST_DEVICES = 100
+DIFFERING_ERRORS = 2.0
 # No report counts for more than this, in nats: one broken or hostile device must not speak for a fleet.
 LARGEST_GAIN = 1.0
 _MOST_ENTRIES = 64  # ranges double, so more cannot be
@@ -84,16 +85,20 @@ class FleetGain:
 
 
 def learn_fleet_gains(reports: Iterable[ReportedGain]) -> tuple[FleetGain, ...]:
-    """The prior of every range of local samples (doubling from one to the next) with enough reports; () if none has.
+    """What the reports come to: the whole fleet first, then ranges of local samples that say something else; or ().
 
-    The first entry is of all devices, for those whose own range has too few.
+    Ranges double from one to the next. One has an entry where its mean differs from the whole fleet's by more than
+    `DIFFERING_ERRORS` of its standard errors: most differ by noise alone.
     """
     known = [report for report in reports if math.isfinite(report.gain)]
+    if len(known) < FEWEST_DEVICES:
+        return ()
     ranges: dict[int, list[ReportedGain]] = {}
     for report in known:
         ranges.setdefault(1 << max(report.samples, 1).bit_length() - 1, []).append(report)
-    groups = [(0, known), *sorted(ranges.items())]
-    return tuple(_learn(start, group) for start, group in groups if len(group) >= FEWEST_DEVICES)
+    whole = _learn(0, known)
+    own = (_learn(start, group) for start, group in sorted(ranges.items()) if len(group) >= FEWEST_DEVICES)
+    return (whole, *(entry for entry in own if abs(entry.mean - whole.mean) > DIFFERING_ERRORS * entry.error))
 
 
 def gain_of_fleet(gains: Sequence[FleetGain], samples: int) -> FleetGain | None:

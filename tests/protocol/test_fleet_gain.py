@@ -39,7 +39,7 @@ def test_too_few_reports_say_nothing() -> None:
 
 
 def test_devices_are_compared_with_those_that_have_as_many_samples() -> None:
-    """By ranges that double; where a range is thin, with the whole fleet."""
+    """By ranges that double, where they differ; where a range is thin, with the whole fleet."""
     gains = learn_fleet_gains([*_reports(140, 20, 0.1), *_reports(160, 100, 0.3), *_reports(3, 1000)])
     assert [(entry.samples_from, entry.devices) for entry in gains] == [(0, 303), (16, 140), (64, 160)]
     few, many, other = (gain_of_fleet(gains, samples) for samples in (31, 127, 1000))
@@ -48,6 +48,13 @@ def test_devices_are_compared_with_those_that_have_as_many_samples() -> None:
     assert few.mean == pytest.approx(0.105)
     assert many.mean == pytest.approx(0.305)
     assert other == gains[0]
+
+
+def test_a_range_that_differs_by_noise_does_not_speak_for_itself() -> None:
+    """Or it would keep h0 on its devices by chance."""
+    rng = np.random.default_rng(1)
+    gains = learn_fleet_gains(ReportedGain(20 + i % 100, float(rng.normal(0.01, 0.1)), None) for i in range(1000))
+    assert [entry.samples_from for entry in gains] == [0]
 
 
 def test_spread_and_noise_are_told_apart() -> None:
