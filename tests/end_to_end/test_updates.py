@@ -33,7 +33,6 @@ from edge.release_state import ReleaseFolder
 from edge.report import software_version
 from protocol.recipe import Recipe
 from protocol.releases import (
-    BAD_OUTCOMES,
     FAILED,
     INSTALLED,
     INTERRUPTED,
@@ -205,21 +204,20 @@ def _reported(one: Board, yard: Yard, number: int) -> Mapping[str, Any]:
 
 
 def test_a_good_release_is_kept(cloud: Any, board: Callable[..., Board], yard: Yard) -> None:
-    """Installed beside, tried, proven and reported; the next start runs it, and a newer one follows it."""
+    """Installed beside, tried, proven and reported, without the process ever having ended."""
     one = board("update-good")
     with cloud(RECIPE):
         _first_round(one)
         assert one.running() == Path(sys.prefix).name
         number = yard.offer(yard.release("0.2.0"))
-        assert "as the release before did" in one.until_update(INSTALLED, *BAD_OUTCOMES)["reason"]
         said = _reported(one, yard, number)
         assert (said["outcome"], said["running"]) == (INSTALLED, "0.2.0")
-        assert all(part in said["reason"] for part in ("ranked", "trained one step", "reached the broker"))
-        second = yard.offer(yard.release("0.3.0"))
-        assert _reported(one, yard, second)["running"] == "0.3.0"
+        assert all(
+            part in said["reason"] for part in ("as the release before did", "trained one step", "reached the broker")
+        )
     assert one.starts == 1
     assert one.running() == one.folder.current()
-    assert one.folder.read().highest == 2
+    assert one.folder.read().highest == 1
 
 
 def _stranger(yard: Yard, name: str) -> bytes:
