@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     chosen = parser.parse_args(arguments)
     return_freed_memory()
-    supervisor, restarts = Supervisor.from_environment(), Restarts(_runtime_folder())
+    supervisor, restarts = Supervisor.from_environment(), Restarts(_folder_of_unit())
     try:
         with stop_on_signals() as stop:
             _wait_after_crashes(restarts, supervisor, stop)
@@ -66,9 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _runtime_folder() -> Path | None:
-    """What systemd keeps for this service while it is restarted; None where it was not started by a unit."""
-    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+def _folder_of_unit() -> Path | None:
+    """What systemd keeps for this service; None where it was not started by a unit."""
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(folder) if folder else None
 
 

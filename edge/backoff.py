@@ -1,7 +1,7 @@
 """How long to wait before the service starts again after it crashed, or was killed for hanging: longer each time.
 
 systemd restarts it always and after the same few seconds (it can grow them itself only from version 254 on, which
-Bookworm has not). What is kept lies in the unit's runtime folder, in memory: an orderly stop and a reboot forget it.
+Bookworm has not). An orderly end and a reboot begin the count anew.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from edge.known_time import boot_id
 
 FIRST_S = 10.0  # before the second restart in a row; the first is systemd's own
 MOST_S = 600.0
@@ -26,13 +28,15 @@ class Restarts:
     """Counts runs that ended badly.
 
     Args:
-        folder: Kept over restarts and not over stops; None where nobody restarts the service.
+        folder: Where the count is kept; None where nobody restarts the service.
         clock: Seconds since the board booted.
+        boot: Names that boot; this machine's by default.
     """
 
-    def __init__(self, folder: Path | None, clock: Callable[[], float] = _uptime_s) -> None:
+    def __init__(self, folder: Path | None, clock: Callable[[], float] = _uptime_s, boot: str | None = None) -> None:
         self._path = None if folder is None else folder / _FILE
         self._clock = clock
+        self._boot = boot_id() if boot is None else boot
 
     def begin(self) -> tuple[int, float]:
         """A run begins: how many ended badly before it, one after the other, and how many seconds it should wait."""
@@ -41,10 +45,11 @@ class Restarts:
         crashes, now_s = 0, self._clock()
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             last = json.loads(self._path.read_bytes())
-            crashes = 1 if now_s - float(last["began_s"]) >= STEADY_S else int(last["crashes"]) + 1
+            if last["boot"] == self._boot:
+                crashes = 1 if now_s - float(last["began_s"]) >= STEADY_S else int(last["crashes"]) + 1
         wait_s = delay_s(crashes)
         with contextlib.suppress(OSError):
-            self._path.write_text(json.dumps({"crashes": crashes, "began_s": now_s + wait_s}))
+            self._path.write_text(json.dumps({"boot": self._boot, "crashes": crashes, "began_s": now_s + wait_s}))
         return crashes, wait_s
 
     def ended_well(self) -> None:

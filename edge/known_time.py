@@ -140,8 +140,12 @@ def read_clocks(root: Path = Path("/")) -> Reading:
         confirmed = 0.0 <= now_s - (root / _SYNCHRONISED).stat().st_mtime <= _FRESH_S
     except OSError:
         confirmed = False
-    boot = (read_text(root / "proc/sys/kernel/random/boot_id") or "").strip()
-    return Reading(now_s, time.clock_gettime(time.CLOCK_BOOTTIME), boot, confirmed)
+    return Reading(now_s, time.clock_gettime(time.CLOCK_BOOTTIME), boot_id(root), confirmed)
+
+
+def boot_id(root: Path = Path("/")) -> str:
+    """Names this boot of the machine; "" where the kernel does not."""
+    return (read_text(root / "proc/sys/kernel/random/boot_id") or "").strip()
 
 
 def why_not_followed(belief: Belief) -> str | None:

@@ -129,9 +129,9 @@ def test_after_crashes_it_waits_before_it_starts(device: MakeDevice, tmp_path: P
     config = device("crashing", ca_file=tmp_path / "nothing.crt").config
     with listening(tmp_path / "notify") as far:
         for _ in range(2):
-            with _running(config, far, RUNTIME_DIRECTORY=str(tmp_path)) as process:
+            with _running(config, far, STATE_DIRECTORY=str(tmp_path)) as process:
                 assert process.wait(WAIT_S) == 1
-        with _running(config, far, RUNTIME_DIRECTORY=str(tmp_path)) as process:
+        with _running(config, far, STATE_DIRECTORY=str(tmp_path)) as process:
             said = far.until(_status("ended badly"))[-1]
             assert said["STATUS"] == "ended badly 2 times in a row; starting in 10 s"
             assert int(said["EXTEND_TIMEOUT_USEC"]) > 10_000_000

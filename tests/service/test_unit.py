@@ -59,10 +59,10 @@ def test_what_the_unit_promises() -> None:
         "DynamicUser=true",
         "StateDirectory=coda",
         "RuntimeDirectory=coda",
-        "RuntimeDirectoryPreserve=restart",
         "Restart=always",
         "StartLimitIntervalSec=0",
         "IPAccounting=true",
     ):
         assert line in lines
     assert any(line.startswith("WatchdogSec=") for line in lines)
+    assert not any(line.startswith("RuntimeDirectoryPreserve") for line in lines), "apps could not reach the socket"

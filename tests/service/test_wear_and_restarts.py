@@ -84,6 +84,8 @@ def test_waits_grow_while_runs_end_badly(tmp_path: Path) -> None:
     assert waits == [0, 0, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600]
     clock.value += STEADY_S
     assert Restarts(tmp_path, clock).begin() == (1, 0.0)
+    Restarts(tmp_path, clock).begin()
+    assert Restarts(tmp_path, clock, "another boot").begin() == (0, 0.0)
     assert delay_s(10**6) == MOST_S
 
 
