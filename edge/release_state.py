@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,11 @@ class ReleaseFolder:
         return self.folder(name) / "bin" / "python"
 
     def is_whole(self, name: str) -> bool:
-        """Whether a release was installed to its end, and can be started."""
-        return (self.folder(name) / COMPLETE).is_file() and os.access(self.python(name), os.X_OK)
+        """Whether a release was installed to its end, and can be started by this Python's like."""
+        folder = self.folder(name)
+        return (
+            (folder / COMPLETE).is_file() and os.access(self.python(name), os.X_OK) and _is_ours(folder / "pyvenv.cfg")
+        )
 
     def current(self) -> str | None:
         """The release that is to run; None for the software that the board was flashed with."""
@@ -160,6 +164,16 @@ class ReleaseFolder:
         except OSError:
             return ""
         return " | ".join(lines[-3:])[-characters:]
+
+
+def _is_ours(environment: Path) -> bool:
+    """Whether an environment is of this Python's version: another image may have brought another one."""
+    try:
+        lines = environment.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    stated = [line.partition("=")[2].strip() for line in lines if line.startswith("version")]
+    return bool(stated) and stated[0].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
 
 
 def _fits(known: Field[Any], values: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sqlite3
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def folder(tmp_path: Path) -> ReleaseFolder:
         python.parent.mkdir(parents=True)
         python.touch(mode=0o700)
         (made.folder(name) / COMPLETE).touch()
+        (made.folder(name) / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {platform.python_version()}\n")
     made.switch(OLD)
     return made
 
@@ -137,6 +139,12 @@ def test_a_release_whose_files_are_gone_is_not_started(folder: ReleaseFolder) ->
     assert choose(folder) == OLD
     assert "not whole" in folder.read().reason
     folder.python(OLD).unlink()
+    assert choose(folder) is None
+
+
+def test_a_release_of_another_python_is_not_started(folder: ReleaseFolder) -> None:
+    """As after the board's image was replaced: the flashed software runs, which came with the new Python."""
+    (folder.folder(OLD) / "pyvenv.cfg").write_text("version = 3.9.2\n")
     assert choose(folder) is None
 
 
