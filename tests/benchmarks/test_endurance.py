@@ -33,9 +33,9 @@ def lane_dir(tmp_path: Path, model_files: ModelFiles) -> Path:
 
 def test_events_and_rounds_are_accounted_for(lane_dir: Path) -> None:
     """Each event that was acknowledged, each sample that it made, and each round; and the plot is whole."""
-    found = run(lane_dir, events=12_000, rounds=3)
+    found = run(lane_dir, events=6_000, rounds=3)
     assert (found.rounds, found.abandoned, found.repeated) == (3, 0, 0)
-    assert (found.audit.events, found.audit.exact) == (12_000, True), found.audit
+    assert (found.audit.events, found.audit.exact) == (6_000, True), found.audit
     assert found.audit.kept + sum(found.audit.retired.values()) == found.audit.samples > 1000
     save_plot(lane_dir / "plot.svg", found.looks)
     lines = re.findall(r'<polyline points="([^"]*)"', (lane_dir / "plot.svg").read_text())
@@ -44,6 +44,6 @@ def test_events_and_rounds_are_accounted_for(lane_dir: Path) -> None:
 
 def test_a_device_that_is_killed_goes_on(lane_dir: Path) -> None:
     """It ranks by a model that a round made, loses no event, and finishes its round."""
-    tally = Killing(lane_dir, seed=5, recipe=RECIPE).run(8)
-    assert (tally.kills, tally.clean) == (8, True), tally
+    tally = Killing(lane_dir, seed=5, recipe=RECIPE).run(6)
+    assert (tally.kills, tally.clean) == (6, True), tally
     assert tally.events > 0
