@@ -30,6 +30,7 @@ demo: setup ## Run a whole round: Mosquitto with TLS, one cloud process, eight d
 
 test: setup ## Run every test
 	@scripts/require.sh mcopy=mtools mkfs.vfat=dosfstools sfdisk=fdisk mke2fs=e2fsprogs || echo "coda: tests of coda flash are skipped"
+	@scripts/require.sh systemd-analyze=systemd || echo "coda: tests of the service's unit are skipped"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-arm64: setup ## Run a device under QEMU: its round, and its life from a bundle alone (debootstrap, qemu-user-static)
