@@ -86,9 +86,10 @@ def test_what_is_expected_lies_between_the_fleet_and_the_device(gain: float, err
 
 
 def test_a_recipe_carries_them() -> None:
-    """Through JSON and back, as the other fields."""
+    """Through JSON and back, as the other fields; a silent fleet leaves the recipe as devices of before it know it."""
     recipe = Recipe(fleet_gains=(_FLEET, replace(_FLEET, samples_from=16)))
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert "fleet_gains" not in Recipe().to_dict()
 
 
 @pytest.mark.parametrize(
