@@ -81,8 +81,10 @@ class Recipe:
             raise MalformedMessageError(f"recipe: classifier_folds must be at least 2, got {self.classifier_folds}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for messages and files."""
-        return {**asdict(self), "fleet_gains": [asdict(gain) for gain in self.fleet_gains]}
+        """Plain values, for messages and files; of a silent fleet nothing, so that devices of before it understand."""
+        values = asdict(self)
+        gains = values.pop("fleet_gains")
+        return {**values, "fleet_gains": list(gains)} if gains else values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
