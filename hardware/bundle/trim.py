@@ -1,7 +1,8 @@
 """A wheel without what no device uses: tests, headers, another processor's accelerator, symbols for debuggers.
 
-As published, the wheels of a device take 173 MB installed, 27 MB of it symbols. What is left is byte for byte what the
-publisher built. The trimmed wheel has a build tag, so that nobody takes it for the publisher's.
+As published, the wheels of a device take 173 MB installed, 27 MB of it symbols. Nothing else is changed, but the header
+of a library, which would point to its symbols. A trimmed wheel has a build tag, so that nobody takes it for the
+publisher's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from hardware.bundle.wheel import Wheel
 
-BUILD_TAG = "1trimmed"
+_TRIMMED = "trimmed"
 # By project, patterns of the files that are left out; `*` also stands for `/`.
 _LEFT_OUT = {
     "ai-edge-litert": ("*/libLiteRtWebGpuAccelerator.so",),  # no board here has a WebGPU driver, and we use the CPU
@@ -46,9 +47,10 @@ def trim(wheel: Wheel, folder: Path) -> Wheel:
         copy = folder / wheel.path.name
         copy.write_bytes(wheel.path.read_bytes())
         return Wheel(copy)
-    name, version, rest = wheel.path.name.split("-", 2)
-    record = next(entry.filename for entry in contents if entry.filename.endswith(".dist-info/RECORD"))
-    return Wheel(_write(folder / f"{name}-{version}-{BUILD_TAG}-{rest}", contents, record))
+    name, version, *build, python, abi, platform = wheel.path.name.split("-")
+    tag = f"{build[0] if build else 1}{_TRIMMED}"  # a build tag begins with a digit
+    path = folder / "-".join([name, version, tag, python, abi, platform])
+    return Wheel(_write(path, contents, tag))
 
 
 def without_symbols(data: bytes) -> bytes:
@@ -79,14 +81,16 @@ def _is_left_out(project: str, file: str) -> bool:
     return any(fnmatchcase(file, pattern) for pattern in _LEFT_OUT.get(project, ()))
 
 
-def _write(path: Path, contents: dict[zipfile.ZipInfo, bytes], record: str) -> Path:
+def _write(path: Path, contents: dict[zipfile.ZipInfo, bytes], build_tag: str) -> Path:
+    record = next(entry.filename for entry in contents if entry.filename.endswith(".dist-info/RECORD"))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         lines = []
         for entry, data in contents.items():
             if entry.filename == record:
                 continue
             if entry.filename.endswith(".dist-info/WHEEL"):
-                data = data.rstrip(b"\n") + f"\nBuild: {BUILD_TAG}\n".encode()  # noqa: PLW2901
+                kept = [line for line in data.splitlines() if line and not line.startswith(b"Build:")]
+                data = b"\n".join([*kept, f"Build: {build_tag}".encode(), b""])  # noqa: PLW2901
             digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
             lines.append((entry.filename, f"sha256={digest}", len(data)))
             archive.writestr(_like(entry), data)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.bundle.trim import BUILD_TAG, trim, without_symbols
+from hardware.bundle.trim import trim, without_symbols
 from hardware.bundle.wheel import Wheel
 from hardware.errors import BundleError
 from tests.bundle.wheels import make_wheel
@@ -36,7 +36,7 @@ def _numpy(folder: Path) -> Wheel:
 def test_tests_and_headers_are_left_out_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
     """The list of files says what is there, with the digest of each; a build tag tells it from the publisher's."""
     wheel = trim(_numpy(tmp_path / "in"), tmp_path)
-    assert wheel.path.name == f"numpy-2.0-{BUILD_TAG}-py3-none-any.whl"
+    assert wheel.path.name == "numpy-2.0-1trimmed-py3-none-any.whl"
     assert (wheel.name, wheel.version) == ("numpy", "2.0")
     with zipfile.ZipFile(wheel.path) as archive:
         names = archive.namelist()
@@ -45,7 +45,7 @@ def test_tests_and_headers_are_left_out_and_the_rest_is_as_it_was(tmp_path: Path
             found = base64.urlsafe_b64encode(hashlib.sha256(archive.read(name)).digest()).rstrip(b"=").decode()
             assert (digest, int(size)) == (f"sha256={found}", archive.getinfo(name).file_size)
         assert archive.read("numpy/__init__.py") == b"from numpy import core\n"
-        assert f"Build: {BUILD_TAG}\n" in archive.read("numpy-2.0.dist-info/WHEEL").decode()
+        assert "Build: 1trimmed\n" in archive.read("numpy-2.0.dist-info/WHEEL").decode()
     assert [row[0] for row in rows] == names
     assert not any("tests/" in name or "include/" in name for name in names)
     assert "numpy/testing/__init__.py" in names
@@ -56,6 +56,15 @@ def test_the_same_wheel_is_trimmed_to_the_same_bytes(tmp_path: Path) -> None:
     made = _numpy(tmp_path / "in")
     (tmp_path / "second").mkdir()
     assert trim(made, tmp_path).sha256 == trim(made, tmp_path / "second").sha256
+
+
+def test_a_publishers_own_build_tag_is_kept_in_ours(tmp_path: Path) -> None:
+    """A wheel that was built twice still says which of them it comes from, and its name is still a wheel's."""
+    made = _numpy(tmp_path / "in")
+    tagged = Wheel(made.path.rename(made.path.with_name("numpy-2.0-3-py3-none-any.whl")))
+    wheel = trim(tagged, tmp_path)
+    assert wheel.path.name == "numpy-2.0-3trimmed-py3-none-any.whl"
+    assert (wheel.name, wheel.version) == ("numpy", "2.0")
 
 
 def test_where_little_is_gained_the_publishers_file_is_kept(tmp_path: Path) -> None:
