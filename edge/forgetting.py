@@ -7,8 +7,14 @@ samples, and models trained on them, are out of reach.
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from contextlib import closing
 from dataclasses import dataclass
 
+from edge.outbox import Letter
+from edge.release_state import ReleaseFolder
+from edge.round_store import ABANDONED, DONE
 from edge.store import Store
 from protocol.messages import Forget
 
@@ -50,13 +56,34 @@ def forget_user(store: Store) -> Forgotten:
         rows.execute("UPDATE serving SET weights = NULL, rows = NULL")
         if unfinished is not None:
             rows.execute("DELETE FROM rounds WHERE round_id = ?", (unfinished.round_id,))
-        store.outbox.add(Forget())
+        request = store.outbox.add(Forget())
+    _forget_in_copies(ReleaseFolder(store.folder), store.outbox.letter(request))
     store.events.histories.reload()
     store.log.clear()
     if unfinished is None:
         forget_blobs(store)
     personal = serving is not None and serving.personal is not None
     return Forgotten(samples, events, letters, personal, None if unfinished is None else unfinished.round_id)
+
+
+def _forget_in_copies(releases: ReleaseFolder, request: Letter | None) -> None:
+    """Also what an update keeps: samples to try a release with, and the database of before its trial."""
+    releases.canary.unlink(missing_ok=True)
+    if request is None or not releases.database_copy.exists():
+        return
+    try:
+        with closing(sqlite3.connect(releases.database_copy)) as copy:
+            copy.execute("PRAGMA secure_delete=ON")
+            copy.execute("PRAGMA foreign_keys=ON")
+            for table in (*_WIPED, "table_rows"):
+                copy.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+            copy.execute("UPDATE serving SET weights = NULL, rows = NULL")
+            copy.execute("DELETE FROM rounds WHERE state NOT IN (?, ?)", (DONE, ABANDONED))
+            letter = (request.message_id, request.kind, request.payload, time.time())
+            copy.execute("INSERT INTO outbox (message_id, kind, payload, queued_unix_s) VALUES (?, ?, ?, ?)", letter)
+            copy.commit()
+    except sqlite3.Error:
+        releases.database_copy.unlink(missing_ok=True)  # rather none than one that remembers
 
 
 def forget_blobs(store: Store) -> None:

@@ -7,6 +7,7 @@ release that runs.
 {state_dir}/releases/{name}/       a release: a virtual environment; whole once its ``.complete`` is there
 {state_dir}/releases/state.json    how far an update is
 {state_dir}/releases/trial.log     what the release on trial wrote on standard error
+{state_dir}/releases/canary.npz    samples, and how they ranked, while a release is on trial
 {state_dir}/releases/device.db     the device's database as it was before the trial
 
 Every change is atomic and on disk before the next is begun, so that the power may be cut between any two.
@@ -87,6 +88,7 @@ class ReleaseFolder:
         self.state_dir = state_dir
         self.log = self.path / "trial.log"
         self.database_copy = self.path / "device.db"
+        self.canary = self.path / "canary.npz"
         self._state = self.path / "state.json"
         self._current = self.path / "current"
 

@@ -41,6 +41,7 @@ class Store:
     until the disk takes it again.
 
     Attributes:
+        folder: Where all of it is.
         disk: Whether the folder can be written.
         samples: The device's own samples.
         events: What an app told, on its way to samples.
@@ -63,6 +64,7 @@ class Store:
     """
 
     def __init__(self, state_dir: Path, clocks: Clocks | None = None) -> None:
+        self.folder = state_dir
         self.disk = DiskWatch(state_dir)
         self._lock = _lock(state_dir)
         try:

@@ -54,7 +54,7 @@ class Updating:
         self._root = tools.config.updates.root
         self._folder = ReleaseFolder(tools.config.state_dir)
         self._state = self._folder.read()
-        self._canary = Canary(tools.config, tools.store, self._folder.path / "canary.npz")
+        self._canary = Canary(tools.config, tools.store, self._folder.canary)
         self._trusted: tuple[int, Trusted] | None = None
         self._told: tuple[str, ...] = ()
 
@@ -249,4 +249,5 @@ class Updating:
         for path in self._folder.path.iterdir():
             if path.is_dir() and not path.is_symlink() and path.name not in {*kept, "blobs", "trust"}:
                 shutil.rmtree(path, ignore_errors=True)
-        self._folder.database_copy.unlink(missing_ok=True)
+        for path in (self._folder.database_copy, self._folder.canary):  # both hold what a user may want forgotten
+            path.unlink(missing_ok=True)

@@ -72,9 +72,15 @@ def _hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "query", _envelope("query", _query(dimensions=1 << 40)), "malformed"
     yield "query", _envelope("query", _query(weights=[float("nan")])), "malformed"
     yield "query", _envelope("query", _query(model_sha256=_SHA)), "unknown-model"
+    yield "updated", _envelope("updated", {"offer": "1", "target": "x"}), "malformed"
+    yield "updated", _envelope("updated", _updated(reason="x" * 3000)), "oversize"
     yield "presence", b"", "malformed"
     yield "presence", b"\xc1" * 100, "malformed"
     yield "no-such-kind", _envelope("no-such-kind", {}), "malformed"
+
+
+def _updated(**changes: Any) -> dict[str, Any]:
+    return {"offer": 1, "target": "x", "outcome": "failed", "reason": "", "running": "1", **changes}
 
 
 def _query(**changes: Any) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from edge.forgetting import forget_user
 from edge.histories import LIKED
 from edge.labelling import EventRules
 from edge.recommender import Personal
+from edge.release_state import ReleaseFolder
 from edge.round_store import DONE
 from edge.store import Store
+from edge.store_copy import keep_copy
 from protocol.envelope import decode
 from protocol.messages import BlobRef, Contribution, Forget, Task
 from protocol.recipe import Recipe
@@ -93,3 +95,25 @@ def test_a_round_that_goes_on_ends_and_keeps_nothing(tmp_path: Path) -> None:
                 step()
         assert store.rounds.unfinished() is None
         assert store.rounds.last_version() is None
+
+
+def test_what_an_update_keeps_forgets_too(tmp_path: Path) -> None:
+    """Samples to try a release with are gone; the database of before its trial holds the request and no user."""
+    releases = ReleaseFolder(tmp_path)
+    releases.path.mkdir()
+    with Store(tmp_path) as store:
+        _lived_in(store)
+        keep_copy(tmp_path, releases.database_copy)
+        releases.canary.write_bytes(b"samples")
+        forget_user(store)
+        request = store.outbox.pending()
+    assert not releases.canary.exists()
+    content = releases.database_copy.read_bytes()
+    assert SECRET.encode() not in content
+    releases.database_copy.replace(tmp_path / "device.db")
+    with Store(tmp_path) as store:
+        assert (store.samples.count, store.events.waiting) == (0, 0)
+        assert store.outbox.pending() == request
+        serving = store.rounds.serving()
+        assert serving is not None
+        assert serving.personal is None

@@ -33,6 +33,8 @@ HOSTILE = [
     ("match", _packed("match", {"query_id": "q", "count": -1, "samples": None, "rows": None})),
     ("chunk", _packed("chunk", {"blob": "../../x", "index": 0, "crc32": 0, "data": b""})),
     ("chunk", _packed("chunk", {"blob": "0" * 64, "index": 1 << 60, "crc32": "x", "data": bytes(200_000)})),
+    ("release", _packed("release", {"offer": 1, "target": "../../x", "metadata": None})),
+    ("release", _packed("release", {"offer": 1, "target": "x", "metadata": {"sha256": "../x", "size_bytes": 1}})),
     ("accepted", _packed("refusal", {})),
     ("no-such-kind", _packed("no-such-kind", {})),
 ]
