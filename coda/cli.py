@@ -24,6 +24,7 @@ from coda.commands import (
     inspect,
     release,
     report,
+    simulate,
 )
 from coda.errors import UsageError, known_roots
 
@@ -48,6 +49,7 @@ app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.add_typer(hardware.app, name="hardware")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(report.app, name="report")
+app.command(epilog=simulate.EPILOG)(simulate.simulate)
 
 _DEBUG = {"on": False}
 

@@ -1,0 +1,214 @@
+"""One simulated device: what it says, and what it makes of what it hears; no sockets and no clocks.
+
+It says hello and its presence, asks for matched samples, pulls them chunk by chunk and checks their digest, and comes
+again when it is told that the cloud is busy: what a device's round asks of the cloud, without the training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from coda.simulation import packets
+from protocol import topics
+from protocol.batch_codec import decode_batch
+from protocol.envelope import decode, encode
+from protocol.errors import ProtocolError
+from protocol.messages import (
+    MAX_PULL_CHUNKS,
+    Accepted,
+    BlobRef,
+    Busy,
+    Chunk,
+    Hello,
+    Match,
+    Message,
+    Presence,
+    Pull,
+    Query,
+    Refusal,
+)
+from protocol.schema import FeatureSchema
+from protocol.topics import MAX_CHUNK_BYTES
+
+RECEIVE_MAXIMUM = 20
+KEEPALIVE_S = 300
+_HELLO = Hello("coda simulate", "none", "simulated", ())
+
+
+@dataclass
+class Asking:
+    """One question on its way to its samples.
+
+    Attributes:
+        query: What is asked.
+        begun_s: When it was to be asked.
+        samples: That the cloud found; None before it answered.
+        refused: Times that it was put off.
+        again_s: When to ask again after being put off; None while an answer is awaited.
+    """
+
+    query: Query
+    begun_s: float
+    samples: int | None = None
+    refused: int = 0
+    again_s: float | None = None
+    blob: BlobRef | None = None
+    missing: set[int] = field(default_factory=set)
+    data: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a question.
+
+    Attributes:
+        begun_s: When it was to be asked.
+        samples: That came; 0 where it failed.
+        size_bytes: Of the samples.
+        refused: Times that it was put off before.
+        fault: Why it failed; empty where all is well.
+    """
+
+    begun_s: float
+    samples: int
+    size_bytes: int
+    refused: int
+    fault: str = ""
+
+
+class SimulatedDevice:
+    """Fed with packets; leaves in ``out`` what is to be sent.
+
+    Attributes:
+        name: Its name.
+        ready: Whether it is connected, and hears what is said to it.
+        asking: Its question; None while it has none.
+        out: Bytes to be sent.
+        put_offs: How often it was put off.
+        unheard: Messages that the broker had nobody to hand to.
+    """
+
+    def __init__(self, fleet: str, name: str, schema: FeatureSchema, *, decode_samples: bool) -> None:
+        self.name = name
+        self.ready = False
+        self.asking: Asking | None = None
+        self.out = bytearray()
+        self.put_offs = self.unheard = 0
+        self._fleet, self._schema, self._decode = fleet, schema, decode_samples
+        self._reader = packets.Reader()
+        self._mid = self._said = 0
+
+    def greet(self) -> None:
+        """Connect, subscribe, and tell that it is there."""
+        will = encode(Presence(False), self._next_id())
+        self.out += packets.connect(
+            self.name, keepalive_s=KEEPALIVE_S, receive_maximum=RECEIVE_MAXIMUM,
+            will_topic=self._up(Presence.kind), will=will,
+        )  # fmt: skip
+        self.out += packets.subscribe(self._next_mid(), topics.device_filter(self._fleet, self.name))
+        self._say(Presence(True), self._next_id(), retain=True)
+        self._say(_HELLO, self._next_id())
+
+    def ask(self, query: Query, now_s: float) -> None:
+        """Ask for matched samples."""
+        self.asking = Asking(query, now_s)
+        self._say(query, query.query_id)
+
+    def ask_again(self) -> None:
+        """Ask what was put off."""
+        if self.asking is not None:
+            self.asking.again_s = None
+            self._say(self.asking.query, self.asking.query.query_id)
+
+    def hear(self, data: bytes, now_s: float, jitter: Callable[[], float]) -> Outcome | None:
+        """Take in bytes.
+
+        Returns:
+            What became of its question, if that is known now.
+
+        Raises:
+            SimulationError: If the broker refuses it, or says what is no MQTT.
+        """
+        outcome = None
+        for packet in self._reader.feed(data):
+            if packet.kind == packets.PUBLISH:
+                if packet.qos:
+                    self.out += packets.puback(packet.mid)
+                outcome = self._take(packet, now_s, jitter) or outcome
+            elif packet.kind == packets.DISCONNECT or packet.reason >= packets.FAILURE:
+                raise packets.BrokenPacketError(f"{self.name}: the broker refuses it (reason {packet.reason:#x})")
+            elif packet.kind == packets.SUBACK:
+                self.ready = True
+            elif packet.kind == packets.PUBACK and packet.reason:
+                self.unheard += 1
+        return outcome
+
+    def give_up(self, fault: str) -> Outcome | None:
+        """Drop its question."""
+        asking, self.asking = self.asking, None
+        return None if asking is None else Outcome(asking.begun_s, 0, 0, asking.refused, fault)
+
+    def _take(self, packet: packets.Packet, now_s: float, jitter: Callable[[], float]) -> Outcome | None:
+        try:
+            message = decode("down", topics.parse(packet.topic).kind, packet.payload).message
+        except ProtocolError as error:
+            return self.give_up(f"unreadable: {error}")
+        asking = self.asking
+        if asking is None or isinstance(message, Accepted):
+            return None
+        if isinstance(message, Busy) and message.message_id == asking.query.query_id:
+            self.put_offs += 1
+            asking.refused += 1
+            asking.again_s = now_s + message.retry_after_s * (1 + 0.5 * jitter())
+        elif isinstance(message, Refusal):
+            return self.give_up(f"refused: {message.code}")
+        elif isinstance(message, Match) and message.query_id == asking.query.query_id and asking.samples is None:
+            return self._matched(asking, message)
+        elif isinstance(message, Chunk) and asking.blob is not None and message.blob == asking.blob.sha256:
+            return self._chunk(asking, asking.blob, message)
+        return None
+
+    def _matched(self, asking: Asking, match: Match) -> Outcome | None:
+        asking.samples, asking.blob = match.count, match.samples
+        if match.samples is None:
+            return self._done(asking)
+        count = -(-match.samples.size_bytes // MAX_CHUNK_BYTES)
+        asking.missing = set(range(count))
+        asking.data = bytearray(match.samples.size_bytes)
+        for begin in range(0, count, MAX_PULL_CHUNKS):
+            chunks = tuple(range(begin, min(begin + MAX_PULL_CHUNKS, count)))
+            self._say(Pull(match.samples.sha256, chunks, MAX_CHUNK_BYTES), self._next_id())
+        return None
+
+    def _chunk(self, asking: Asking, blob: BlobRef, chunk: Chunk) -> Outcome | None:
+        begin = chunk.index * MAX_CHUNK_BYTES
+        asking.data[begin : begin + len(chunk.data)] = chunk.data
+        asking.missing.discard(chunk.index)
+        if asking.missing:
+            return None
+        if hashlib.sha256(asking.data).hexdigest() != blob.sha256:
+            return self.give_up("damaged: another digest")
+        if self._decode and len(decode_batch(bytes(asking.data), self._schema)) != asking.samples:
+            return self.give_up("damaged: another number of samples")
+        return self._done(asking)
+
+    def _done(self, asking: Asking) -> Outcome:
+        self.asking = None
+        return Outcome(asking.begun_s, asking.samples or 0, len(asking.data), asking.refused)
+
+    def _say(self, message: Message, message_id: str, *, retain: bool = False) -> None:
+        payload = encode(message, message_id)
+        self.out += packets.publish(self._up(message.kind), payload, self._next_mid(), retain=retain)
+
+    def _up(self, kind: str) -> str:
+        return topics.up(self._fleet, self.name, kind)
+
+    def _next_mid(self) -> int:
+        self._mid = self._mid % 65_535 + 1
+        return self._mid
+
+    def _next_id(self) -> str:
+        self._said += 1
+        return f"{self.name}-{self._said}"
