@@ -229,7 +229,7 @@ class Handlers:
 
     def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:
         pool = self._index.pool
-        added = pool.add(device, decode_batch(contribution.samples, pool.schema), message_id)
+        added = pool.contribute(device, decode_batch(contribution.samples, pool.schema), message_id)
         if added:
             self._index.refresh()
         self._tell({"event": "contributed", "device": device, "samples": added})

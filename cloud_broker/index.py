@@ -1,31 +1,44 @@
-"""The pool's samples as the published recommender sees them, and the matcher over them; both grow with the pool."""
+"""The pool's samples as a recommender sees them, and the matcher over them; both grow with the pool.
+
+{pool}/derived/{model}/vectors/    every row's vector, mapped, so that workers share them and opening takes no time
+{pool}/derived/{model}/lists/      the inverted file over them, once the pool is large
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker import inverted_build
 from cloud_broker.errors import UnknownModelError
-from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, Rows
+from cloud_broker.files import make_private_directory
+from cloud_broker.guards import DAY_S
+from cloud_broker.inverted_file import InvertedFileIndex, read_current
+from cloud_broker.match_options import MatchOptions
+from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, RandomMatcher, Rows
 from cloud_broker.pool import SamplePool
 from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.rows import RowFile
+from cloud_broker.shared_columns import SharedColumns
+from cloud_broker.vector_index import Allowed, ExactIndex, VectorIndex
 from cloud_broker.vectors import Embedder
 from protocol.messages import Query
-from protocol.samples import SampleBatch
+from protocol.samples import empty_batch
 
 _ROWS_A_STEP = 16_384
+_LOOK_S = 10.0  # after which what may be matched is looked up anew
+_FEW_EXCLUDED = 0.05  # so few rows that must not be matched are cheaper to drop when found
 
-MakeMatcher = Callable[[PoolView], Matcher]
 OnProgress = Callable[[int, int], None]
 
 
 class SampleIndex:
-    """Answers queries; safe to use from several threads.
+    """Answers queries; safe to use from several threads, and beside other processes that have the pool open.
 
     Attributes:
         pool: The samples.
@@ -40,52 +53,76 @@ class SampleIndex:
         model_sha256: str,
         *,
         rows: RowFile | None = None,
-        make_matcher: MakeMatcher = ProfileMatcher,
+        options: MatchOptions | None = None,
         on_progress: OnProgress | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """Embed the whole pool.
+        """Embed what of the pool is not embedded yet.
 
         Args:
-            pool: The samples; at least one.
+            pool: The samples.
             recommender: The converted file.
             model_sha256: Its digest, by which queries name it.
             rows: What the file does not hold.
-            make_matcher: Builds the matcher over the pool.
+            options: How samples are chosen.
             on_progress: Told rows done and rows in all.
+            clock: Unix seconds.
 
         Raises:
-            StorageError: If the file is not a recommender.
+            StorageError: If the file is not a recommender, or the disk fails.
         """
         self.pool = pool
         self.model_sha256 = model_sha256
         self.rows = rows
+        self._options = options or MatchOptions()
+        self._clock = clock
         self._embedder = Embedder(recommender, rows=rows)
-        self._make_matcher = make_matcher
+        width = self._embedder.vectors(empty_batch(pool.schema, 1)).shape[1]
+        self._folder = make_private_directory(pool.directory / "derived" / model_sha256[:16])
         self._lock = threading.Lock()
-        self._vectors = self._embed(pool.batch(), on_progress)
-        self._matcher = self._make_matcher(self._view())
+        with pool.locked():
+            self._vectors = SharedColumns(self._folder / "vectors", {"vector": ("<f4", (width,))})
+        self._embed(on_progress)
+        self._engine = self._make_engine()
+        pool.on_erase(self._erase)
+        self._allowed: Allowed | None = None
+        self._looked_s = -_LOOK_S
+        self.refresh()
 
     def __len__(self) -> int:
-        return len(self._matcher.view)
+        return len(self._vectors)
 
     def refresh(self) -> None:
-        """Take in the samples that were added to the pool since."""
+        """Take in the samples that were added to the pool since, by whatever process."""
         with self._lock:
-            new = self.pool.batch().take(slice(len(self._vectors), None))
-            if len(new):
-                self._vectors = np.concatenate([self._vectors, self._embed(new)])
-                # Whoever is asking goes on with the old matcher, which stays as it is.
-                self._matcher = self._make_matcher(self._view())
+            self._embed()
+            if isinstance(self._engine, ExactIndex) and read_current(self._lists):
+                self._engine = self._make_engine()
+            self._engine.grow()
+            if time.monotonic() >= self._looked_s + _LOOK_S:
+                self._looked_s = time.monotonic()
+                self._allowed = self._look()
+
+    def tidy(self, on_progress: OnProgress | None = None) -> None:
+        """Make an inverted file, or a new one, if the pool has outgrown what there is; may take minutes.
+
+        Queries are answered meanwhile. To be called by one process at a time.
+        """
+        outgrown = len(self) >= self._options.exact_below
+        if isinstance(self._engine, InvertedFileIndex):
+            outgrown = self._engine.outgrown()
+        if self._options.milvus_uri or not outgrown:
+            return
+        vectors = self._all_vectors()
+        time_s = self.pool.columns.column("time_s")[: len(vectors)]
+        built = inverted_build.build(self._lists, vectors, time_s, self._options.recall, on_progress)
+        with self.pool.locked():
+            inverted_build.publish(self._lists, built, self.pool.contributors[: len(self)] == FORGOTTEN)
+        self.refresh()
 
     def forget(self, contributor: str, message_id: str) -> int:
         """Delete what a contributor gave; see `SamplePool.forget`. No query finds it when this returns."""
-        with self._lock:
-            deleted = self.pool.forget(contributor, message_id)
-            if deleted:
-                gone = self.pool.contributors[: len(self._vectors)] == FORGOTTEN
-                self._vectors = np.where(gone[:, np.newaxis], np.float32(0), self._vectors)
-                self._matcher = self._make_matcher(self._view())
-            return deleted
+        return self.pool.forget(contributor, message_id)
 
     def rank(self, query: Query, asker: str) -> Rows:
         """The pool's rows that suit a device's query; see `Matcher.rank`.
@@ -98,16 +135,87 @@ class SampleIndex:
             raise UnknownModelError(
                 f"query for model {query.model_sha256[:12]}, this cloud serves {self.model_sha256[:12]}: sync the task"
             )
-        return self._matcher.rank(query, self.pool.contributor_number(asker))
+        return self.matcher().rank(query, self.pool.contributor_number(asker))
+
+    def matcher(self) -> Matcher:
+        """The matcher over the pool as it is now."""
+        if self._options.matcher == "random":
+            return RandomMatcher(self._view(), self._options)
+        return ProfileMatcher(self._view(), self._options, self._engine)
+
+    @property
+    def engine(self) -> VectorIndex:
+        """What finds the nearest rows."""
+        return self._engine
+
+    def close(self) -> None:
+        """Let go of the engine; the vectors stay on disk."""
+        with self.pool.locked():
+            self._vectors.flush()
+        self._engine.close()
+
+    @property
+    def _lists(self) -> Path:
+        return self._folder / "lists"
+
+    def _all_vectors(self) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = self._vectors.column("vector")
+        return vectors
+
+    def _make_engine(self) -> VectorIndex:
+        if self._options.milvus_uri:
+            from cloud_broker.milvus_index import MilvusIndex  # noqa: PLC0415 - pymilvus is needed by few
+
+            return MilvusIndex(self._options.milvus_uri, f"coda_{self.model_sha256[:16]}", self._all_vectors)
+        if read_current(self._lists) is None:
+            return ExactIndex(self._all_vectors)
+        with self.pool.locked():
+            inverted_build.erase_dead(self._lists, self.pool.contributors[: len(self)] == FORGOTTEN)
+        return InvertedFileIndex(self._lists, self._all_vectors)
 
     def _view(self) -> PoolView:
-        rows = len(self._vectors)
-        return PoolView(self._vectors, self.pool.contributors[:rows], self.pool.content_keys[:rows])
+        columns, rows, window = self.pool.columns, len(self._vectors), self._options.window_days
+        return PoolView(
+            self._all_vectors()[:rows],
+            self.pool.contributors[:rows],
+            self.pool.content_keys[:rows],
+            items=columns.items(slice(rows)),
+            labels=columns.column("label")[:rows],
+            sharers=columns.sharers,
+            time_s=columns.column("time_s")[:rows],
+            since_s=self._clock() - window * DAY_S if window else None,
+            allowed=self._allowed,
+        )
 
-    def _embed(self, batch: SampleBatch, on_progress: OnProgress | None = None) -> NDArray[np.float32]:
-        pieces = []
-        for begin in range(0, len(batch), _ROWS_A_STEP):
-            pieces.append(self._embedder.vectors(batch.take(slice(begin, begin + _ROWS_A_STEP))))
-            if on_progress is not None:
-                on_progress(min(begin + _ROWS_A_STEP, len(batch)), len(batch))
-        return np.concatenate(pieces)
+    def _look(self) -> Allowed | None:
+        """Which rows may be matched at all; None if nearly all of them."""
+        view, k = self._view(), self._options.k_anonymity
+        may = view.contributors != FORGOTTEN
+        if k > 1 and view.sharers is not None and view.items is not None:
+            may &= view.sharers[view.items] >= k
+        if view.since_s is not None and view.time_s is not None:
+            may &= view.time_s >= view.since_s
+        allowed = Allowed(may)
+        return allowed if allowed.share < 1 - _FEW_EXCLUDED else None
+
+    def _embed(self, on_progress: OnProgress | None = None) -> None:
+        """Embed the rows that have no vectors yet, some at a time, so that other writers come in between."""
+        while len(self._vectors) < len(self.pool):
+            with self.pool.locked():
+                begin, end = len(self._vectors), min(len(self._vectors) + _ROWS_A_STEP, len(self.pool))
+                if begin < end:
+                    vectors = self._embedder.vectors(self.pool.take(slice(begin, end)))
+                    vectors[self.pool.contributors[begin:end] == FORGOTTEN] = 0
+                    self._vectors.append(begin, {"vector": vectors})
+            if on_progress is not None and end < len(self.pool):
+                on_progress(end, len(self.pool))
+        if on_progress is not None:
+            on_progress(len(self._vectors), len(self._vectors))
+
+    def _erase(self, rows: Rows) -> None:
+        """Called with the pool's lock held, while the rows are still there."""
+        mine = rows[rows < len(self._vectors)]
+        self._engine.erase(mine)
+        if len(mine):
+            self._all_vectors()[mine] = 0
+            self._vectors.flush_rows(int(mine.min()), int(mine.max()) + 1)

@@ -1,100 +1,116 @@
-"""The global sample pool: what contributors gave, durable on disk and at hand in memory.
+"""The global sample pool: what contributors gave, durable on disk and at hand in memory, for all workers of a machine.
 
 {directory}/pool.sqlite       who gave what when, and where it lies: a contribution exists once it is listed here
 {directory}/segments/*.seg    encoded batches, appended
+{directory}/columns/          the same samples as mapped columns, which all workers share; made again if they are lost
+{directory}/derived/          what others make of rows, such as vectors and indices; gone when rows are numbered anew
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
+import fcntl
+import os
+import shutil
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.database import Database
 from cloud_broker.errors import StorageError
-from cloud_broker.pool_columns import PoolColumns, content_keys
+from cloud_broker.files import lock_directory, make_private_directory
+from cloud_broker.guards import DAY_S
+from cloud_broker.intake import Given, Intake
+from cloud_broker.manifest import Held, Manifest
+from cloud_broker.pool_columns import PoolColumns, content_keys, rows_of
+from cloud_broker.pool_options import PoolOptions
 from cloud_broker.segments import Location, SegmentLog
-from protocol.batch_codec import decode_batch, encode_batch
+from protocol.batch_codec import decode_batch
 from protocol.errors import ProtocolError, SchemaMismatchError
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS pool (id INTEGER PRIMARY KEY CHECK (id = 1), features TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS contributor (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS contribution (
-    id INTEGER PRIMARY KEY, contributor INTEGER NOT NULL, message_id TEXT NOT NULL, samples INTEGER NOT NULL,
-    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL, UNIQUE (contributor, message_id)
-);
-CREATE TABLE IF NOT EXISTS forgotten (
-    contributor INTEGER NOT NULL, message_id TEXT NOT NULL, PRIMARY KEY (contributor, message_id)
-);
-CREATE TABLE IF NOT EXISTS erasing (segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL);
-"""
-_Seen = set[tuple[int, int]]
+_LITTLE_ROWS = 100_000  # so few are quickly numbered anew
 
+__all__ = ["Given", "SamplePool"]
 
-@dataclass(frozen=True)
-class Given:
-    """Samples that one contributor gave with one message.
-
-    Attributes:
-        contributor: Its name.
-        batch: The samples.
-        message_id: Names the message; the same contributor's next message of that id changes nothing.
-    """
-
-    contributor: str
-    batch: SampleBatch
-    message_id: str
-
-
-@dataclass(frozen=True)
-class _New:
-    """What of a gift is new, and its content keys."""
-
-    batch: SampleBatch
-    keys: NDArray[np.int64]
+OnErase = Callable[[NDArray[np.int64]], None]
 
 
 class SamplePool:
-    """All samples, by row in the order of arrival; one writer at a time, any number of readers."""
+    """All samples, by row in the order of arrival; writers take turns, readers need not wait.
 
-    def __init__(self, directory: Path, schema: FeatureSchema | None = None) -> None:
+    Attributes:
+        directory: Where it lies.
+        schema: Features of its samples.
+        options: Its bounds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        schema: FeatureSchema | None = None,
+        options: PoolOptions | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Open the pool under ``directory``, or create it for ``schema``.
 
         Raises:
             StorageError: If there is none and no schema is given, or what is there cannot be read.
             SchemaMismatchError: If the pool there has other features.
         """
-        self._database = Database(directory / "pool.sqlite", _TABLES)
-        self.schema = self._agree_on(schema)
-        self._columns = PoolColumns(self.schema)
-        self._contributors: dict[str, int] = dict(self._database.rows("SELECT name, id FROM contributor"))
-        # What each contributor gave: content and time, so a sample sent again under another message id is known.
-        self._seen: dict[str, _Seen] = {}
-        self._lock = threading.Lock()
-        self._segments = SegmentLog(directory / "segments", self._last_location())
-        self._erase()
-        self._load()
+        self.directory = make_private_directory(directory)
+        self.options = options or PoolOptions()
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._locked = False
+        self._erasers: list[OnErase] = []
+        with self.locked():
+            self._manifest = Manifest(directory)
+            self.schema = self._agree_on(schema)
+            self._segments = SegmentLog(directory / "segments")
+            self._segments.cut(self._manifest.end())
+            self._segments.check(self._manifest.ends())
+            self._manifest.place_waiting()
+            if self._alone():
+                self._close_gaps()
+            self._columns = PoolColumns(self.schema, directory / "columns")
+            self._replay()
+            self._columns.count_sharers()
+            self._erase()
+            self._intake = Intake(self._manifest, self._columns, self.options, clock)
 
     def __len__(self) -> int:
         return len(self._columns)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other writers away, in this process and others; may be entered again by the same thread."""
+        with self._lock:
+            if self._locked:
+                yield
+                return
+            with lock_directory(self.directory):
+                self._locked = True
+                try:
+                    yield
+                finally:
+                    self._locked = False
 
     def add(self, contributor: str, batch: SampleBatch, message_id: str) -> int:
         """Add what one message gave; see `add_many`."""
         return self.add_many([Given(contributor, batch, message_id)])
 
     def add_many(self, gifts: Iterable[Given]) -> int:
-        """Add samples; when this returns they are on disk, all of them or (on an error) none.
+        """Add samples that an operator vouches for; on disk when this returns, all or (on an error) none.
 
-        A message that was added before, and a sample that its contributor gave before, add nothing.
+        A message that was added before, and a sample that its contributor gave before, add nothing. Of more samples
+        than a contributor may have, the latest are kept.
 
         Returns:
             How many samples were new.
@@ -104,40 +120,104 @@ class SamplePool:
             OversizeError: If a batch exceeds the codec's bound.
             StorageError: If the disk fails.
         """
-        gifts = list(gifts)
-        if any(gift.batch.schema != self.schema for gift in gifts):
-            raise SchemaMismatchError(f"the pool takes samples of schema {self.schema.digest}, not of another")
-        with self._lock:
-            return self._add(gifts)
+        return self._add(list(gifts), guarded=False)
 
-    def forget(self, contributor: str, message_id: str) -> int:
-        """Delete what a contributor gave so far, from memory and from disk.
-
-        Its rows stay, empty and nobody's, until the pool is next opened: row numbers are in others' hands. What it gave
-        does not come back if an old message comes again, and a request that comes again deletes nothing given since.
+    def contribute(self, contributor: str, batch: SampleBatch, message_id: str) -> int:
+        """Add what a device gave, or quarantine it if it looks like poison; see `add_many` and `guards`.
 
         Returns:
-            How many samples were deleted.
+            How many samples are new in the pool: none if they are in quarantine.
+        """
+        return self._add([Given(contributor, batch, message_id)], guarded=True)
+
+    def forget(self, contributor: str, message_id: str) -> int:
+        """Delete what a contributor gave so far, from memory and from disk, for all workers.
+
+        Its rows stay, empty and nobody's, at least until the pool is next opened by one process alone: row numbers are
+        in others' hands. What it gave does not come back if an old message comes again, and a request that comes again
+        deletes nothing given since.
+
+        Returns:
+            How many samples were deleted, those in quarantine too.
 
         Raises:
             StorageError: If the disk fails; what is not yet erased is when the pool is next opened.
         """
-        with self._lock:
-            number = self._contributors.get(contributor)
-            if number is None or not self._unlist(number, message_id):
+        with self.locked():
+            number = self._manifest.number(contributor)
+            if number is None or not self._manifest.unlist_all(number, message_id):
                 return 0
-            self._seen.pop(contributor, None)
-            samples = self._columns.forget(number)
-            self._erase()
-            return samples
+            return self._erase()
+
+    def retain(self) -> int:
+        """Delete what is too old or too much, by the pool's options; how many samples.
+
+        Raises:
+            StorageError: If the disk fails.
+        """
+        options, deleted = self.options, 0
+        with self.locked():
+            if options.max_age_days:
+                deleted += self._drop(self._manifest.older_than(self._clock() - options.max_age_days * DAY_S))
+            most = options.max_samples_per_contributor
+            for contributor in self._manifest.contributors_beyond(most):
+                deleted += self._drop(self._manifest.oldest_beyond(most, contributor))
+            if self._manifest.live()[1] > options.max_samples:
+                deleted += self._drop(self._manifest.oldest_beyond(options.max_samples))
+        return deleted
+
+    def held(self) -> list[Held]:
+        """What is in quarantine."""
+        return self._manifest.held()
+
+    def release(self, number: int) -> int:
+        """Take a contribution out of quarantine into the pool; how many of its samples were new there.
+
+        Raises:
+            StorageError: If there is none of that number, or the disk fails.
+        """
+        with self.locked():
+            at, held = self._held(number)
+            batch = self._read(at)
+            added = self.add(held.contributor, batch, f"released-{number}")
+            self._drop([number])
+            return added
+
+    def drop(self, number: int) -> int:
+        """Delete a contribution that is in quarantine; how many samples.
+
+        Raises:
+            StorageError: If there is none of that number, or the disk fails.
+        """
+        with self.locked():
+            self._held(number)
+            return self._drop([number])
+
+    def on_erase(self, eraser: OnErase) -> None:
+        """Have ``eraser`` called with rows that are about to be erased, while their content is still there."""
+        self._erasers.append(eraser)
 
     def batch(self) -> SampleBatch:
         """All samples by row, as a view; forgotten ones are all zeros."""
         return self._columns.batch()
 
-    def take(self, rows: NDArray[np.int64]) -> SampleBatch:
+    def take(self, rows: NDArray[np.int64] | slice) -> SampleBatch:
         """The samples of ``rows``, in that order."""
-        return self._columns.batch().take(rows)
+        return self._columns.take(rows)
+
+    def live_rows(self) -> NDArray[np.int64]:
+        """The rows that were not forgotten."""
+        return np.flatnonzero(self.contributors > 0).astype(np.int64)
+
+    def living(self) -> tuple[SampleBatch, NDArray[np.int32]]:
+        """All samples but forgotten ones, and whose they are, [n]; a view where none was forgotten."""
+        live, owners = self.live_rows(), self.contributors
+        return (self.batch(), owners) if len(live) == len(owners) else (self.take(live), owners[live])
+
+    @property
+    def columns(self) -> PoolColumns:
+        """All columns, for those who choose among rows."""
+        return self._columns
 
     @property
     def contributors(self) -> NDArray[np.int32]:
@@ -153,120 +233,120 @@ class SamplePool:
 
     def contributor_number(self, name: str) -> int | None:
         """The number of a contributor in `contributors`; None if it gave nothing."""
-        return self._contributors.get(name)
+        return self._manifest.number(name)
+
+    def contributor_names(self) -> dict[int, str]:
+        """Names of contributors by their numbers."""
+        return self._manifest.names()
+
+    def live(self) -> tuple[int, int]:
+        """How many contributors and samples are in the pool."""
+        return self._manifest.live()
 
     def time_order(self) -> NDArray[np.int64]:
         """Rows from the oldest sample to the newest; rows of equal time by arrival."""
         return np.argsort(self._columns.column("time_s"), kind="stable").astype(np.int64)
 
+    def flush(self) -> None:
+        """Bring the columns to disk, so that nothing has to be made again after a power cut."""
+        with self.locked():
+            self._columns.flush()
+
     def close(self) -> None:
         """Close the manifest."""
-        self._database.close()
+        self._manifest.close()
+        self._finalizer()
 
     def _agree_on(self, schema: FeatureSchema | None) -> FeatureSchema:
-        stored = self._database.rows("SELECT features FROM pool")
-        if stored:
-            known = FeatureSchema.from_dict(json.loads(stored[0][0]))
+        known = self._manifest.schema()
+        if known is not None:
             if schema is not None and schema != known:
                 raise SchemaMismatchError(
-                    f"the pool at {self._database.path.parent} has schema {known.digest}, not {schema.digest}: "
+                    f"the pool at {self.directory} has schema {known.digest}, not {schema.digest}: "
                     "use another directory"
                 )
             return known
         if schema is None:
-            raise StorageError(f"no pool at {self._database.path.parent} yet: fill it first")
-        with self._database.transaction() as database:
-            database.execute("INSERT INTO pool VALUES (1, ?)", [json.dumps(schema.to_dict())])
+            raise StorageError(f"no pool at {self.directory} yet: fill it first")
+        self._manifest.set_schema(schema)
         return schema
 
-    def _last_location(self) -> Location | None:
-        rows = self._database.rows(
-            "SELECT segment, offset, length FROM contribution"
-            " WHERE length > 0 ORDER BY segment DESC, offset DESC LIMIT 1"
-        )
-        return Location(*rows[0]) if rows else None
+    def _alone(self) -> bool:
+        """Whether no other process has the pool open; from now on, others see that this one has."""
+        handle = os.open(self.directory / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
+        self._finalizer = weakref.finalize(self, os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            alone = False
+        else:
+            alone = True
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        return alone
 
-    def _load(self) -> None:
-        records = self._database.rows(
-            "SELECT name, segment, offset, length FROM contribution JOIN contributor ON contributor.id = contributor"
-            " WHERE length > 0 ORDER BY contribution.id"
-        )
-        for contributor, *location in records:
-            payload = self._segments.read(Location(*location))
-            try:
-                batch = decode_batch(payload, self.schema)
-            except ProtocolError as error:
-                raise StorageError(f"the pool at {self._database.path.parent} is damaged: {error}") from error
-            self._remember(contributor, _New(batch, content_keys(batch)))
+    def _close_gaps(self) -> None:
+        """Number rows anew where many are empty, or where it takes no time."""
+        rows = self._manifest.rows()
+        empty = rows - self._manifest.live()[1]
+        if empty and (rows <= _LITTLE_ROWS or 2 * empty >= rows):
+            # Before the numbers change: what is left of a crash in between is made again, by old numbers or new ones.
+            for folder in ("columns", "derived"):
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(self.directory / folder)
+            self._erase_segments()
+            self._manifest.renumber()
 
-    def _add(self, gifts: Sequence[Given]) -> int:
-        unheard = {(gift.contributor, gift.message_id): gift for gift in gifts if not self._heard(gift)}
-        news = self._news(unheard.values())
-        payloads = [encode_batch(new.batch) if len(new.batch) else b"" for new in news]
-        if not news:
-            return 0
-        locations = self._segments.append(payloads)
-        with self._database.transaction() as database:
-            for gift, new, at in zip(unheard.values(), news, locations, strict=True):
-                _record(database, gift, len(new.batch), at)
-        self._contributors = dict(self._database.rows("SELECT name, id FROM contributor"))
-        for gift, new in zip(unheard.values(), news, strict=True):
-            self._remember(gift.contributor, new)
-        return sum(len(new.batch) for new in news)
+    def _add(self, gifts: list[Given], *, guarded: bool) -> int:
+        if any(gift.batch.schema != self.schema for gift in gifts):
+            raise SchemaMismatchError(f"the pool takes samples of schema {self.schema.digest}, not of another")
+        with self.locked():
+            news = self._intake.sift(gifts, guarded=guarded)
+            locations = self._segments.append([new.payload for new in news], self._manifest.end()) if news else []
+            return self._intake.admit(news, locations)
 
-    def _unlist(self, contributor: int, message_id: str) -> bool:
-        """Take contributions off the list, and note what to erase; False if this request was acted on before."""
-        with self._database.transaction() as database:
-            noted = database.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (contributor, message_id))
-            if noted.rowcount == 0:
-                return False
-            given = "contribution WHERE contributor = ? AND length > 0"
-            database.execute(f"INSERT INTO erasing SELECT segment, offset, length FROM {given}", (contributor,))  # noqa: S608
-            # Not deleted: a contribution that comes again is then known.
-            database.execute("UPDATE contribution SET samples = 0, length = 0 WHERE contributor = ?", (contributor,))
-        return True
+    def _drop(self, numbers: list[int]) -> int:
+        """Delete some contributions."""
+        self._manifest.unlist(numbers)
+        contributors = {one.contributor for one in self._manifest.leaving()}
+        samples = self._erase()
+        for contributor in contributors:
+            self._columns.open_items_again(self._manifest.ranges(contributor))
+        return samples
 
-    def _erase(self) -> None:
+    def _erase(self) -> int:
         """Overwrite what was taken off the list; also what a crash left, before anything is appended in its place."""
-        for segment, offset, length in self._database.rows("SELECT segment, offset, length FROM erasing"):
-            self._segments.erase(Location(segment, offset, length))
-        with self._database.transaction() as database:
-            database.execute("DELETE FROM erasing")
+        leaving = self._manifest.leaving()
+        ranges = [(one.first_row, one.samples) for one in leaving if one.first_row is not None and one.samples]
+        for eraser in self._erasers if ranges else ():
+            eraser(rows_of(ranges))
+        self._columns.forget(ranges)
+        self._erase_segments()
+        return sum(one.samples for one in leaving)
 
-    def _heard(self, gift: Given) -> bool:
-        number = self._contributors.get(gift.contributor)
-        query = "SELECT 1 FROM contribution WHERE contributor = ? AND message_id = ?"
-        return number is not None and bool(self._database.rows(query, number, gift.message_id))
+    def _erase_segments(self) -> None:
+        leaving = self._manifest.leaving()
+        if leaving:
+            self._segments.erase([one.at for one in leaving])
+            self._manifest.left()
 
-    def _news(self, gifts: Iterable[Given]) -> list[_New]:
-        """Of each gift, the samples that its contributor gave neither before nor earlier in ``gifts``."""
-        here: dict[str, _Seen] = {}
-        news = []
-        for gift in gifts:
-            before, now = self._seen.get(gift.contributor, set()), here.setdefault(gift.contributor, set())
-            keys = content_keys(gift.batch)
-            rows = []
-            for row, identity in enumerate(_identities(gift.batch, keys)):
-                if identity not in before and identity not in now:
-                    now.add(identity)
-                    rows.append(row)
-            chosen = np.array(rows, np.int64)
-            news.append(_New(gift.batch.take(chosen), keys[chosen]))
-        return news
+    def _replay(self) -> None:
+        """Write into the columns what is listed and not in them yet."""
+        for placed in self._manifest.placed(len(self._columns)):
+            batch = self._read(placed.at)
+            if len(batch) != placed.samples:
+                raise StorageError(f"the pool at {self.directory} is damaged: a contribution has another length")
+            earlier = rows_of(self._manifest.ranges(placed.contributor, placed.first_row))
+            self._columns.append(placed.first_row, batch, placed.contributor, content_keys(batch), earlier)
 
-    def _remember(self, contributor: str, new: _New) -> None:
-        self._seen.setdefault(contributor, set()).update(_identities(new.batch, new.keys))
-        self._columns.append(new.batch, self._contributors[contributor], new.keys)
+    def _read(self, at: Location) -> SampleBatch:
+        try:
+            return decode_batch(self._segments.read(at), self.schema)
+        except ProtocolError as error:
+            raise StorageError(f"the pool at {self.directory} is damaged: {error}") from error
 
-
-def _identities(batch: SampleBatch, keys: NDArray[np.int64]) -> list[tuple[int, int]]:
-    return list(zip(keys.tolist(), batch.time_s.tolist(), strict=True))
-
-
-def _record(database: sqlite3.Connection, gift: Given, samples: int, at: Location) -> None:
-    database.execute("INSERT INTO contributor (name) VALUES (?) ON CONFLICT DO NOTHING", [gift.contributor])
-    database.execute(
-        "INSERT INTO contribution (contributor, message_id, samples, segment, offset, length)"
-        " SELECT id, ?, ?, ?, ?, ? FROM contributor WHERE name = ?",
-        (gift.message_id, samples, at.segment, at.offset, at.length, gift.contributor),
-    )
+    def _held(self, number: int) -> tuple[Location, Held]:
+        at = self._manifest.held_at(number)
+        held = next((one for one in self._manifest.held() if one.number == number), None)
+        if at is None or held is None:
+            raise StorageError(f"no contribution {number} is in quarantine: see `coda cloud pool quarantine`")
+        return at, held

@@ -54,10 +54,11 @@ def publish_models(
     recommender = _convert(
         "recommender", model, replace(for_device, schema=pool.schema, slots=slots, trainable=options.trainable), tell
     )
-    prepared = prepared_classifier(model, pool.batch(), pool.contributors, seed=options.seed)
+    batch, owner = pool.living()
+    prepared = prepared_classifier(model, batch, owner, seed=options.seed)
     classifier = _convert("classifier", prepared, for_device, tell)
     lineage = {
-        "data": {"samples": len(pool), "contributors": len(np.unique(pool.contributors)), "schema": pool.schema.digest},
+        "data": {"samples": len(batch), "contributors": len(np.unique(owner)), "schema": pool.schema.digest},
         "options": asdict(options),
         "metrics": training.to_dict(),
         "parity": {"recommender": recommender.parity, "classifier": classifier.parity},
@@ -78,7 +79,7 @@ def train_recommender(pool: SamplePool, options: ModelOptions, on_event: OnEvent
     Raises:
         TrainingError: If the pool is too small, or training diverges.
     """
-    return train_on(pool.batch(), pool.contributors, options, on_event)
+    return train_on(*pool.living(), options, on_event)
 
 
 def train_on(

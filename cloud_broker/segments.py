@@ -23,45 +23,54 @@ class Location:
 
 
 class SegmentLog:
-    """A folder of segments, ``00000001.seg`` and up; one writer."""
+    """A folder of segments, ``00000001.seg`` and up; one writer at a time."""
 
-    def __init__(self, directory: Path, end: Location | None) -> None:
-        """Open the folder, or create it.
-
-        Args:
-            directory: Where the segments are.
-            end: The last record that its owner remembers; what a crash left behind it is cut off. None for none.
-        """
+    def __init__(self, directory: Path) -> None:
+        """Open the folder, or create it."""
         self._directory = make_private_directory(directory)
-        self._segment = end.segment if end else 1
-        self._end = end.offset + end.length if end else 0
-        path = self._path(self._segment)
-        if path.exists() and path.stat().st_size > self._end:  # a shorter one is damaged, and reading it will say so
-            os.truncate(path, self._end)
 
-    def append(self, records: Sequence[bytes]) -> list[Location]:
-        """Write records; they are on disk when this returns.
+    def cut(self, end: Location | None) -> None:
+        """Cut off what a crash left behind the last record that its owner remembers; None for none."""
+        path = self._path(end.segment if end else 1)
+        size = end.offset + end.length if end else 0
+        if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+
+    def check(self, ends: Sequence[Location]) -> None:
+        """See that segments are there and as long as their last records say.
+
+        Raises:
+            StorageError: If one is gone or cut short.
+        """
+        for end in ends:
+            path = self._path(end.segment)
+            if not path.exists() or path.stat().st_size < end.offset + end.length:
+                raise StorageError(f"{path} is missing or cut short: restore it from a backup")
+
+    def append(self, records: Sequence[bytes], end: Location | None) -> list[Location]:
+        """Write records behind the last one that their owner remembers; they are on disk when this returns.
 
         Raises:
             StorageError: If the disk fails; nothing was appended then, as far as later calls see.
         """
-        if self._end >= SEGMENT_BYTES:
-            self._segment, self._end = self._segment + 1, 0
-        path = self._path(self._segment)
+        segment, at = (end.segment, end.offset + end.length) if end else (1, 0)
+        if at >= SEGMENT_BYTES:
+            segment, at = segment + 1, 0
+        path = self._path(segment)
         try:
             with path.open("r+b" if path.exists() else "x+b") as file:
-                file.seek(self._end)
+                file.seek(at)
                 file.writelines(records)
                 file.flush()
                 os.fsync(file.fileno())
-            if self._end == 0:
+            if at == 0:
                 sync_directory(self._directory)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         locations = []
         for record in records:
-            locations.append(Location(self._segment, self._end, len(record)))
-            self._end += len(record)
+            locations.append(Location(segment, at, len(record)))
+            at += len(record)
         return locations
 
     def read(self, location: Location) -> bytes:
@@ -81,17 +90,24 @@ class SegmentLog:
             raise StorageError(f"{path} ends before byte {location.offset + location.length}: restore it from a backup")
         return data
 
-    def erase(self, location: Location) -> None:
-        """Overwrite a record with zeros; on disk when this returns. A file that is gone is no error.
+    def erase(self, locations: Sequence[Location]) -> None:
+        """Overwrite records with zeros; on disk when this returns. A file that is gone is no error.
 
         Raises:
             StorageError: If the disk fails.
         """
-        path = self._path(location.segment)
+        by_segment: dict[int, list[Location]] = {}
+        for location in locations:
+            by_segment.setdefault(location.segment, []).append(location)
+        for segment, mine in by_segment.items():
+            self._overwrite(self._path(segment), mine)
+
+    def _overwrite(self, path: Path, locations: Sequence[Location]) -> None:
         try:
             with path.open("r+b") as file:
-                file.seek(location.offset)
-                file.write(bytes(location.length))
+                for location in locations:
+                    file.seek(location.offset)
+                    file.write(bytes(location.length))
                 file.flush()
                 os.fsync(file.fileno())
         except FileNotFoundError:

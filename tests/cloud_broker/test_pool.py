@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,7 +161,7 @@ def test_what_a_crash_left_half_written_is_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "change", "remove"])
 def test_a_damaged_segment_is_reported(tmp_path: Path, damage: str) -> None:
-    """A pool whose listed bytes are not there does not open as if nothing were."""
+    """A pool whose listed bytes are not there does not open as if nothing were; changed ones show when read."""
     pool = SamplePool(tmp_path, SCHEMA)
     pool.add("ann", user_samples(1), "m1")
     pool.close()
@@ -170,6 +171,8 @@ def test_a_damaged_segment_is_reported(tmp_path: Path, damage: str) -> None:
         segment.unlink()
     else:
         segment.write_bytes(whole[:-1] if damage == "cut" else b"XXXX" + whole[4:])
+    if damage == "change":
+        shutil.rmtree(tmp_path / "columns")
     with pytest.raises(StorageError):
         SamplePool(tmp_path)
 

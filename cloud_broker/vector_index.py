@@ -1,0 +1,123 @@
+"""Engines that find the rows whose vectors are nearest: one interface, and the exact one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+_faiss: Any = faiss  # its stubs tell of the C++ interface
+Rows = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which rows may be found.
+
+    Attributes:
+        marked: bool, one a row; rows beyond its end may not be found.
+    """
+
+    marked: NDArray[np.bool_]
+
+    @property
+    def share(self) -> float:
+        """Share of the rows that may be found."""
+        return float(self.marked.mean()) if len(self.marked) else 0.0
+
+    @cached_property
+    def bits(self) -> NDArray[np.uint8]:
+        """The same, one bit a row, the lowest bit first."""
+        return np.packbits(self.marked, bitorder="little")
+
+    def contains(self, rows: Rows) -> NDArray[np.bool_]:
+        """Whether rows are among them, [n]."""
+        inside = rows < len(self.marked)
+        found: NDArray[np.bool_] = inside & self.marked[np.where(inside, rows, 0)] if len(self.marked) else inside
+        return found
+
+
+class VectorIndex(ABC):
+    """Rows and their vectors, [n, d] float32, compared by inner product; safe to search from several threads.
+
+    Attributes:
+        margin: How many times as many rows to ask for where some will be dropped: more where asking is cheap.
+    """
+
+    margin: ClassVar[float] = 2.0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Rows that can be found."""
+
+    @abstractmethod
+    def search(self, vector: NDArray[np.float32], count: int, allowed: Allowed | None = None) -> tuple[Rows, Vectors]:
+        """The nearest rows and their scores, the best first, equal scores in the order of rows.
+
+        Args:
+            vector: float32 [d].
+            count: At most so many.
+            allowed: Which rows may be found; all if None.
+        """
+
+    def grow(self) -> None:  # noqa: B027 - most engines see new rows by themselves
+        """Take in rows that were added since."""
+
+    def erase(self, rows: Rows) -> None:  # noqa: B027 - most engines hold no copy
+        """Lose what is held of rows; to be called while their vectors are still there."""
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing open
+        """Let go of files and connections."""
+
+
+class ExactIndex(VectorIndex):
+    """Compares with every row, in place: no copy of the vectors is made, so what is erased there is gone here."""
+
+    def __init__(self, vectors: Callable[[], Vectors]) -> None:
+        """``vectors`` gives all rows' vectors as they are now, C-contiguous."""
+        self._vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self._vectors())
+
+    def search(self, vector: NDArray[np.float32], count: int, allowed: Allowed | None = None) -> tuple[Rows, Vectors]:
+        """See `VectorIndex.search`."""
+        return nearest(vector, self._vectors(), count, allowed)
+
+
+def nearest(
+    vector: NDArray[np.float32], vectors: Vectors, count: int, allowed: Allowed | None = None
+) -> tuple[Rows, Vectors]:
+    """The nearest of ``vectors`` [n, d] by inner product: rows and scores, see `VectorIndex.search`; one thread."""
+    vectors = vectors if allowed is None else vectors[: len(allowed.marked)]
+    count = min(count, len(vectors))
+    scores, rows = np.empty(count, np.float32), np.empty(count, np.int64)
+    if count == 0:
+        return rows, scores
+    # OpenMP counts threads per caller, so each worker thread says so for itself.
+    _faiss.omp_set_num_threads(1)
+    query = np.ascontiguousarray(vector, np.float32)
+    vectors = np.ascontiguousarray(vectors)
+    pointers = [_faiss.swig_ptr(array) for array in (query, vectors, scores, rows)]
+    selector = None if allowed is None else _faiss.IDSelectorBitmap(allowed.bits)
+    _faiss.knn_inner_product(*pointers[:2], vectors.shape[1], 1, len(vectors), count, *pointers[2:], selector)
+    return found(rows, scores)
+
+
+def found(rows: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
+    """What faiss found, the best first and at the end perhaps nothing: as `VectorIndex.search` has it."""
+    rows, scores = rows[: np.count_nonzero(rows >= 0)], scores[: np.count_nonzero(rows >= 0)]
+    return ordered(rows, scores) if (scores[1:] == scores[:-1]).any() else (rows, scores)
+
+
+def ordered(rows: Rows, scores: Vectors, count: int | None = None) -> tuple[Rows, Vectors]:
+    """The best ``count`` first, equal scores in the order of rows: the choice hangs on no engine's internals."""
+    order = np.lexsort((rows, -scores))[:count]
+    return rows[order], scores[order]

@@ -1,0 +1,162 @@
+"""The pool among several workers, what it keeps, and who shares an item."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloud_broker.errors import ConfigError
+from cloud_broker.manifest import Manifest
+from cloud_broker.pool import Given, SamplePool
+from cloud_broker.pool_columns import FORGOTTEN
+from cloud_broker.pool_options import PoolOptions
+from protocol.samples import SampleBatch
+from tests.cloud_broker.samples import SCHEMA, user_samples
+
+DAY_S = 86_400
+
+
+def _later(batch: SampleBatch, seconds: int) -> SampleBatch:
+    return SampleBatch(batch.schema, batch.features, batch.label, batch.time_s + seconds)
+
+
+def _sharers(pool: SamplePool) -> list[int]:
+    """How many contributors have each item, counted the plain way."""
+    live = pool.live_rows()
+    pairs = {*zip(pool.contributors[live].tolist(), pool.columns.items(live).tolist(), strict=True)}
+    counts: list[int] = np.bincount([item for _, item in pairs], minlength=len(pool.columns.sharers)).tolist()
+    return counts
+
+
+def test_what_one_worker_adds_or_deletes_all_workers_have_or_lose(tmp_path: Path) -> None:
+    """Workers that have the pool open see each other's samples at once, write in turns, and forget together."""
+    one, other = SamplePool(tmp_path, SCHEMA), SamplePool(tmp_path)
+    one.add("ann", user_samples(1), "m1")
+    other.add("bob", user_samples(2, 3000), "m2")
+    one.add("cid", user_samples(3), "m3")
+    assert len(one) == len(other) == 3040
+    assert other.add("ann", user_samples(1), "m4") == 0
+    given = one.take(np.arange(20))
+    assert given.time_s.any()
+    assert other.forget("ann", "f1") == 20
+    assert (one.contributors[:20] == FORGOTTEN).all()
+    assert not any(column[:20].any() for _, column in one.batch().columns())
+    assert _sharers(one) == _sharers(other) == one.columns.sharers.tolist()
+    for pool in (one, other):
+        pool.close()
+    assert len(SamplePool(tmp_path)) == 3020
+
+
+def test_a_pool_forgotten_whole_opens_again(tmp_path: Path) -> None:
+    """A pool that has lost all it had is an empty pool, and takes samples again."""
+    pool = SamplePool(tmp_path, SCHEMA)
+    pool.add("ann", user_samples(1), "m1")
+    assert pool.forget("ann", "f1") == 20
+    pool.close()
+    reopened = SamplePool(tmp_path)
+    assert len(reopened) == 0
+    reopened.add("bob", user_samples(2), "m2")
+    reopened.close()
+    assert len(SamplePool(tmp_path)) == 20
+
+
+def test_columns_are_made_again_from_segments(tmp_path: Path) -> None:
+    """Columns that are lost, as those not yet on disk are in a power cut, come back as they were, gaps included."""
+    pool, watcher = SamplePool(tmp_path, SCHEMA), SamplePool(tmp_path)
+    for number, name in enumerate(["ann", "bob", "ann", "cid"]):
+        pool.add(name, user_samples(number), f"m{number}")
+    pool.forget("bob", "f1")
+    before = [(name, column.copy()) for name, column in pool.batch().columns()]
+    owners, sharers = pool.contributors.copy(), pool.columns.sharers.copy()
+    shutil.rmtree(tmp_path / "columns")
+    again = SamplePool(tmp_path)  # not alone, so rows keep their numbers
+    assert all(np.array_equal(dict(again.batch().columns())[name], column) for name, column in before)
+    assert np.array_equal(again.contributors, owners)
+    assert np.array_equal(again.columns.sharers, sharers)
+    watcher.close()
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["add", "forget", "retain", "reopen"]), st.integers(0, 9)),
+        max_size=8,
+    )
+)
+def test_sharers_are_counted_right_whatever_happens(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, int]]
+) -> None:
+    """After any adding, forgetting, retention and opening again, each item's count of contributors is right."""
+    folder = tmp_path_factory.mktemp("pool")
+    options = PoolOptions(max_samples_per_contributor=25)
+    pool = SamplePool(folder, SCHEMA, options)
+    for number, (name, step, user) in enumerate(steps):
+        if step == "add":
+            pool.add(name, _later(user_samples(user, 10), number), f"m{number}")
+        elif step == "forget":
+            pool.forget(name, f"f{number}")
+        elif step == "retain":
+            pool.retain()
+        else:
+            pool.close()
+            pool = SamplePool(folder, None, options)
+        assert pool.columns.sharers.tolist() == _sharers(pool)
+        assert pool.live()[1] == len(pool.live_rows())
+    pool.close()
+
+
+def test_retention_drops_the_oldest_contributions(tmp_path: Path) -> None:
+    """By age, by contributor and by number: contributions whose latest sample is oldest go first, whole."""
+    start_s = int(user_samples(1).time_s.max())
+    options = PoolOptions(max_samples=70, max_samples_per_contributor=50, max_age_days=10)
+    pool = SamplePool(tmp_path, SCHEMA, options, clock=lambda: start_s + 11.0 * DAY_S)
+    pool.add("ann", user_samples(1), "old")
+    for number in range(3):
+        pool.add("ann", _later(user_samples(2 + number), (2 + number) * DAY_S), f"a{number}")
+        pool.add("bob", _later(user_samples(7 + number, 10), (8 - number) * DAY_S), f"b{number}")
+    # By age the first 20; of ann's 60 the oldest 20, as she may have 50; of 70 in all none.
+    assert pool.retain() == 40
+    assert pool.live() == (2, 70)
+    assert pool.retain() == 0
+    pool.add("cid", _later(user_samples(20, 1), 9 * DAY_S), "c")
+    assert pool.retain() == 20
+    live = pool.live_rows()
+    assert pool.batch().time_s[live].min() >= start_s + 3.5 * DAY_S
+
+
+def test_of_too_large_a_contribution_the_latest_samples_are_kept(tmp_path: Path) -> None:
+    """One contributor's quota holds within one message too."""
+    pool = SamplePool(tmp_path, SCHEMA, PoolOptions(max_samples_per_contributor=7))
+    batch = user_samples(1, 20)
+    assert pool.add("ann", batch, "m1") == 7
+    assert pool.batch().time_s.tolist() == batch.time_s[-7:].tolist()
+
+
+def test_a_pool_of_an_earlier_version_opens(tmp_path: Path) -> None:
+    """What was listed before rows were gets them, in the order it came."""
+    pool = SamplePool(tmp_path, SCHEMA)
+    pool.add_many([Given("ann", user_samples(1), "m1"), Given("bob", user_samples(2), "m2")])
+    before = [(name, column.copy()) for name, column in pool.batch().columns()]
+    pool.close()
+    shutil.rmtree(tmp_path / "columns")
+    manifest = Manifest(tmp_path)
+    with manifest._database.transaction() as database:
+        for index in ("contribution_by_row", "contribution_by_time", "contribution_held"):
+            database.execute(f"DROP INDEX {index}")
+        for column in ("first_row", "newest_s", "received_s", "reason"):
+            database.execute(f"ALTER TABLE contribution DROP COLUMN {column}")
+    manifest.close()
+    again = SamplePool(tmp_path)
+    assert all(np.array_equal(dict(again.batch().columns())[name], column) for name, column in before)
+
+
+@pytest.mark.parametrize("wrong", [{"max_samples": 0}, {"one_item_share": 1.5}, {"max_age_days": -1.0}])
+def test_options_out_of_bounds_are_refused(wrong: dict[str, float]) -> None:
+    """A bound that makes no sense is an error with the option's name."""
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        PoolOptions(**wrong)  # type: ignore[arg-type]
