@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coda.simulation import packets
+from coda.simulation.errors import BrokenPacketError
 from protocol import topics
 from protocol.batch_codec import decode_batch
 from protocol.envelope import decode, encode
@@ -138,7 +139,7 @@ class SimulatedDevice:
                     self.out += packets.puback(packet.mid)
                 outcome = self._take(packet, now_s, jitter) or outcome
             elif packet.kind == packets.DISCONNECT or packet.reason >= packets.FAILURE:
-                raise packets.BrokenPacketError(f"{self.name}: the broker refuses it (reason {packet.reason:#x})")
+                raise BrokenPacketError(f"{self.name}: the broker refuses it (reason {packet.reason:#x})")
             elif packet.kind == packets.SUBACK:
                 self.ready = True
             elif packet.kind == packets.PUBACK and packet.reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zlib
@@ -26,7 +27,7 @@ from protocol.envelope import decode, encode
 from protocol.messages import BlobRef, Busy, Chunk, Match, Message, Pull, Query, Refusal
 from protocol.topics import MAX_CHUNK_BYTES
 from tests.broker_fixtures import FLEET, FleetBroker
-from tests.cloud_broker.conftest import *  # noqa: F403 - the state of a cloud that has published
+from tests.cloud_broker.conftest import published_state, state_dir  # noqa: F401 - fixtures
 from tests.cloud_broker.samples import SCHEMA, user_samples
 from tests.cloud_broker.test_service import config_of, serving
 from tests.coda.running import coda
@@ -54,11 +55,9 @@ def test_packets_are_read_from_pieces_of_any_size(said: list[tuple[str, bytes, i
 @PROPERTY
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_mqtt_are_refused_or_passed_over(data: bytes) -> None:
-    """Whatever comes, there is an error of ours or none, and nothing is allocated for what is only promised."""
-    try:
+    """Whatever comes, there is no error but ours, and nothing is allocated for what is only promised."""
+    with contextlib.suppress(BrokenPacketError):
         Reader().feed(data)
-    except (BrokenPacketError, UnicodeDecodeError) as error:
-        assert isinstance(error, BrokenPacketError)
 
 
 class Cloud:
@@ -155,7 +154,7 @@ def test_figures_tell_none_where_nothing_was_measured() -> None:
 
 @pytest.mark.broker
 @pytest.mark.slow
-def test_a_crowd_asks_a_real_cloud(own_broker: FleetBroker, state_dir: Path) -> None:
+def test_a_crowd_asks_a_real_cloud(own_broker: FleetBroker, state_dir: Path) -> None:  # noqa: F811
     """Every question of 20 devices in two processes is answered, with samples that are whole."""
     config = config_of(own_broker, state_dir)
     path = state_dir.parent / "cloud.toml"
