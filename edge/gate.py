@@ -3,7 +3,7 @@
 A hold-out of a few samples is mostly noise. So it has a veto alone: h0 stays where it speaks against the personal model
 by more than so many of its own standard errors. Whether personalising pays at all is for the fleet to say: what other
 devices reported to gain in ranking, corrected by this device's own as far as its hold-out can be believed, must be
-above zero. Where the fleet is silent yet, a device has the benefit of the doubt.
+above ``fleet_min_gain``. Where the fleet is silent yet, a device has the benefit of the doubt.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def gate(
         personal: The personal model's weights.
         holdout: Samples that nothing was trained on.
         recipe: ``gate_min_gain``: by how much log-loss must fall; ``gate_standard_errors``: the benefit of the doubt;
-            ``fleet_gains``: what other devices found.
+            ``fleet_gains``: what other devices found; ``fleet_min_gain``: what it must come to.
         samples_local: Of the device in all: it is compared with devices that have about as many; 0 with all.
     """
     reason = _unfit(holdout)
@@ -107,14 +107,14 @@ def hear_fleet(decision: Decision, samples_local: int, recipe: Recipe) -> Decisi
     Args:
         decision: By the hold-out alone.
         samples_local: Of the device.
-        recipe: ``fleet_gains`` and ``gate_min_gain``.
+        recipe: ``fleet_gains`` and ``fleet_min_gain``.
     """
     fleet = gain_of_fleet(recipe.fleet_gains, samples_local)
     if fleet is None or decision.ranking_gain is None:
         return decision
     expected = fleet.expected(decision.ranking_gain, decision.ranking_gain_error)
     said = replace(decision, expected_gain=expected)
-    if not decision.activate or expected > recipe.gate_min_gain:
+    if not decision.activate or expected > recipe.fleet_min_gain:
         return said
     reason = (
         f"{fleet.devices} other devices gained {fleet.mean:+.4f} in ranking loss, this one may expect {expected:+.4f}: "

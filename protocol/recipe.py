@@ -36,8 +36,10 @@ class Recipe:
         gate_standard_errors: Less so many standard errors of that fall: a hold-out of a few samples is mostly noise,
             and tuning helps most devices, so only a hold-out that clearly speaks against it keeps h0.
         seed: Seeds every random choice of the round.
-        fleet_gains: What the round gained on other devices; where that is not above ``gate_min_gain`` h0 is served.
-            Learnt by the cloud, not chosen; empty until enough devices have reported.
+        fleet_min_gain: What a device must expect to gain in ranking loss, nats, after others were heard. A little
+            below 0: a model that ranks better may lose some by being surer of itself.
+        fleet_gains: What the round gained on other devices, see `protocol.fleet_gain`. Learnt by the cloud, not chosen;
+            empty until enough devices have reported.
     """
 
     min_local_samples: int = 20
@@ -58,6 +60,7 @@ class Recipe:
     gate_min_gain: float = 0.0
     gate_standard_errors: float = 2.0
     seed: int = 1
+    fleet_min_gain: float = -0.01
     fleet_gains: tuple[FleetGain, ...] = ()
 
     def __post_init__(self) -> None:

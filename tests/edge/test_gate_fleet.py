@@ -25,15 +25,15 @@ def _recipe(mean: float) -> Recipe:
 
 def test_a_fleet_that_loses_keeps_h0() -> None:
     """A hold-out too small to know its own error does not outvote it, whatever it shows."""
-    decision = hear_fleet(_OWN, 20, _recipe(-0.01))
+    decision = hear_fleet(_OWN, 20, _recipe(-0.05))
     assert not decision.activate
     assert "200 other devices" in decision.reason
-    assert decision.expected_gain == pytest.approx(-0.01)
+    assert decision.expected_gain == pytest.approx(-0.05)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), _recipe(0.01)])
+@pytest.mark.parametrize("recipe", [Recipe(), _recipe(0.01), _recipe(-0.005)])
 def test_a_fleet_that_gains_or_is_silent_leaves_the_decision(recipe: Recipe) -> None:
-    """Personal if it was, h0 if the hold-out had its veto."""
+    """Personal if it was, h0 if the hold-out had its veto; a model that is only surer of itself loses a little."""
     for own in (_OWN, replace(_OWN, activate=False)):
         decision = hear_fleet(own, 20, recipe)
         assert (decision.activate, decision.reason) == (own.activate, own.reason)
@@ -42,10 +42,10 @@ def test_a_fleet_that_gains_or_is_silent_leaves_the_decision(recipe: Recipe) -> 
 def test_a_device_that_is_sure_of_itself_is_heard() -> None:
     """With a large hold-out it may gain where the fleet loses, and lose where the fleet gains."""
     sure = replace(_OWN, ranking_gain_error=0.005)
-    assert hear_fleet(sure, 500, _recipe(-0.01)).activate
+    assert hear_fleet(sure, 500, _recipe(-0.05)).activate
     assert not hear_fleet(replace(sure, ranking_gain=-0.3), 500, _recipe(0.01)).activate
     unsure = replace(_OWN, ranking_gain_error=2.0)
-    assert not hear_fleet(unsure, 500, _recipe(-0.01)).activate
+    assert not hear_fleet(unsure, 500, _recipe(-0.05)).activate
 
 
 def test_the_gate_reports_what_ranking_gained(recommender: Trainer) -> None:

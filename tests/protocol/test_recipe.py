@@ -38,7 +38,7 @@ def test_absent_fields_take_their_defaults() -> None:
         *(({name: value}, name) for name in ("holdout_share", "local_share") for value in (0.0, 1.0, math.nan)),
         *(({"interpolation": value}, "interpolation") for value in (0.0, 1.1)),
         ({"gate_standard_errors": -1.0}, "gate_standard_errors"),
-        *(({name: math.inf}, "finite") for name in ("learning_rate", "proximal", "gate_min_gain")),
+        *(({name: math.inf}, "finite") for name in ("learning_rate", "proximal", "gate_min_gain", "fleet_min_gain")),
         *(({name: 0}, name) for name in ("min_local_samples", "match_samples", "match_bytes", "steps")),
         ({"profile_centroids": 0}, "profile_centroids"),
     ],
