@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cloud_broker.config import load_config
 from cloud_broker.errors import CloudError
-from cloud_broker.roles import keep, train, work
+from cloud_broker.roles import look_after, train, work
 from cloud_broker.structured_logs import log_from_environment
 from cloud_broker.telling import Event, StoppedEarlyError
 from converters.errors import ConverterError
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m cloud_broker", description="One part of a cloud.")
     parser.add_argument("--config", type=Path, required=True, help="the cloud's configuration, TOML")
-    parser.add_argument("role", choices=("keep", "work", "train"))
+    parser.add_argument("role", choices=("tend", "work", "train"))
     parser.add_argument("--number", type=int, default=1, help="which worker")
     asked = parser.parse_args(arguments)
     stop = threading.Event()
@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     log_from_environment()
     try:
         config = load_config(asked.config)
-        if asked.role == "keep":
-            keep(config, stop, _print)
+        if asked.role == "tend":
+            look_after(config, stop, _print)
         elif asked.role == "work":
             work(config, asked.number, stop, _print)
         else:

@@ -11,7 +11,9 @@ from typing import Any, get_type_hints
 from cloud_broker.admission import PATIENCE_S
 from cloud_broker.errors import ConfigError
 from cloud_broker.identity import Identity
+from cloud_broker.match_options import MatchOptions
 from cloud_broker.options import ModelOptions
+from cloud_broker.pool_options import PoolOptions
 from protocol.errors import MalformedMessageError
 from protocol.recipe import Recipe
 from protocol.topics import check_name
@@ -23,6 +25,7 @@ else:
 
 
 MAX_WORKERS = 64
+_TABLES = (ModelOptions, PoolOptions, MatchOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,8 @@ class CloudConfig:
             workers, the n-th tells its own at this port plus n.
         recipe: What devices are asked to do; a table ``[recipe]`` in the file.
         models: How models are trained and converted; a table ``[models]`` in the file.
+        pool: What the pool keeps and what it quarantines; a table ``[pool]``.
+        matching: How samples are chosen, and which must not leave; a table ``[matching]``.
 
     Raises:
         ConfigError: If a value is out of bounds.
@@ -64,6 +69,8 @@ class CloudConfig:
     observe_port: int = 0
     recipe: Recipe = field(default_factory=Recipe)
     models: ModelOptions = field(default_factory=ModelOptions)
+    pool: PoolOptions = field(default_factory=PoolOptions)
+    matching: MatchOptions = field(default_factory=MatchOptions)
 
     def __post_init__(self) -> None:
         try:
@@ -141,8 +148,8 @@ def _checked(cls: type, values: Mapping[str, Any], folder: Path) -> dict[str, An
 def _converted(value: Any, wanted: Any, name: str, folder: Path) -> Any:
     if wanted is Recipe and isinstance(value, dict):
         return Recipe.from_dict(value)
-    if wanted is ModelOptions and isinstance(value, dict):
-        return ModelOptions(**_checked(ModelOptions, value, folder))
+    if wanted in _TABLES and isinstance(value, dict):
+        return wanted(**_checked(wanted, value, folder))
     if wanted is Path and isinstance(value, str) and value:
         return folder / Path(value).expanduser()
     if wanted == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -155,5 +162,9 @@ def _converted(value: Any, wanted: Any, name: str, folder: Path) -> Any:
 
 
 def _form(wanted: Any) -> str:
-    forms = {Path: "a path in quotes", tuple[str, ...]: "a list of texts", Recipe: "a table", ModelOptions: "a table"}
+    forms = {
+        Path: "a path in quotes",
+        tuple[str, ...]: "a list of texts",
+        **dict.fromkeys((Recipe, *_TABLES), "a table"),
+    }
     return forms.get(wanted) or wanted.__name__

@@ -21,10 +21,10 @@ from cloud_broker.answers import (
     shared_outgoing,
 )
 from cloud_broker.errors import UnavailableError, UnknownBlobError, UnknownModelError
+from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.matching import Rows, encode_within
 from cloud_broker.registry import Registry
-from cloud_broker.samples_index import Index
 from cloud_broker.sharing import Sharing, chunk_indices
 from cloud_broker.structured_logs import about
 from cloud_broker.tasks import TaskBook
@@ -76,7 +76,7 @@ class Handlers:
     """
 
     def __init__(
-        self, registry: Registry, index: Index, tasks: TaskBook, ledger: Ledger, on_event: OnEvent | None = None
+        self, registry: Registry, index: SampleIndex, tasks: TaskBook, ledger: Ledger, on_event: OnEvent | None = None
     ) -> None:
         """Put the parts together.
 

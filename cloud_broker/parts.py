@@ -20,7 +20,7 @@ News = tuple["Part", Event | None]
 
 
 class Part:
-    """The keeper, a worker or a job; started, stopped and started again from one thread.
+    """The tender, a worker or a job; started, stopped and started again from one thread.
 
     Attributes:
         name: For events and errors.

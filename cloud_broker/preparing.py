@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cloud_broker.config import CloudConfig
 from cloud_broker.index import SampleIndex
+from cloud_broker.match_options import MatchOptions
 from cloud_broker.pool import SamplePool
 from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.rows import RowFile
 from cloud_broker.telling import OnEvent
 
 
@@ -40,12 +43,20 @@ def publish(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnE
     # Training needs TensorFlow, serving does not.
     from cloud_broker.publish import publish_models  # noqa: PLC0415
 
-    model = publish_models(pool, registry, config.models, tell)
+    def embed(recommender: Path, sha256: str, rows: RowFile | None) -> None:
+        """So that whoever takes the model up finds its vectors; until then the model before is served."""
+        index = SampleIndex(pool, recommender, sha256, rows=rows, options=config.matching)
+        index.tidy()
+        index.close()
+
+    model = publish_models(pool, registry, config.models, tell, embed)
     tell({"event": "published", **summary(model)})
     return model
 
 
-def open_index(pool: SamplePool, registry: Registry, model: PublishedModel, tell: OnEvent) -> SampleIndex:
+def open_index(
+    pool: SamplePool, registry: Registry, model: PublishedModel, tell: OnEvent, options: MatchOptions | None = None
+) -> SampleIndex:
     """The index over the pool as a model sees it.
 
     Raises:
@@ -56,6 +67,7 @@ def open_index(pool: SamplePool, registry: Registry, model: PublishedModel, tell
         registry.blobs.path(model.recommender.sha256),
         model.recommender.sha256,
         rows=registry.row_file(model),
+        options=options,
         on_progress=lambda done, total: tell({"event": "embedding", "done": done, "total": total}),
     )
 

@@ -16,7 +16,7 @@ from cloud_broker.classifier_training import prepared_classifier
 from cloud_broker.errors import TrainingError
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool import SamplePool
-from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.registry import Prepare, PublishedModel, Registry
 from cloud_broker.training import EpochResult, TrainingResult, train_global
 from converters.convert import ConvertOptions, convert
 from converters.zoo import recommenders as zoo
@@ -31,7 +31,11 @@ _LEAST_LATEST_SHARE = 0.05  # of each one's samples: less rounds down to none
 
 
 def publish_models(
-    pool: SamplePool, registry: Registry, options: ModelOptions | None = None, on_event: OnEvent | None = None
+    pool: SamplePool,
+    registry: Registry,
+    options: ModelOptions | None = None,
+    on_event: OnEvent | None = None,
+    prepare: Prepare | None = None,
 ) -> PublishedModel:
     """Train, convert, prove and store a recommender and its classifier.
 
@@ -40,6 +44,7 @@ def publish_models(
         registry: Where to publish.
         options: How to make them.
         on_event: Told ``training`` after every epoch, then ``converted`` for each model.
+        prepare: See `Registry.publish`.
 
     Raises:
         TrainingError: If the pool is too small, or training diverges.
@@ -64,7 +69,7 @@ def publish_models(
         "parity": {"recommender": recommender.parity, "classifier": classifier.parity},
     }
     rows = next(iter(recommender.rows.values()), None)
-    return registry.publish(pool.schema, recommender.content, classifier.content, lineage, rows)
+    return registry.publish(pool.schema, recommender.content, classifier.content, lineage, rows, prepare)
 
 
 def slots_for(schema: FeatureSchema, slots: int) -> dict[str, int]:

@@ -52,6 +52,9 @@ class PublishedModel:
     rows: TableRows | None = None
 
 
+Prepare = Callable[[Path, str, RowFile | None], None]
+
+
 class Registry:
     """Published models and the blobs they are made of; safe to use from several threads.
 
@@ -77,6 +80,7 @@ class Registry:
         classifier: bytes,
         lineage: dict[str, Any],
         rows: RowTable | None = None,
+        prepare: Prepare | None = None,
     ) -> PublishedModel:
         """Store a recommender and its classifier as the newest model.
 
@@ -86,6 +90,8 @@ class Registry:
             classifier: The file's bytes.
             lineage: Plain values, JSON at heart.
             rows: What the recommender's file does not hold.
+            prepare: Called with the recommender's file, its digest and its rows when they are stored and the model is
+                not the newest yet.
 
         Raises:
             StorageError: If the disk fails.
@@ -95,6 +101,10 @@ class Registry:
         table = None if rows is None else json.dumps(rows.description.to_dict())
         if rows is not None:
             write_rows(self._rows / f"{rows.description.version}.npy", rows.values)
+        if prepare is not None:
+            at = None if rows is None else self._rows / f"{rows.description.version}.npy"
+            file = None if at is None or rows is None else RowFile(at, rows.description, blobs[0].sha256)
+            prepare(self.blobs.path(blobs[0].sha256), blobs[0].sha256, file)
         with self._database.transaction() as database:
             database.execute(
                 "INSERT INTO model (published_s, features, recommender, classifier, lineage, rows)"

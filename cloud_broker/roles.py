@@ -1,47 +1,48 @@
-"""The parts of a cloud of several processes, each run by one of them: the keeper, a worker, a job."""
+"""The parts of a cloud of several processes, each run by one of them: the tender, a worker, a job."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from cloud_broker.config import CloudConfig
 from cloud_broker.errors import StorageError
-from cloud_broker.keeper import Keeper
-from cloud_broker.keeper_client import KeptIndex
 from cloud_broker.pool import SamplePool
 from cloud_broker.preparing import open_index, publish, published_model, summary
-from cloud_broker.registry import Registry
+from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.serving import serve
 from cloud_broker.state import POOL, open_state
 from cloud_broker.telling import OnEvent, Telling
+from cloud_broker.upkeep import upkeep
+
+_LOOK_S = 5.0  # how often to see whether a newer model was published
 
 
-def keep(config: CloudConfig, stop: threading.Event, on_event: OnEvent) -> None:
-    """Hold the pool and its index for the workers, until ``stop`` is set.
+def look_after(config: CloudConfig, stop: threading.Event, on_event: OnEvent) -> None:
+    """Tend the pool, and embed it for each model that is published, while workers serve; until ``stop`` is set.
 
     Args:
         config: The cloud's.
         stop: When to end.
-        on_event: Told ``embedding``, and ``keeping`` once workers may ask.
+        on_event: Told ``embedding``, and ``tending`` with the model's version whenever workers may take that model up.
 
     Raises:
         StorageError: If the state cannot be used, or no model is published.
     """
     tell = Telling(on_event)
-    directory = config.state_dir
-    with closing(SamplePool(directory / POOL)) as pool, closing(Registry(directory)) as registry:
-        model = registry.latest()
-        if model is None:
-            raise StorageError(f"no model is published in {directory}: make one with `coda cloud train`")
-        index = open_index(pool, registry, model, tell.unless(stop))
-        with Keeper(directory, index):
-            tell({"event": "keeping", "pool": len(index), **summary(model)})
-            stop.wait()
+    with _pool(config) as pool, closing(Registry(config.state_dir)) as registry:
+        while not stop.is_set():
+            model = _latest(registry, config)
+            index = open_index(pool, registry, model, tell.unless(stop), config.matching)
+            with upkeep(index):
+                tell({"event": "tending", "pool": len(index), **summary(model)})
+                while not stop.wait(_LOOK_S) and _latest(registry, config).version == model.version:
+                    pass
 
 
 def work(config: CloudConfig, number: int, stop: threading.Event, on_event: OnEvent) -> None:
-    """Answer devices as one of several workers, until ``stop`` is set; the keeper must be there.
+    """Answer devices as one of several workers, until ``stop`` is set.
 
     Args:
         config: The cloud's.
@@ -51,17 +52,14 @@ def work(config: CloudConfig, number: int, stop: threading.Event, on_event: OnEv
 
     Raises:
         ConfigError: If there is no certificate for that worker.
-        UnavailableError: If there is no keeper.
         CertificateError, StorageError, ConnectionFailedError: As `CloudService.run`.
     """
-    mine = config.of_worker(number)
+    mine, tell = config.of_worker(number), Telling(on_event)
     mine.identity.check()
-    with open_state(mine.state_dir) as state:
-        model = state.registry.latest()
-        if model is None:
-            raise StorageError(f"no model is published in {mine.state_dir}: make one with `coda cloud train`")
-        index = KeptIndex(mine.state_dir, state.registry.row_file(model))
-        serve(mine, state, index, model, stop=stop, tell=Telling(on_event), number=number, of_several=True)
+    with open_state(mine.state_dir) as state, _pool(mine) as pool:
+        model = _latest(state.registry, mine)
+        index = open_index(pool, state.registry, model, tell.unless(stop), mine.matching)
+        serve(mine, state, index, model, stop=stop, tell=tell, number=number, of_several=True)
 
 
 def train(config: CloudConfig, stop: threading.Event, on_event: OnEvent, *, again: bool) -> None:
@@ -77,5 +75,18 @@ def train(config: CloudConfig, stop: threading.Event, on_event: OnEvent, *, agai
         TrainingError, ConverterError, StorageError: As `publish`.
     """
     tell = Telling(on_event).unless(stop)
-    with closing(SamplePool(config.state_dir / POOL)) as pool, closing(Registry(config.state_dir)) as registry:
+    with _pool(config) as pool, closing(Registry(config.state_dir)) as registry:
         (publish if again else published_model)(pool, registry, config, tell)
+
+
+def _latest(registry: Registry, config: CloudConfig) -> PublishedModel:
+    model = registry.latest()
+    if model is None:
+        raise StorageError(f"no model is published in {config.state_dir}: make one with `coda cloud train`")
+    return model
+
+
+@contextmanager
+def _pool(config: CloudConfig) -> Iterator[SamplePool]:
+    with closing(SamplePool(config.state_dir / POOL, options=config.pool)) as pool:
+        yield pool

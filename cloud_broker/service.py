@@ -12,6 +12,7 @@ from cloud_broker.preparing import open_index, published_model
 from cloud_broker.serving import serve
 from cloud_broker.state import POOL, open_state
 from cloud_broker.telling import OnEvent, StoppedEarlyError, Telling
+from cloud_broker.upkeep import upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,14 @@ class CloudService:
         """
         config = self._config
         config.identity.check()
-        with open_state(config.state_dir) as state, closing(SamplePool(config.state_dir / POOL)) as pool:
+        pool_at = config.state_dir / POOL
+        with open_state(config.state_dir) as state, closing(SamplePool(pool_at, options=config.pool)) as pool:
             try:
                 model = published_model(pool, state.registry, config, self._tell.unless(stop))
-                index = open_index(pool, state.registry, model, self._tell.unless(stop))
+                index = open_index(pool, state.registry, model, self._tell.unless(stop), config.matching)
             except StoppedEarlyError:
                 logger.info("stopped before serving")
             else:
-                serve(config, state, index, model, stop=stop, tell=self._tell)
+                with upkeep(index):
+                    serve(config, state, index, model, stop=stop, tell=self._tell)
         self._tell({"event": "stopped"})

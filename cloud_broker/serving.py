@@ -10,23 +10,23 @@ from contextlib import contextmanager
 from cloud_broker.config import CloudConfig
 from cloud_broker.gateway import Gateway
 from cloud_broker.handlers import Handlers
+from cloud_broker.index import SampleIndex
 from cloud_broker.observing import Observed, observing
 from cloud_broker.preparing import summary
 from cloud_broker.registry import PublishedModel
-from cloud_broker.samples_index import Index
 from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.state import State
 from cloud_broker.steward import Steward
 from cloud_broker.telling import Telling
 
 _SETTLE_S = 60.0
-_LOOK_S = 1.0  # how often to see whether an operator asks for something
+_LOOK_S = 1.0  # how often to see what others did: workers, or an operator
 
 
 def serve(
     config: CloudConfig,
     state: State,
-    index: Index,
+    index: SampleIndex,
     model: PublishedModel,
     *,
     stop: threading.Event,
@@ -72,7 +72,7 @@ def serve(
                 for ref in state.registry.superseded(SHARE_LIFETIME_S):
                     gateway.withdraw(ref)
             tell({"event": "serving", "pool": len(index), **summary(model)})
-            _until(stop, config, handlers, steward)
+            _until(stop, config, index if of_several else None, handlers, steward)
 
 
 def _begin(handlers: Handlers, steward: Steward | None) -> None:
@@ -81,9 +81,13 @@ def _begin(handlers: Handlers, steward: Steward | None) -> None:
         steward.leave_tasks()
 
 
-def _until(stop: threading.Event, config: CloudConfig, handlers: Handlers, steward: Steward | None) -> None:
+def _until(
+    stop: threading.Event, config: CloudConfig, index: SampleIndex | None, handlers: Handlers, steward: Steward | None
+) -> None:
     due_s = time.monotonic() + _SETTLE_S
     while not stop.wait(_LOOK_S):
+        if index is not None:
+            index.refresh()  # what other workers took in
         if steward is not None:
             steward.step()
         if time.monotonic() >= due_s:

@@ -1,4 +1,4 @@
-"""The cloud as several processes: one keeper of the pool, any number of workers, jobs; each started again if it ends.
+"""The cloud as several processes: any number of workers, a tender of the pool, jobs; each started again if it ends.
 
 The supervisor itself answers nobody and holds nothing. Whatever of its parts is killed, what was acknowledged is on
 disk; what was not is delivered again by the broker, or said again by its device.
@@ -23,8 +23,7 @@ from cloud_broker.telling import OnEvent, Telling
 
 _GRACE_S = 20.0  # for a part to drain and end
 _LOOK_S = 0.2
-_NEW_MODEL_S = 5.0  # how often to see whether a newer model was published
-_UP = frozenset({"keeping", "serving"})
+_UP = frozenset({"tending", "serving"})
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,8 @@ class Supervisor:
         self._config_file = config_file
         self._tell = Telling(on_event)
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self.keeper = self._part("keeper", "keep")
+        self._embedded = 0  # version of the model that workers may take up
+        self.tender = self._part("tender", "tend")
         self.workers = [
             self._part(config.of_worker(n).worker, "work", "--number", str(n)) for n in range(1, workers + 1)
         ]
@@ -69,9 +69,9 @@ class Supervisor:
             if self._config.observe_port:
                 from cloud_broker.supervisor_metrics import SupervisorMetrics  # noqa: PLC0415 (as in `observing`)
 
-                parts.enter_context(telling_of(SupervisorMetrics(self.keeper, self.workers), self._config.observe_port))
+                parts.enter_context(telling_of(SupervisorMetrics(self.tender, self.workers), self._config.observe_port))
             try:
-                if self._train(stop) and self._start([self.keeper], stop) and self._start(self.workers, stop):
+                if self._train(stop) and self._start([self.tender], stop) and self._start(self.workers, stop):
                     self._tell({"event": "serving", "workers": len(self.workers)})
                     self._keep_running(stop)
             finally:
@@ -106,27 +106,21 @@ class Supervisor:
         return not stop.is_set()
 
     def _keep_running(self, stop: threading.Event) -> None:
-        version, look_s = self._published(), time.monotonic() + _NEW_MODEL_S
+        version = self._embedded
         while not stop.is_set():
             self._listen()
-            for part in [self.keeper, *self.workers]:
-                if part.start_again_s is not None and time.monotonic() >= part.start_again_s and self._may_start(part):
+            for part in [self.tender, *self.workers]:
+                if part.start_again_s is not None and time.monotonic() >= part.start_again_s:
                     part.start()
                     self._tell({"event": "started", "part": part.name})
-            if time.monotonic() >= look_s:
-                look_s = time.monotonic() + _NEW_MODEL_S
-                newest = self._published()
-                if newest != version:
-                    version = newest
-                    self._renew(stop)
-
-    def _may_start(self, part: Part) -> bool:
-        return part is self.keeper or self.keeper.up
+            if self._embedded != version:
+                version = self._embedded
+                self._renew(stop)
 
     def _renew(self, stop: threading.Event) -> None:
-        """A newer model was published: embed the pool anew, then have one worker after the other take it up."""
+        """A newer model is published and the pool embedded for it: one worker after the other takes it up."""
         self._tell({"event": "renewing"})
-        for part in [self.keeper, *self.workers]:
+        for part in self.workers:
             part.ask_to_end()
             part.wait(_GRACE_S)
             part.start()
@@ -142,12 +136,14 @@ class Supervisor:
         except queue.Empty:
             return
         if event is None:
-            if part.exit_code is not None and (part is self.keeper or part in self.workers):
+            if part.exit_code is not None and (part is self.tender or part in self.workers):
                 delay_s = part.note_end()
                 logger.warning("%s ended with exit code %s; it is started again", part.name, part.exit_code)
                 self._tell({"event": "ended", "part": part.name, "exit_code": part.exit_code, "again_in_s": delay_s})
         else:
             part.up = part.up or event["event"] in _UP
+            if part is self.tender and event["event"] == "tending":
+                self._embedded = event["model_version"]
             told = event if event["event"] != "serving" else event | {"event": "worker"}
             self._tell(told | {"part": part.name})
 
@@ -159,7 +155,7 @@ class Supervisor:
     def _end(self) -> None:
         """First the workers that hand over to others, then the one for which the broker keeps what is said."""
         first, *others = self.workers
-        for parts in (others, [first], [self.keeper]):
+        for parts in (others, [first], [self.tender]):
             for part in parts:
                 part.ask_to_end()
             for part in parts:

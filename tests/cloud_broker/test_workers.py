@@ -80,7 +80,7 @@ class Running:
 
     def pid(self, name: str) -> int:
         """Of a part."""
-        pid = next(part.pid for part in [self.supervisor.keeper, *self.supervisor.workers] if part.name == name)
+        pid = next(part.pid for part in [self.supervisor.tender, *self.supervisor.workers] if part.name == name)
         assert pid is not None
         return pid
 
@@ -163,9 +163,9 @@ def ask(port: int, path: str) -> tuple[int, str]:
 def test_whatever_is_killed_comes_back_and_nothing_acknowledged_is_lost(
     own_broker: FleetBroker, state_dir: Path
 ) -> None:
-    """The keeper, a worker and the broker are killed while a device gives samples: all it was told are kept, once."""
+    """The tender, a worker and the broker are killed while a device gives samples: all it was told are kept, once."""
     given = [user_samples(200 + number, 10) for number in range(30)]
-    kills = {5: "cloud-2", 12: "keeper", 20: "broker", 25: "cloud"}
+    kills = {5: "cloud-2", 12: "tender", 20: "broker", 25: "cloud"}
     with supervised(config_file(own_broker, state_dir)) as running:
         device = Peer(own_broker, own_broker.device("dev-a"), persistent=True)
         device.listen()
@@ -184,7 +184,7 @@ def test_whatever_is_killed_comes_back_and_nothing_acknowledged_is_lost(
     with closing(SamplePool(state_dir / "pool")) as pool:
         mine = pool.contributors == pool.contributor_number("dev-a")
         assert mine.sum() == 300
-    assert {event["part"] for event in running.events if event["event"] == "ended"} == {"cloud", "cloud-2", "keeper"}
+    assert {event["part"] for event in running.events if event["event"] == "ended"} == {"cloud", "cloud-2", "tender"}
 
 
 def _give(device: Peer, gift: Contribution, message_id: str) -> None:
