@@ -23,6 +23,8 @@ from protocol.samples import SampleBatch
 
 # A hold-out has a say beside the fleet from so many samples of each label on: of fewer its error cannot be told.
 FEWEST_TO_WEIGH = 5
+# Samples of each label that are paired, the latest: their pairs take 2 MB.
+_MOST_TO_PAIR = 500
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ def _decide(h0: NDArray[np.float32], personal: NDArray[np.float32], holdout: Sam
     activate = bool(gains.mean() > needed)
     before, after = float(losses_before.mean()), float(losses_after.mean())
     verdict = "the personal model is served" if activate else "h0 is kept"
-    pairs = ranking_losses(h0, holdout.label) - ranking_losses(personal, holdout.label)
+    rows = _latest_of_each_label(holdout.label)
+    labels = holdout.label[rows]
+    pairs = ranking_losses(h0[rows], labels) - ranking_losses(personal[rows], labels)
     return Decision(
         activate=activate,
         reason=f"hold-out log-loss {before:.4f} -> {after:.4f}, needed gain {needed:.4f}: {verdict}",
@@ -151,6 +155,12 @@ def _decide(h0: NDArray[np.float32], personal: NDArray[np.float32], holdout: Sam
         ranking_gain=float(pairs.mean()),
         ranking_gain_error=_error_of_mean(pairs),
     )
+
+
+def _latest_of_each_label(labels: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Rows of at most `_MOST_TO_PAIR` positives and negatives: pairs are their product, in memory too."""
+    rows = [np.flatnonzero(positive)[-_MOST_TO_PAIR:] for positive in (labels > 0.5, labels <= 0.5)]
+    return np.sort(np.concatenate(rows))
 
 
 def _error_of_mean(pairs: NDArray[np.float64]) -> float | None:

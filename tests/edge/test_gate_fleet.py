@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,20 @@ def test_the_gate_reports_what_ranking_gained(recommender: Trainer) -> None:
     loses = gate(recommender, tuned.weights, samples(8, seed=3), _recipe(-1.0))
     assert not loses.activate
     assert loses.ranking_gain == few.ranking_gain
+
+
+def test_a_large_holdout_costs_little_memory(recommender: Trainer) -> None:
+    """Every pair of 8,000 samples would take a hundred megabytes: the gate pairs the latest alone."""
+    holdout = samples(8000, seed=3)
+    recommender.logits(holdout.features)  # so that the runtime's own buffers are there
+    tracemalloc.start()
+    try:
+        found = gate(recommender, recommender.model.get_weights(), holdout, Recipe())
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.ranking_gain == 0
+    assert peak_bytes < 16e6
 
 
 def test_the_ranking_loss_does_not_see_calibration() -> None:
