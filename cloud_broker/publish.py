@@ -69,7 +69,7 @@ def publish_models(
         "parity": {"recommender": recommender.parity, "classifier": classifier.parity},
     }
     rows = next(iter(recommender.rows.values()), None)
-    return registry.publish(pool.schema, recommender.content, classifier.content, lineage, rows, prepare)
+    return registry.publish(pool.schema, recommender.content, classifier.content, lineage, rows, prepare=prepare)
 
 
 def slots_for(schema: FeatureSchema, slots: int) -> dict[str, int]:

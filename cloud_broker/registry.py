@@ -80,6 +80,7 @@ class Registry:
         classifier: bytes,
         lineage: dict[str, Any],
         rows: RowTable | None = None,
+        *,
         prepare: Prepare | None = None,
     ) -> PublishedModel:
         """Store a recommender and its classifier as the newest model.

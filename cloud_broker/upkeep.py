@@ -1,4 +1,4 @@
-"""What the pool needs beside answering: others' samples are taken in, what is over is deleted, its index kept in form."""
+"""What the pool needs beside answering: others' samples are taken in, what is over goes, the index is kept in form."""
 
 from __future__ import annotations
 
