@@ -104,7 +104,7 @@ def test_topics_have_purposes(topic: str, purpose: str) -> None:
 
 def test_every_kind_has_a_purpose() -> None:
     """A new kind of message is not counted as control by oversight."""
-    control = {"presence", "hello", "task", "accepted", "refusal"}
+    control = {"presence", "hello", "task", "accepted", "refusal", "busy"}
     for direction, kind in MESSAGES:
         topic = topics.up("f", "d", kind) if direction == "up" else topics.down("f", "d", kind)
         assert kind in control or kind in TRANSFER_KINDS or purpose_of(topic, CONTROL) != CONTROL, kind

@@ -1,0 +1,263 @@
+"""What a device says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.columns import zstd_available
+from protocol.digests import check_sha256
+from protocol.errors import MalformedMessageError, OversizeError
+from protocol.message import MAX_BASES, MAX_TARGET_LENGTH, BlobRef, ChunkData, ChunkIndices, Message, check_chunk_bytes
+from protocol.rows import MAX_SHARDS
+from protocol.topics import (
+    CHUNK_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_PROFILE_BYTES,
+    Direction,
+)
+
+
+@dataclass(frozen=True)
+class Presence(Message):
+    """Retained; the last will says ``online=False``."""
+
+    online: bool
+    kind: ClassVar[str] = "presence"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """What a device is and holds. ``models`` are the SHA-256 digests of the model files on its disk."""
+
+    software: str
+    runtime: str
+    board: str
+    models: tuple[str, ...]
+    kind: ClassVar[str] = "hello"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Query(Message):
+    """A matching query: a profile of the device's samples, never the samples.
+
+    Attributes:
+        query_id: The device's name for it; a repeated query is answered alike.
+        task_version: The task it belongs to.
+        model_sha256: The recommender whose `embed` signature made the centroids.
+        dimensions: d, the width of a centroid.
+        centroids: float16, little-endian, [k, d] row by row.
+        weights: Share of the device's samples near each centroid, [k], summing to 1.
+        max_samples: At most so many matched samples.
+        max_bytes: At most so many encoded bytes.
+        zstd: Whether the device can read zstd (32-bit ARM cannot); the answer is packed accordingly.
+    """
+
+    query_id: str
+    task_version: int
+    model_sha256: str
+    dimensions: int
+    centroids: bytes
+    weights: tuple[float, ...]
+    max_samples: int
+    max_bytes: int
+    zstd: bool = field(default_factory=zstd_available)
+    kind: ClassVar[str] = "query"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        check_sha256(self.model_sha256, "query: model")
+        if len(self.centroids) > MAX_PROFILE_BYTES:
+            raise OversizeError("query: profile", len(self.centroids), MAX_PROFILE_BYTES)
+        if self.dimensions < 1 or len(self.centroids) != 2 * self.dimensions * len(self.weights) or not self.weights:
+            raise MalformedMessageError(
+                f"query: {len(self.weights)} weights and {len(self.centroids)} bytes do not make "
+                f"centroids of {self.dimensions} dimensions"
+            )
+        if not np.isfinite(self.profile()).all() or not np.isfinite(self.weights).all() or min(self.weights) < 0:
+            raise MalformedMessageError("query: centroids and weights must be finite, weights not negative")
+        if abs(sum(self.weights) - 1) > 1e-3:
+            raise MalformedMessageError(f"query: weights are shares and sum to 1, not to {sum(self.weights):g}")
+        if self.max_samples < 1 or self.max_bytes < 1:
+            raise MalformedMessageError("query: max_samples and max_bytes must be positive")
+
+    def profile(self) -> NDArray[np.float32]:
+        """The centroids as float32 [k, d]."""
+        return np.frombuffer(self.centroids, "<f2").reshape(-1, self.dimensions).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RowsRequest(Message):
+    """Ask for rows of a table, by shard, so that the cloud learns a neighbourhood and not an item.
+
+    Attributes:
+        request_id: The device's name for it.
+        version: Version of the rows, `protocol.rows.TableRows.version`.
+        shards: Numbers of the shards, ascending: shard s has the ids from s * `ROWS_PER_SHARD` on.
+        zstd: Whether the device can read zstd.
+    """
+
+    request_id: str
+    version: str
+    shards: tuple[int, ...]
+    zstd: bool = field(default_factory=zstd_available)
+    kind: ClassVar[str] = "rows"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        check_sha256(self.version, "rows: version")
+        ascending = all(a < b for a, b in zip(self.shards, self.shards[1:], strict=False))
+        if not 1 <= len(self.shards) <= MAX_SHARDS or not ascending or self.shards[0] < 0:
+            raise MalformedMessageError(f"rows: 1 to {MAX_SHARDS} shard numbers in ascending order")
+
+
+@dataclass(frozen=True)
+class Locate(Message):
+    """Ask where to have a published blob from, and how little of it has to travel.
+
+    Attributes:
+        blob: Its SHA-256.
+        bases: Blobs that the device holds; the answer may be a patch over one of them.
+        zstd: Whether the device can read zstd, which patches are made with.
+    """
+
+    blob: str
+    bases: tuple[str, ...] = ()
+    zstd: bool = field(default_factory=zstd_available)
+    kind: ClassVar[str] = "locate"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        check_sha256(self.blob, "locate: blob")
+        if len(self.bases) > MAX_BASES:
+            raise MalformedMessageError(f"locate: {len(self.bases)} bases, at most {MAX_BASES} are read")
+        for base in self.bases:
+            check_sha256(base, "locate: base")
+
+
+@dataclass(frozen=True)
+class Pull(ChunkIndices, Message):
+    """Ask for chunks of a blob, by index.
+
+    Attributes:
+        blob: Its SHA-256.
+        chunks: Indices of chunks of ``chunk_bytes``.
+        chunk_bytes: One of `CHUNK_SIZES`.
+    """
+
+    kind: ClassVar[str] = "pull"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Contribution(Message):
+    """Samples that a device gives to the pool (opt-in), encoded by `protocol.batch_codec`."""
+
+    samples: bytes
+    kind: ClassVar[str] = "contribution"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Forget(Message):
+    """Ask for everything that this device ever contributed to be deleted from the pool."""
+
+    kind: ClassVar[str] = "forget"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Report(Message):
+    """What a round did and cost: a RoundRecord of `profiling.record` as plain values."""
+
+    round_id: str
+    task_version: int
+    record: dict[str, Any]
+    kind: ClassVar[str] = "report"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Log(Message):
+    """What happened on a device lately, as `LogRequest` asked.
+
+    Attributes:
+        request_id: The request's.
+        data: Lines of JSON, the newest last, packed with zlib.
+    """
+
+    request_id: str
+    data: bytes
+    kind: ClassVar[str] = "log"
+    direction: ClassVar[Direction] = "up"
+
+
+@dataclass(frozen=True)
+class Offer(Message):
+    """A message too large to be pushed over a slow line: the cloud collects it piece by piece.
+
+    Its id is that of the message offered, which is acted on once all of it is there.
+
+    Attributes:
+        letter: The kind of the message.
+        blob: Its encoded envelope.
+        chunk_bytes: What to cut it by.
+    """
+
+    letter: str
+    blob: BlobRef
+    chunk_bytes: int = CHUNK_BYTES
+    kind: ClassVar[str] = "offer"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        check_chunk_bytes(self.chunk_bytes, self.kind)
+        if self.blob.size_bytes > MAX_MESSAGE_BYTES:
+            raise OversizeError("offer", self.blob.size_bytes, MAX_MESSAGE_BYTES)
+
+
+@dataclass(frozen=True)
+class Piece(ChunkData, Message):
+    """One chunk of what a device offered; as `Chunk`."""
+
+    kind: ClassVar[str] = "piece"
+    direction: ClassVar[Direction] = "up"
+
+
+MAX_REASON_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class Updated(Message):
+    """What came of a release that the cloud offered.
+
+    Attributes:
+        offer: The offer's number.
+        target: What was offered.
+        outcome: One of `protocol.releases.OUTCOMES`; another is a newer device's.
+        reason: Why, for the operator.
+        running: Version of the software that runs now.
+    """
+
+    offer: int
+    target: str
+    outcome: str
+    reason: str
+    running: str
+    kind: ClassVar[str] = "updated"
+    direction: ClassVar[Direction] = "up"
+
+    def __post_init__(self) -> None:
+        for text, most in (
+            (self.target, MAX_TARGET_LENGTH),
+            (self.outcome, MAX_TARGET_LENGTH),
+            (self.running, MAX_TARGET_LENGTH),
+            (self.reason, MAX_REASON_LENGTH),
+        ):
+            if len(text) > most:
+                raise OversizeError("updated: a text", len(text), most)
