@@ -29,7 +29,7 @@ SAMPLES = "samples"  # matched samples down, contributed ones up
 QUERY = "query"  # the question for samples, and its answer without them
 REPORT = "report"
 SOFTWARE = "software"  # releases, and the metadata that vouch for them
-CONTROL = "control"  # tasks, greetings, presence, acknowledgements, refusals, and all that MQTT and TLS say on their own behalf
+CONTROL = "control"  # tasks, greetings, presence, acknowledgements, refusals, and what MQTT and TLS say for themselves
 PURPOSES = (MODEL, SAMPLES, QUERY, REPORT, SOFTWARE, CONTROL)
 
 TRANSFER_KINDS = frozenset({Pull.kind, Chunk.kind, Locate.kind, Located.kind})
