@@ -1,0 +1,80 @@
+"""Waves of questions against a cloud: at a rate it bears, at twice what it bears, and with more workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load.cloud import LoadedCloud
+from coda.simulation.figures import figures
+from coda.simulation.herd import Herd, Wave
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+_PATIENCE_S = 75.0  # longer than anybody is put off, so that whoever comes again is counted
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        devices: Connected at a time.
+        rate: Match requests a second that are to be borne.
+        seconds: Of a wave.
+        samples: Matched samples that each asks for.
+        processes: Of the simulation.
+        threads: Of a worker.
+    """
+
+    devices: int
+    rate: float
+    seconds: float
+    samples: int
+    processes: int
+    threads: int
+
+
+def steady_and_overload(plan: Plan, filled: Path, folder: Path, workers: int, say: Say) -> list[Row]:
+    """The rate asked for; as much as can be; twice what that showed to be borne; and half of it, to see it recover."""
+    with (
+        LoadedCloud(folder, filled, workers, threads=plan.threads) as cloud,
+        Herd(cloud.order(plan.devices, plan.samples, "wave"), plan.processes) as herd,
+    ):
+        say(f"{plan.devices} devices connected in {herd.connect():.1f} s")
+        warm = _wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
+        rows = [warm, _wave(cloud, herd, "asked for", Wave(plan.rate, plan.seconds, _PATIENCE_S))]
+        borne = rows[-1]["answered_at_once"] / plan.seconds
+        if rows[-1]["put_offs"] == 0:
+            most = _wave(cloud, herd, "as much as can be", Wave(4 * plan.rate, plan.seconds, _PATIENCE_S))
+            rows.append(most)
+            borne = most["answered_at_once"] / plan.seconds
+        rows.append(_wave(cloud, herd, "twice what is borne", Wave(2 * borne, plan.seconds, _PATIENCE_S)))
+        rows.append(_wave(cloud, herd, "half of what is borne, after that", Wave(borne / 2, plan.seconds, _PATIENCE_S)))
+        return rows
+
+
+def by_workers(plan: Plan, filled: Path, folder: Path, most: int, say: Say) -> list[Row]:
+    """What is answered a second of more than can be, by the number of workers."""
+    rows = []
+    for workers in range(1, most + 1):
+        with (
+            LoadedCloud(folder / str(workers), filled, workers, threads=plan.threads) as cloud,
+            Herd(cloud.order(min(plan.devices, 1000), plan.samples, f"w{workers}"), plan.processes) as herd,
+        ):
+            herd.connect()
+            _wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
+            row = _wave(cloud, herd, f"{workers} workers", Wave(plan.rate * workers, plan.seconds, 2.0))
+            rows.append(row | {"workers": workers})
+            say(f"{workers} workers: {row['answered_at_once'] / plan.seconds:.0f} answered a second")
+    return rows
+
+
+def _wave(cloud: LoadedCloud, herd: Herd, name: str, wave: Wave) -> Row:
+    before, load = cloud.cpu_s(), os.getloadavg()[0]
+    found = figures(herd.ask(wave), wave)
+    spent = {f"{who}_cpu_s": after - before[who] for who, after in cloud.cpu_s().items()}
+    return {"wave": name, **found, **spent, "load_before": load}
