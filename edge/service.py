@@ -211,12 +211,13 @@ def _await_leave(tools: Tools, updating: Updating) -> None:
 
 
 def _listen(tools: Tools, updating: Updating, seconds: float) -> None:
+    updating.look()  # at an offer that was heard on another occasion
     tools.clock.look()
     tools.store.wear.settle_if_due()
     tools.store.disk.worked()
     if (incoming := tools.session.hear(seconds)) is not None:
         tools.session.settle(incoming)
-    updating.look()
+        updating.look()
 
 
 def _settle(metering: Metering) -> None:
