@@ -76,7 +76,14 @@ class Handlers:
     """
 
     def __init__(
-        self, registry: Registry, index: SampleIndex, tasks: TaskBook, ledger: Ledger, on_event: OnEvent | None = None
+        self,
+        registry: Registry,
+        index: SampleIndex,
+        tasks: TaskBook,
+        ledger: Ledger,
+        on_event: OnEvent | None = None,
+        *,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
         """Put the parts together.
 
@@ -87,6 +94,7 @@ class Handlers:
             ledger: Devices, reports, answers.
             on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``forgotten``, ``reported``, ``refused``,
                 ``updated``, ``rollout-halted``.
+            hurried: Whether many wait: then matched samples are packed in less time and more bytes.
         """
         self._registry = registry
         self._index = index
@@ -96,6 +104,7 @@ class Handlers:
         self.accounts = Accounts(ledger.data_use)
         self._row_blobs: set[str] = set()
         self._tell = on_event or (lambda _event: None)
+        self._hurried = hurried
         self._handlers: dict[type[Message], Callable[[str, Any, str], Sequence[Message | Outgoing]]] = {
             Presence: self._on_presence,
             Hello: self._on_hello,
@@ -171,7 +180,7 @@ class Handlers:
             return [known]
         ranked = self._index.rank(query, device)
         bound = min(query.max_bytes, MAX_BLOB_BYTES)
-        rows, payload = encode_within(self._index.pool.take, ranked, bound, zstd=query.zstd)
+        rows, payload = encode_within(self._index.pool.take, ranked, bound, zstd=query.zstd, quick=self._hurried())
         blob = self._put(payload, device) if payload else None
         match = Match(query.query_id, len(rows), blob, self._put_rows(rows, query, device) if payload else None)
         self._ledger.note_answer(device, match)

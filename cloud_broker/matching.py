@@ -17,7 +17,7 @@ from cloud_broker.byte_budget import affordable
 from cloud_broker.match_options import PLAIN, MatchOptions
 from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.vector_index import Allowed, ExactIndex, Rows, VectorIndex
-from protocol.batch_codec import MAX_SAMPLES, encode_batch
+from protocol.batch_codec import MAX_SAMPLES, encode_batch, encode_plain
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query
 from protocol.samples import SampleBatch
@@ -233,7 +233,7 @@ def quotas(weights: tuple[float, ...], total: int) -> list[int]:
 
 
 def encode_within(
-    take: Callable[[Rows], SampleBatch], ranked: Rows, max_bytes: int, *, zstd: bool = True
+    take: Callable[[Rows], SampleBatch], ranked: Rows, max_bytes: int, *, zstd: bool = True, quick: bool = False
 ) -> tuple[Rows, bytes]:
     """Encode the rows, all if they fit; else as many as do, near and cheap ones before far and dear ones.
 
@@ -242,6 +242,7 @@ def encode_within(
         ranked: Rows, the most wanted first.
         max_bytes: Bound on the encoded bytes.
         zstd: Whether the reader has zstd.
+        quick: Where all fit as plain columns, leave it at that: a fifth to a half more bytes for a tenth of the time.
 
     Returns:
         The rows encoded, ascending, and the bytes, in which the samples are in whatever order is smallest. No rows and
@@ -249,6 +250,11 @@ def encode_within(
     """
     ranked = ranked[:MAX_SAMPLES]
     count, chosen = len(ranked), None
+    if quick and count:
+        rows = np.sort(ranked)
+        payload = encode_plain(take(rows), zstd=zstd)
+        if len(payload) <= max_bytes:
+            return rows, payload
     while count > 0:
         rows = np.sort(ranked[:count])
         payload = encode_batch(take(rows), zstd=zstd, keep_order=False)

@@ -20,6 +20,7 @@ from cloud_broker.steward import Steward
 from cloud_broker.telling import Telling
 
 _SETTLE_S = 60.0
+_HURRY = 2  # messages a thread from which on time counts for more than bytes
 _LOOK_S = 1.0  # how often to see what others did: workers, or an operator
 
 
@@ -51,7 +52,14 @@ def serve(
     """
     lead = number == 1
     with observing(config, number, of_several=of_several) as observed:
-        handlers = Handlers(state.registry, index, state.tasks, state.ledger, observed.telling(tell))
+        handlers = Handlers(
+            state.registry,
+            index,
+            state.tasks,
+            state.ledger,
+            observed.telling(tell),
+            hurried=lambda: gateway.waiting > _HURRY * config.threads,
+        )
         gateway = Gateway(
             config.identity,
             config.fleet,

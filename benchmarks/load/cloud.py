@@ -112,7 +112,7 @@ class LoadedCloud:
         return spent
 
     def kill(self, name: str) -> None:
-        """SIGKILL a worker, the tender or the broker; that is started again here, the others are by their supervisor."""
+        """SIGKILL a worker, the tender or the broker; that is started again here, the others by their supervisor."""
         if name == "broker":
             self.broker.kill()
             self.broker.start()

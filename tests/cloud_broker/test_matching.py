@@ -123,3 +123,18 @@ def test_encoded_samples_stay_within_the_bytes_asked_for(tmp_path: Path, max_byt
     assert len(decode_batch(payload, SCHEMA)) == len(rows) > 0
     if max_bytes == 1 << 20:
         assert len(rows) == len(pool)
+
+
+def test_in_a_hurry_the_same_samples_go_out_in_more_bytes(tmp_path: Path) -> None:
+    """Packed quickly they are as whole; where they would not fit so, they are packed as well as can be."""
+    pool = SamplePool(tmp_path / "pool", SCHEMA)
+    pool.add("ann", user_samples(1, 300), "import")
+    ranked = np.arange(300, dtype=np.int64)[::-1]
+    rows, packed = encode_within(pool.take, ranked, 1 << 20)
+    quick_rows, quick = encode_within(pool.take, ranked, 1 << 20, quick=True)
+    np.testing.assert_array_equal(quick_rows, rows)
+    assert len(decode_batch(quick, SCHEMA)) == 300
+    assert len(quick) > len(packed)
+    assert encode_within(pool.take, ranked, len(packed), quick=True)[1] == packed
+    assert encode_within(pool.take, ranked[:0], 10, quick=True)[1] == b""
+    pool.close()
