@@ -130,6 +130,15 @@ class BlobStore:
                 self.path(sha256).unlink(missing_ok=True)
         return len(over)
 
+    def drop(self, sha256: str) -> None:
+        """Remove a blob that is not published; no error if it is not here."""
+        with self._lock, self._database.transaction() as database:
+            gone = database.execute("DELETE FROM blob WHERE sha256 = ? AND expires_s IS NOT NULL", [sha256]).rowcount
+            if gone:
+                database.execute("DELETE FROM reader WHERE sha256 = ?", [sha256])
+                self._cache.drop(sha256)
+                self.path(sha256).unlink(missing_ok=True)
+
     def ref(self, sha256: str) -> BlobRef:
         """A blob's name and size.
 
@@ -138,6 +147,7 @@ class BlobStore:
         """
         rows = self._database.rows("SELECT size_bytes, expires_s FROM blob WHERE sha256 = ?", sha256)
         if not rows or (rows[0][1] is not None and rows[0][1] <= self._clock()):
+            self._cache.drop(sha256)  # another worker may have removed it
             raise _unknown(sha256)
         return BlobRef(sha256, rows[0][0])
 

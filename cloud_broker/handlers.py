@@ -21,9 +21,11 @@ from cloud_broker.answers import (
     shared_outgoing,
 )
 from cloud_broker.errors import UnavailableError, UnknownBlobError, UnknownModelError
+from cloud_broker.forgetting import forget_contributor
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.matching import Rows, encode_within
+from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.registry import Registry
 from cloud_broker.sharing import Sharing, chunk_indices
 from cloud_broker.structured_logs import about
@@ -178,14 +180,25 @@ class Handlers:
         known = self._ledger.answer(device, query.query_id)
         if known is not None and self._still_there(known):
             return [known]
+        while (match := self._match(query, device)) is None:
+            pass
+        return [match]
+
+    def _match(self, query: Query, device: str) -> Match | None:
+        """Choose samples and put them ready; None if one of their contributors was forgotten meanwhile."""
+        pool = self._index.pool
         ranked = self._index.rank(query, device)
         bound = min(query.max_bytes, MAX_BLOB_BYTES)
-        rows, payload = encode_within(self._index.pool.take, ranked, bound, zstd=query.zstd, quick=self._hurried())
+        rows, payload = encode_within(pool.take, ranked, bound, zstd=query.zstd, quick=self._hurried())
         blob = self._put(payload, device) if payload else None
         match = Match(query.query_id, len(rows), blob, self._put_rows(rows, query, device) if payload else None)
-        self._ledger.note_answer(device, match)
+        self._ledger.note_answer(device, match, pool.contributors[rows])
+        # Looked at after it was noted: whoever is forgotten from now on is looked for among what was noted.
+        if blob is not None and (pool.contributors[rows] == FORGOTTEN).any():
+            self._registry.blobs.drop(blob.sha256)
+            return None
         self._tell({"event": "matched", "device": device, "samples": len(rows), "size_bytes": len(payload)})
-        return [match]
+        return match
 
     def _put_rows(self, matched: Rows, query: Query, device: str) -> BlobRef | None:
         """The rows of the matched samples' items, ready to be pulled; None where the model's file holds them."""
@@ -245,7 +258,8 @@ class Handlers:
         return [Accepted(message_id)]
 
     def _on_forget(self, device: str, _forget: Forget, message_id: str) -> list[Message]:
-        deleted = self._index.forget(device, message_id)
+        pool, blobs = self._index.pool, self._registry.blobs
+        deleted = forget_contributor(pool, self._ledger, blobs, device, message_id)
         self._tell({"event": "forgotten", "device": device, "samples": deleted})
         return [Accepted(message_id)]
 

@@ -1,8 +1,4 @@
-"""The pool's samples as a recommender sees them, and the matcher over them; both grow with the pool.
-
-{pool}/derived/{model}/vectors/    every row's vector, mapped, so that workers share them and opening takes no time
-{pool}/derived/{model}/lists/      the inverted file over them, once the pool is large
-"""
+"""The pool's samples as a recommender sees them, and the matcher over them; both grow with the pool."""
 
 from __future__ import annotations
 
@@ -12,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloud_broker import inverted_build
+from cloud_broker.derived import Derived
 from cloud_broker.errors import UnknownModelError
-from cloud_broker.files import make_private_directory
 from cloud_broker.guards import DAY_S
 from cloud_broker.inverted_file import InvertedFileIndex, read_current
 from cloud_broker.match_options import MatchOptions
@@ -24,7 +19,6 @@ from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, RandomMatch
 from cloud_broker.pool import SamplePool
 from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.rows import RowFile
-from cloud_broker.shared_columns import SharedColumns
 from cloud_broker.vector_index import Allowed, ExactIndex, VectorIndex
 from cloud_broker.vectors import Embedder
 from protocol.messages import Query
@@ -78,25 +72,23 @@ class SampleIndex:
         self._clock = clock
         self._embedder = Embedder(recommender, rows=rows)
         width = self._embedder.vectors(empty_batch(pool.schema, 1)).shape[1]
-        self._folder = make_private_directory(pool.directory / "derived" / model_sha256[:16])
         self._lock = threading.Lock()
         with pool.locked():
-            self._vectors = SharedColumns(self._folder / "vectors", {"vector": ("<f4", (width,))})
+            self._derived = Derived(pool.directory, model_sha256, width)
         self._embed(on_progress)
         self._engine = self._make_engine()
-        pool.on_erase(self._erase)
         self._allowed: Allowed | None = None
         self._looked_s = -_LOOK_S
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return len(self._derived)
 
     def refresh(self) -> None:
         """Take in the samples that were added to the pool since, by whatever process."""
         with self._lock:
             self._embed()
-            if isinstance(self._engine, ExactIndex) and read_current(self._lists):
+            if isinstance(self._engine, ExactIndex) and read_current(self._derived.lists):
                 self._engine = self._make_engine()
             self._engine.grow()
             if time.monotonic() >= self._looked_s + _LOOK_S:
@@ -113,11 +105,11 @@ class SampleIndex:
             outgrown = self._engine.outgrown()
         if self._options.milvus_uri or not outgrown:
             return
-        vectors = self._all_vectors()
+        vectors = self._derived.vectors()
         time_s = self.pool.columns.column("time_s")[: len(vectors)]
-        built = inverted_build.build(self._lists, vectors, time_s, self._options.recall, on_progress)
+        built = inverted_build.build(self._derived.lists, vectors, time_s, self._options.recall, on_progress)
         with self.pool.locked():
-            inverted_build.publish(self._lists, built, self.pool.contributors[: len(self)] == FORGOTTEN)
+            inverted_build.publish(self._derived.lists, built, self.pool.contributors[: len(self)] == FORGOTTEN)
         self.refresh()
 
     def forget(self, contributor: str, message_id: str) -> int:
@@ -151,32 +143,28 @@ class SampleIndex:
     def close(self) -> None:
         """Let go of the engine; the vectors stay on disk."""
         with self.pool.locked():
-            self._vectors.flush()
+            self._derived.flush()
         self._engine.close()
-
-    @property
-    def _lists(self) -> Path:
-        return self._folder / "lists"
-
-    def _all_vectors(self) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = self._vectors.column("vector")
-        return vectors
 
     def _make_engine(self) -> VectorIndex:
         if self._options.milvus_uri:
             from cloud_broker.milvus_index import MilvusIndex  # noqa: PLC0415 - pymilvus is needed by few
 
-            return MilvusIndex(self._options.milvus_uri, f"coda_{self.model_sha256[:16]}", self._all_vectors)
-        if read_current(self._lists) is None:
-            return ExactIndex(self._all_vectors)
+            engine = MilvusIndex(self._options.milvus_uri, f"coda_{self.model_sha256[:16]}", self._derived.vectors)
+            # What other processes erased while this one was away; what they erase meanwhile scores nothing here.
+            engine.erase(np.flatnonzero(self.pool.contributors[: len(self)] == FORGOTTEN))
+            self.pool.on_erase(engine.erase)
+            return engine
+        if read_current(self._derived.lists) is None:
+            return ExactIndex(self._derived.vectors)
         with self.pool.locked():
-            inverted_build.erase_dead(self._lists, self.pool.contributors[: len(self)] == FORGOTTEN)
-        return InvertedFileIndex(self._lists, self._all_vectors)
+            inverted_build.erase_dead(self._derived.lists, self.pool.contributors[: len(self)] == FORGOTTEN)
+        return InvertedFileIndex(self._derived.lists, self._derived.vectors)
 
     def _view(self) -> PoolView:
-        columns, rows, window = self.pool.columns, len(self._vectors), self._options.window_days
+        columns, rows, window = self.pool.columns, len(self._derived), self._options.window_days
         return PoolView(
-            self._all_vectors()[:rows],
+            self._derived.vectors()[:rows],
             self.pool.contributors[:rows],
             self.pool.content_keys[:rows],
             items=columns.items(slice(rows)),
@@ -200,22 +188,14 @@ class SampleIndex:
 
     def _embed(self, on_progress: OnProgress | None = None) -> None:
         """Embed the rows that have no vectors yet, some at a time, so that other writers come in between."""
-        while len(self._vectors) < len(self.pool):
+        while len(self._derived) < len(self.pool):
             with self.pool.locked():
-                begin, end = len(self._vectors), min(len(self._vectors) + _ROWS_A_STEP, len(self.pool))
+                begin, end = len(self._derived), min(len(self._derived) + _ROWS_A_STEP, len(self.pool))
                 if begin < end:
                     vectors = self._embedder.vectors(self.pool.take(slice(begin, end)))
                     vectors[self.pool.contributors[begin:end] == FORGOTTEN] = 0
-                    self._vectors.append(begin, {"vector": vectors})
+                    self._derived.append(begin, vectors)
             if on_progress is not None and end < len(self.pool):
                 on_progress(end, len(self.pool))
         if on_progress is not None:
-            on_progress(len(self._vectors), len(self._vectors))
-
-    def _erase(self, rows: Rows) -> None:
-        """Called with the pool's lock held, while the rows are still there."""
-        mine = rows[rows < len(self._vectors)]
-        self._engine.erase(mine)
-        if len(mine):
-            self._all_vectors()[mine] = 0
-            self._vectors.flush_rows(int(mine.min()), int(mine.max()) + 1)
+            on_progress(len(self._derived), len(self._derived))

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cloud_broker.collecting import Collecting
 from cloud_broker.database import Database
 from cloud_broker.fleet_gains import gain_from
@@ -31,6 +34,9 @@ CREATE TABLE IF NOT EXISTS report (
 CREATE TABLE IF NOT EXISTS answer (
     device TEXT NOT NULL, query_id TEXT NOT NULL, made_s REAL NOT NULL, match BLOB NOT NULL,
     PRIMARY KEY (device, query_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answer_source (
+    device TEXT NOT NULL, query_id TEXT NOT NULL, contributors BLOB NOT NULL, PRIMARY KEY (device, query_id)
 ) WITHOUT ROWID;
 {DATA_USE_TABLE}
 """
@@ -135,18 +141,34 @@ class Ledger:
         assert isinstance(match, Match)
         return match
 
-    def note_answer(self, device: str, match: Match) -> None:
-        """Remember the answer to a query."""
+    def note_answer(self, device: str, match: Match, contributors: NDArray[np.int32] | None = None) -> None:
+        """Remember the answer to a query, and the numbers of the contributors whose samples are in it."""
+        sources = np.unique(contributors).astype("<i4").tobytes() if contributors is not None else b""
         with self._database.transaction() as database:
+            database.execute("INSERT OR REPLACE INTO answer_source VALUES (?, ?, ?)", (device, match.query_id, sources))
             database.execute(
                 "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)",
                 (device, match.query_id, self._clock(), envelope.encode(match, "answer")),
             )
 
+    def answers_from(self, contributor: int) -> list[Match]:
+        """The answers that have samples of a contributor, by its number."""
+        query = "SELECT contributors, match FROM answer JOIN answer_source USING (device, query_id)"
+        matches = []
+        for sources, answer in self._database.rows(query):
+            if contributor in np.frombuffer(sources, "<i4"):
+                match = envelope.decode("down", Match.kind, answer).message
+                assert isinstance(match, Match)
+                matches.append(match)
+        return matches
+
     def forget_answers(self, older_than_s: float) -> None:
         """Forget answers made more than ``older_than_s`` seconds ago."""
         with self._database.transaction() as database:
-            database.execute("DELETE FROM answer WHERE made_s < ?", [self._clock() - older_than_s])
+            old = "SELECT device, query_id FROM answer WHERE made_s < ?"
+            bound_s = [self._clock() - older_than_s]
+            database.execute(f"DELETE FROM answer_source WHERE (device, query_id) IN ({old})", bound_s)  # noqa: S608
+            database.execute("DELETE FROM answer WHERE made_s < ?", bound_s)
 
     def close(self) -> None:
         """Close the databases."""

@@ -25,7 +25,6 @@ from protocol.samples import SampleBatch
 __all__ = ["Matcher", "PoolView", "ProfileMatcher", "RandomMatcher", "Rows", "encode_within", "quotas"]
 
 _LOOKS_FOR_LABELS = 8  # quotas' worth of rows are searched at most for a label that is rare there
-_NEIGHBOURS = 3  # near duplicates lie beside each other when sorted; so many are compared with
 # Encoded size grows a little slower than the number of samples, so a cut in proportion lands just under the bound.
 _CUT_MARGIN = 0.98
 
@@ -210,15 +209,14 @@ def _near_duplicates(rows: Rows, view: PoolView, least: float) -> NDArray[np.boo
     order = np.lexsort((np.arange(len(rows)), vectors.sum(axis=1), what))
     what, vectors = what[order], vectors[order]
     squares = np.einsum("ij,ij->i", vectors, vectors)
-    twin = np.zeros(len(rows), np.bool_)
-    for step in range(1, min(_NEIGHBOURS, len(rows) - 1) + 1):
-        alike = np.einsum("ij,ij->i", vectors[step:], vectors[:-step]) >= least * np.minimum(
-            squares[step:], squares[:-step]
-        )
-        same = alike & (what[step:] == what[:-step])
-        # The later one in rank goes.
-        pairs = np.flatnonzero(same)
-        twin[np.maximum(order[pairs], order[pairs + step])] = True
+    alike = np.einsum("ij,ij->i", vectors[1:], vectors[:-1]) >= least * np.sqrt(squares[1:] * squares[:-1])
+    same = alike & (what[1:] == what[:-1])
+    # Of each run of such neighbours the first in rank stays.
+    run = np.cumsum(np.append(True, ~same)[: len(rows)])
+    first = np.full(len(rows) + 1, len(rows))
+    np.minimum.at(first, run, order)
+    twin = np.empty(len(rows), np.bool_)
+    twin[order] = first[run] != order
     return twin
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.derived import erase_rows
 from cloud_broker.errors import StorageError
 from cloud_broker.files import lock_directory, make_private_directory
 from cloud_broker.guards import DAY_S
@@ -194,7 +195,10 @@ class SamplePool:
             return self._drop([number])
 
     def on_erase(self, eraser: OnErase) -> None:
-        """Have ``eraser`` called with rows that are about to be erased, while their content is still there."""
+        """Have ``eraser`` called with rows that this process is about to erase, the pool's lock held.
+
+        For copies elsewhere: what lies under the pool's folder is erased whoever erases.
+        """
         self._erasers.append(eraser)
 
     def batch(self) -> SampleBatch:
@@ -317,8 +321,11 @@ class SamplePool:
         """Overwrite what was taken off the list; also what a crash left, before anything is appended in its place."""
         leaving = self._manifest.leaving()
         ranges = [(one.first_row, one.samples) for one in leaving if one.first_row is not None and one.samples]
-        for eraser in self._erasers if ranges else ():
-            eraser(rows_of(ranges))
+        if ranges:
+            rows = rows_of(ranges)
+            erase_rows(self.directory, rows)
+            for eraser in self._erasers:
+                eraser(rows)
         self._columns.forget(ranges)
         self._erase_segments()
         return sum(one.samples for one in leaving)

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from coda.commands import cloud_pool
+
 app = typer.Typer(help="The cloud's service.", no_args_is_help=True)
+app.add_typer(cloud_pool.app, name="pool")
 
 
 LogFormat = Annotated[str, typer.Option(help="How log lines are written on standard error: text or json.")]

@@ -16,6 +16,7 @@ from cloud_broker.answers import Outgoing
 from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
+from cloud_broker.pool_columns import content_keys
 from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.tasks import TaskBook
 from protocol import envelope, topics
@@ -304,3 +305,33 @@ def test_tasks_change_only_with_their_content(tmp_path: Path, cloud: Cloud) -> N
     assert book.assigned() == {"dev-a": first}
     assert book.assign("dev-a") == second
     assert book.assigned() == {"dev-a": second}
+
+
+def test_forgetting_removes_answers_that_wait_to_be_pulled(cloud: Cloud) -> None:
+    """A blob with samples of the forgotten device is gone, one without stays; a repeated query is answered anew."""
+    mine = user_samples(77, 60)
+    cloud.hear(Contribution(encode_batch(mine)), "c1", device="dev-b")
+    query = query_for(cloud.registry, cloud.model, mine, max_samples=2000)
+    with_mine = only(cloud.hear(query, "q1"))
+    without = only(cloud.hear(query_for(cloud.registry, cloud.model, mine, "q2"), "q2", device="dev-b"))
+    assert cloud.registry.blobs.path(with_mine.samples.sha256).exists()
+    cloud.hear(Forget(), "f1", device="dev-b")
+    assert not cloud.registry.blobs.path(with_mine.samples.sha256).exists()
+    assert only(cloud.hear(Pull(with_mine.samples.sha256, (0,)), "p1")).code == "unknown-blob"
+    assert isinstance(only(cloud.hear(Pull(without.samples.sha256, (0,)), "p2", device="dev-b")), Chunk)
+    again = only(cloud.hear(query, "q1"))
+    assert again.samples != with_mine.samples
+    samples = decode_batch(cloud.registry.blobs.get(again.samples.sha256), SCHEMA)
+    sent, given = ({*zip(content_keys(batch), batch.time_s, strict=True)} for batch in (samples, mine))
+    assert not sent & given
+
+
+def test_an_answer_tells_nothing_of_who_gave_samples(cloud: Cloud) -> None:
+    """No contributor's name or number is in the match or in the samples' bytes: features, label and time are all."""
+    match = only(cloud.hear(cloud.query()))
+    payload = cloud.registry.blobs.get(match.samples.sha256)
+    assert [name for name, _ in decode_batch(payload, SCHEMA).columns()] == [
+        *(feature.name for feature in SCHEMA.features), "label", "time_s",
+    ]  # fmt: skip
+    assert b"user-" not in payload
+    assert b"user-" not in envelope.encode(match, "m")

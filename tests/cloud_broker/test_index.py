@@ -54,19 +54,23 @@ SMALL = {"exact_below": 1000, "recall": 0.9}
 
 
 @pytest.mark.parametrize("options", [{}, SMALL])
-def test_a_forgotten_contributor_is_gone_for_all_workers(world: World, options: dict[str, float]) -> None:
-    """Forgotten in one worker, no other matches its samples, and its vectors' bytes are in no file."""
+@pytest.mark.parametrize("with_index", [True, False])
+def test_a_forgotten_contributor_is_gone_for_all_workers(
+    world: World, options: dict[str, float], with_index: bool
+) -> None:
+    """Forgotten by a worker or a command, no worker matches its samples, and its vectors' bytes are in no file."""
     one, other = world.worker(**options), world.worker(**options)
     one.tidy()
     other.refresh()
     assert isinstance(other.engine, InvertedFileIndex) == bool(options)
     number = one.pool.contributor_number("user-1")
+    assert number is not None
     matched = world.rank(other)
     assert number in other.pool.contributors[matched]
     row = int(matched[other.pool.contributors[matched] == number][0])
     secret = one.matcher().view.vectors[row].tobytes()
     assert any(secret in path.read_bytes() for path in world.folder.rglob("*") if path.is_file())
-    assert one.forget("user-1", "f1") == 60
+    assert (one if with_index else SamplePool(world.folder)).forget("user-1", "f1") == 60
     assert not any(secret in path.read_bytes() for path in world.folder.rglob("*") if path.is_file())
     again = world.rank(other, samples=5000)
     assert len(again)

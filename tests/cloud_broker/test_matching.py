@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cloud_broker.errors import ConfigError
+from cloud_broker.match_options import MatchOptions
 from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, RandomMatcher, encode_within, quotas
 from cloud_broker.pool import SamplePool
 from protocol.batch_codec import decode_batch
@@ -82,6 +85,56 @@ def test_an_empty_pool_gives_nothing(kind: type[Matcher]) -> None:
     """No samples is an answer, not an error."""
     empty = view_of(np.zeros((0, 4), np.float32))
     assert kind(empty).rank(query_of(unit_vectors(2), (0.5, 0.5)), None).tolist() == []
+
+
+def test_near_duplicates_are_sent_once() -> None:
+    """Of samples of one item and label that hardly differ the nearest alone is chosen; others of that item stay."""
+    centre, apart = unit_vectors(2)
+    near = centre + 1e-4 * unit_vectors(30, seed=5)
+    vectors = np.concatenate([near, np.repeat(apart[np.newaxis], 3, axis=0)]).astype(np.float32)
+    items = np.array([1] * 10 + [1] * 10 + [2] * 10 + [1, 1, 2], np.int32)
+    labels = np.array([0] * 10 + [1] * 10 + [1] * 10 + [0, 1, 1], np.float32)
+    view = replace(view_of(vectors), items=items, labels=labels)
+    query = query_of(centre[np.newaxis], (1.0,), max_samples=33)
+    all_rows = ProfileMatcher(view).rank(query, None)
+    rows = ProfileMatcher(view, MatchOptions(k_anonymity=1, near_duplicate_similarity=0.999)).rank(query, None)
+    assert len(all_rows) == 33
+    assert sorted(zip(items[rows].tolist(), labels[rows].tolist(), strict=True)) == [
+        (1, 0.0), (1, 0.0), (1, 1.0), (1, 1.0), (2, 1.0), (2, 1.0)
+    ]  # fmt: skip
+    first = {what: row for row in all_rows[::-1].tolist() if row < 30 for what in [(items[row], labels[row])]}
+    assert set(rows[rows < 30].tolist()) == set(first.values())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
+def test_each_label_has_its_share(share: float) -> None:
+    """Where the nearest are all of one label, the nearest of the other take the last places, as many as asked for."""
+    vectors = np.repeat(np.eye(4, dtype=np.float32)[:2], 40, axis=0)
+    view = replace(view_of(vectors), labels=np.repeat([1, 0], 40).astype(np.float32))
+    matcher = ProfileMatcher(view, MatchOptions(k_anonymity=1, min_label_share=share))
+    rows = matcher.rank(query_of(np.eye(4, dtype=np.float32)[:1], (1.0,), max_samples=10), None)
+    assert (len(rows), int((rows >= 40).sum())) == (10, round(10 * share))
+    assert matcher.rank(query_of(np.eye(4, dtype=np.float32)[:1], (1.0,), max_samples=80), None).size == 80
+
+
+@BOTH
+def test_what_is_held_back_is_never_chosen(kind: type[Matcher]) -> None:
+    """Items that too few share and samples before the window stay, whichever matcher chooses."""
+    items, times = np.arange(60, dtype=np.int32) % 3, np.arange(60)
+    view = replace(
+        view_of(unit_vectors(60)), items=items, sharers=np.array([4, 5, 6], np.int32), time_s=times, since_s=20.0
+    )
+    rows = kind(view, MatchOptions(k_anonymity=5)).rank(query_of(unit_vectors(1), (1.0,), max_samples=60), None)
+    assert sorted(rows.tolist()) == [row for row in range(20, 60) if row % 3]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"k_anonymity": 0}, {"matcher": "best"}, {"min_label_share": 0.6}, {"recall": 1.0}, {"window_days": -1.0}]
+)
+def test_options_out_of_bounds_are_refused(wrong: dict[str, object]) -> None:
+    """What makes no sense is an error with the option's name."""
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        MatchOptions(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_profile_of_another_space_is_refused() -> None:

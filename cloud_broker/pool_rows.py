@@ -1,0 +1,88 @@
+"""One sample as a row of a table: checked value by value, so that what is wrong with it can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from protocol.samples import SampleBatch
+from protocol.schema import Feature, FeatureKind, FeatureSchema
+
+CONTRIBUTOR, LABEL, TIME = "contributor", "label", "time_s"
+_MAX_NAME = 128
+
+
+def column_names(schema: FeatureSchema) -> list[str]:
+    """The columns of a table of samples: whose, the features, label and time."""
+    return [CONTRIBUTOR, *(feature.name for feature in schema.features), LABEL, TIME]
+
+
+def checked(schema: FeatureSchema, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's values as a batch has them.
+
+    Args:
+        schema: The features that it has to have.
+        row: Values by column: numbers or text; a feature with several values is a list, or text parted by spaces.
+
+    Raises:
+        ValueError: If one is missing or does not fit; says which, and why.
+    """
+    name = str(row.get(CONTRIBUTOR) or "").strip()
+    if not 1 <= len(name) <= _MAX_NAME:
+        raise ValueError(f"{CONTRIBUTOR}: a name of 1 to {_MAX_NAME} characters is required")
+    values: dict[str, Any] = {CONTRIBUTOR: name}
+    for feature in schema.features:
+        values[feature.name] = _of_feature(feature, row.get(feature.name))
+    values[LABEL] = _number(LABEL, row.get(LABEL))
+    if values[LABEL] not in (0.0, 1.0):
+        raise ValueError(f"{LABEL}: must be 0 or 1, got {row.get(LABEL)!r}")
+    time_s = _number(TIME, row.get(TIME))
+    if not 0 <= time_s < 1 << 40:
+        raise ValueError(f"{TIME}: unix seconds are required, got {row.get(TIME)!r}")
+    return {**values, TIME: int(time_s)}
+
+
+def batch_of(schema: FeatureSchema, rows: Sequence[Mapping[str, Any]]) -> SampleBatch:
+    """Checked rows as a batch."""
+    features = {
+        f.name: np.array([row[f.name] for row in rows], f.dtype).reshape(f.shape(len(rows))) for f in schema.features
+    }
+    labels = np.array([row[LABEL] for row in rows], np.float32)
+    return SampleBatch(schema, features, labels, np.array([row[TIME] for row in rows], np.int64))
+
+
+def _of_feature(feature: Feature, value: Any) -> Any:
+    if feature.kind is FeatureKind.CATEGORICAL:
+        return _id(feature, value)
+    parts = value.split() if isinstance(value, str) else [] if value is None else list(value)
+    if feature.kind is FeatureKind.DENSE:
+        if len(parts) != feature.length:
+            raise ValueError(f"{feature.name}: {feature.length} values are required, got {len(parts)}")
+        return [_number(feature.name, part) for part in parts]
+    ids = [_id(feature, part) for part in parts]
+    if len(ids) > feature.length:
+        raise ValueError(f"{feature.name}: at most {feature.length} ids, got {len(ids)}")
+    padding = [0] * (feature.length - len(ids))
+    # A sequence is padded in front, so that its latest id stands last.
+    return padding + ids if feature.kind is FeatureKind.SEQUENCE else ids + padding
+
+
+def _id(feature: Feature, value: Any) -> int:
+    number = _number(feature.name, value)
+    if number != int(number) or not 0 <= number < (feature.vocabulary or 0):
+        raise ValueError(
+            f"{feature.name}: ids are whole numbers from 0 to {(feature.vocabulary or 1) - 1}, got {value!r}"
+        )
+    return int(number)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: a number is required, got {value!r}") from None
+    if not np.isfinite(number):
+        raise ValueError(f"{name}: a finite number is required, got {value!r}")
+    return number

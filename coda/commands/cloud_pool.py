@@ -1,0 +1,146 @@
+"""`coda cloud pool`: what the pool holds, what it holds back, and tables in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cloud_broker.pool import SamplePool
+
+app = typer.Typer(help="The pool of samples; the cloud may serve meanwhile.", no_args_is_help=True)
+
+Config = Annotated[Path, typer.Option(help="The cloud's configuration, TOML.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Table = Annotated[Path, typer.Argument(help="A table: .csv, .parquet or .pq.")]
+
+
+@app.command(name="list", epilog="Example:  coda cloud pool list --config cloud.toml")
+def list_(config: Config, as_json: AsJson = False) -> None:
+    """Tell how much the pool holds, and how much it holds back."""
+    from coda.output import print_json, results
+
+    with _pool(config) as pool:
+        contributors, samples = pool.live()
+        held = pool.held()
+        values = {
+            "samples": samples,
+            "contributors": contributors,
+            "schema": pool.schema.digest,
+            "quarantined_contributions": len(held),
+            "quarantined_samples": sum(one.samples for one in held),
+        }
+    if as_json:
+        print_json(values)
+        return
+    for name, value in values.items():
+        results.print(f"{name:26} {value:,}" if isinstance(value, int) else f"{name:26} {value}", markup=False)
+
+
+@app.command(
+    epilog="Examples:  coda cloud pool quarantine --config cloud.toml    "
+    "coda cloud pool quarantine --config cloud.toml --release 17"
+)
+def quarantine(
+    config: Config,
+    release: Annotated[list[int] | None, typer.Option(help="Take this contribution into the pool.")] = None,
+    drop: Annotated[list[int] | None, typer.Option(help="Delete this contribution.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List contributions that are held back, with the reason; or release or delete some."""
+    from dataclasses import asdict
+
+    from coda.output import console, print_json, results
+
+    with _pool(config) as pool:
+        for number in release or []:
+            console.print(f"{number}: {pool.release(number)} samples are in the pool now")
+        for number in drop or []:
+            console.print(f"{number}: {pool.drop(number)} samples are deleted")
+        held = pool.held()
+    if as_json:
+        print_json([asdict(one) for one in held])
+        return
+    if not held:
+        console.print("nothing is held back")
+    for one in held:
+        results.print(f"{one.number:>6}  {one.contributor:24} {one.samples:>7} samples  {one.reason}", markup=False)
+
+
+@app.command(epilog="Example:  coda cloud pool export pool.parquet --config cloud.toml")
+def export(table: Table, config: Config) -> None:
+    """Write all samples to a table, with their contributors' names: keep it as you keep the pool."""
+    from cloud_broker.pool_tables import export_pool
+    from coda.output import console
+
+    with _pool(config) as pool, _progress(f"writing {table.name}") as on_progress:
+        samples = export_pool(pool, table, on_progress)
+    console.print(f"{samples:,} samples are in {table}")
+
+
+@app.command(
+    name="import", epilog="Example:  coda cloud pool import samples.csv --config cloud.toml --errors refused.csv"
+)
+def import_(
+    table: Table,
+    config: Config,
+    errors: Annotated[Path | None, typer.Option(help="CSV for rows that cannot be used, with the reason.")] = None,
+) -> None:
+    """Take a table's samples into the pool. Rows that cannot be used are left out; importing again adds nothing."""
+    from cloud_broker.pool_tables import import_table
+    from coda.output import console
+
+    with _pool(config) as pool, _progress(f"reading {table.name}") as on_progress:
+        done = import_table(pool, table, errors, on_progress)
+    console.print(
+        f"{done.rows:,} rows: {done.added:,} samples are new in the pool, {done.refused:,} rows cannot be used"
+    )
+    if done.refused:
+        console.print(f"see {errors}" if errors else "name a file with --errors to see why")
+
+
+@app.command(epilog="Example:  coda cloud pool forget kiosk-1 --config cloud.toml")
+def forget(
+    contributor: Annotated[str, typer.Argument(help="The contributor's name: a device's, or that of an import.")],
+    config: Config,
+) -> None:
+    """Delete all that a contributor gave: from disk, index and waiting answers, in every worker."""
+    import uuid
+    from contextlib import closing
+
+    from cloud_broker.config import load_config
+    from cloud_broker.forgetting import forget_contributor
+    from cloud_broker.ledger import Ledger
+    from cloud_broker.registry import Registry
+    from coda.output import console
+
+    state_dir = load_config(config).state_dir
+    with _pool(config) as pool, closing(Ledger(state_dir)) as ledger, closing(Registry(state_dir)) as registry:
+        deleted = forget_contributor(pool, ledger, registry.blobs, contributor, f"operator-{uuid.uuid4().hex}")
+    console.print(f"{deleted:,} samples of {contributor} are deleted")
+
+
+@contextmanager
+def _pool(config: Path) -> Iterator[SamplePool]:
+    from contextlib import closing
+
+    from cloud_broker.config import load_config
+    from cloud_broker.pool import SamplePool
+    from cloud_broker.state import POOL
+
+    loaded = load_config(config)
+    with closing(SamplePool(loaded.state_dir / POOL, options=loaded.pool)) as pool:
+        yield pool
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    from coda.output import progress
+
+    with progress() as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total or None)
