@@ -60,7 +60,7 @@ class Recipe:
     gate_min_gain: float = 0.0
     gate_standard_errors: float = 2.0
     seed: int = 1
-    fleet_min_gain: float = -0.01
+    fleet_min_gain: float = -0.005
     fleet_gains: tuple[FleetGain, ...] = ()
 
     def __post_init__(self) -> None:

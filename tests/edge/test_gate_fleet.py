@@ -32,7 +32,7 @@ def test_a_fleet_that_loses_keeps_h0() -> None:
     assert decision.expected_gain == pytest.approx(-0.05)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), _recipe(0.01), _recipe(-0.005)])
+@pytest.mark.parametrize("recipe", [Recipe(), _recipe(0.01), _recipe(-0.003)])
 def test_a_fleet_that_gains_or_is_silent_leaves_the_decision(recipe: Recipe) -> None:
     """Personal if it was, h0 if the hold-out had its veto; a model that is only surer of itself loses a little."""
     for own in (_OWN, replace(_OWN, activate=False)):
