@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from cloud_broker.pool import SamplePool
+    from protocol.schema import FeatureSchema
 
 app = typer.Typer(help="The pool of samples; the cloud may serve meanwhile.", no_args_is_help=True)
 
@@ -31,6 +32,7 @@ def list_(config: Config, as_json: AsJson = False) -> None:
             "samples": samples,
             "contributors": contributors,
             "schema": pool.schema.digest,
+            **({"features": pool.schema.to_dict()["features"]} if as_json else {}),
             "quarantined_contributions": len(held),
             "quarantined_samples": sum(one.samples for one in held),
         }
@@ -89,12 +91,13 @@ def import_(
     table: Table,
     config: Config,
     errors: Annotated[Path | None, typer.Option(help="CSV for rows that cannot be used, with the reason.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="Features of a new pool, JSON as `list --json` prints.")] = None,
 ) -> None:
     """Take a table's samples into the pool. Rows that cannot be used are left out; importing again adds nothing."""
     from cloud_broker.pool_tables import import_table
     from coda.output import console
 
-    with _pool(config) as pool, _progress(f"reading {table.name}") as on_progress:
+    with _pool(config, schema) as pool, _progress(f"reading {table.name}") as on_progress:
         done = import_table(pool, table, errors, on_progress)
     console.print(
         f"{done.rows:,} rows: {done.added:,} samples are new in the pool, {done.refused:,} rows cannot be used"
@@ -125,7 +128,7 @@ def forget(
 
 
 @contextmanager
-def _pool(config: Path) -> Iterator[SamplePool]:
+def _pool(config: Path, schema: Path | None = None) -> Iterator[SamplePool]:
     from contextlib import closing
 
     from cloud_broker.config import load_config
@@ -133,8 +136,22 @@ def _pool(config: Path) -> Iterator[SamplePool]:
     from cloud_broker.state import POOL
 
     loaded = load_config(config)
-    with closing(SamplePool(loaded.state_dir / POOL, options=loaded.pool)) as pool:
+    features = None if schema is None else _schema(schema)
+    with closing(SamplePool(loaded.state_dir / POOL, features, loaded.pool)) as pool:
         yield pool
+
+
+def _schema(path: Path) -> FeatureSchema:
+    import json
+
+    from coda.errors import UsageError
+    from protocol.errors import MalformedMessageError
+    from protocol.schema import FeatureSchema
+
+    try:
+        return FeatureSchema.from_dict(json.loads(path.read_text()))
+    except (OSError, ValueError, MalformedMessageError) as error:
+        raise UsageError(f"{path} does not describe features: {error}") from error
 
 
 @contextmanager

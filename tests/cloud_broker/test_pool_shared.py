@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from cloud_broker.errors import ConfigError
 from cloud_broker.manifest import Manifest
 from cloud_broker.pool import Given, SamplePool
-from cloud_broker.pool_columns import FORGOTTEN
+from cloud_broker.pool_columns import FORGOTTEN, content_keys
 from cloud_broker.pool_options import PoolOptions
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
@@ -79,6 +81,44 @@ def test_columns_are_made_again_from_segments(tmp_path: Path) -> None:
     assert np.array_equal(again.contributors, owners)
     assert np.array_equal(again.columns.sharers, sharers)
     watcher.close()
+
+
+_WRITER = """
+import sys; from pathlib import Path; from cloud_broker.pool import SamplePool
+from tests.cloud_broker.samples import user_samples
+pool, name = SamplePool(Path(sys.argv[1])), sys.argv[2]
+for number in range(100000):
+    pool.add(name, user_samples(number, 30), f"m{number}"); print(number, flush=True)
+"""
+
+
+def test_writers_at_once_lose_nothing_when_one_is_killed(tmp_path: Path) -> None:
+    """Two processes add at the same time, one is killed at any moment: whatever was acknowledged is there, once."""
+    SamplePool(tmp_path, SCHEMA).close()
+    writers = {
+        name: subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), name], stdout=subprocess.PIPE, text=True)
+        for name in ("ann", "bob")
+    }
+    acknowledged = {}
+    try:
+        for name, lines in (("ann", 8), ("bob", 20)):
+            stdout = writers[name].stdout
+            assert stdout is not None
+            acknowledged[name] = [int(stdout.readline()) for _ in range(lines)][-1]
+            writers[name].kill()
+    finally:
+        for writer in writers.values():
+            writer.kill()
+            writer.communicate()
+    pool = SamplePool(tmp_path)
+    for name, last in acknowledged.items():
+        mine = pool.contributors == pool.contributor_number(name)
+        rows = {*zip(pool.content_keys[mine].tolist(), pool.batch().time_s[mine].tolist(), strict=True)}
+        assert len(rows) == mine.sum()
+        for number in range(last + 1):
+            batch = user_samples(number, 30)
+            assert {*zip(content_keys(batch).tolist(), batch.time_s.tolist(), strict=True)} <= rows
+    assert pool.columns.sharers.tolist() == _sharers(pool)
 
 
 @settings(deadline=None, max_examples=25)
