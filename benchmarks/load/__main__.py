@@ -21,7 +21,8 @@ from benchmarks.load.waves import Plan, Row, by_workers, steady_and_overload
 PARTS = ("waves", "workers", "kills")
 _COLUMNS = {
     "wave": "wave", "offered_per_s": "offered/s", "asked": "asked", "answered_at_once": "at once",
-    "answered_after_put_off": "put off first", "put_offs": "refusals", "lost": "lost", "p50_ms": "p50 ms",
+    "answered_after_put_off": "put off first", "still_put_off": "still put off", "put_offs": "refusals",
+    "lost": "lost", "p50_ms": "p50 ms",
     "p99_ms": "p99 ms", "after_put_off_p99_s": "p99 of put off, s",
 }  # fmt: skip
 _COSTS = ("workers_cpu_s", "broker_cpu_s", "tender_cpu_s", "client_cpu_s")

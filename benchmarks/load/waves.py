@@ -14,7 +14,7 @@ from coda.simulation.herd import Herd, Wave
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
-_PATIENCE_S = 75.0  # longer than anybody is put off, so that whoever comes again is counted
+_PATIENCE_S = 20.0  # for those that are put off to come again
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def simulate(
     seconds: Annotated[float, typer.Option(help="How long they ask.", min=0.1)] = 30.0,
     samples: Annotated[int, typer.Option(help="Matched samples that each asks for.", min=1)] = 100,
     processes: Annotated[int, typer.Option(help="Processes to spread the devices over.", min=1, max=64)] = 2,
-    patience: Annotated[float, typer.Option(help="Seconds after which an answer is lost.", min=0.1)] = 15.0,
+    patience: Annotated[float, typer.Option(help="Seconds to go on with those that are put off.", min=0.1)] = 15.0,
     seed: Annotated[int, typer.Option(help="Of when who asks for what.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -22,6 +22,7 @@ _CONNECTING = 32  # handshakes at a time
 _CONNECT_TIMEOUT_S = 120.0
 _READ_BYTES = 1 << 18
 _LOOK_S = 0.05
+_LAST_WAIT_S = 30.0
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Found:
     Attributes:
         asked: Questions.
         occupied: Questions that no device was free to ask.
-        lost: Of these, never answered.
+        lost: Of these, neither answered nor put off.
+        still_put_off: Of these, put off to a time after the end.
         put_offs: Times that devices were told to come again.
         unheard: Messages that the broker had nobody to hand to.
         broken: Connections that ended.
@@ -46,6 +48,7 @@ class Found:
     asked: int = 0
     occupied: int = 0
     lost: int = 0
+    still_put_off: int = 0
     put_offs: int = 0
     unheard: int = 0
     broken: int = 0
@@ -134,7 +137,8 @@ class Crowd:
         Args:
             rate: Questions a second.
             duration_s: How long to ask.
-            patience_s: How long to wait after the last question; what has no answer then is lost.
+            patience_s: How long to go on after the last question with those that are put off; then those alone are
+                waited for that were not, and what has no answer `_LAST_WAIT_S` later is lost.
         """
         self.found = Found()
         now_s, begun_cpu_s = time.monotonic(), time.process_time()
@@ -145,6 +149,9 @@ class Crowd:
                 due_s += self._rng.expovariate(rate)
             self._repeat(now_s)
             self._step(max(0.0, min(_LOOK_S, due_s - now_s)))
+            now_s = time.monotonic()
+        while self._unanswered() and now_s < end_s + patience_s + _LAST_WAIT_S:
+            self._step(_LOOK_S)
             now_s = time.monotonic()
         self._end_questions()
         self.found.cpu_s = time.process_time() - begun_cpu_s
@@ -294,6 +301,13 @@ class Crowd:
             self.found.put_offs += device.put_offs
             self.found.unheard += device.unheard
             device.put_offs = device.unheard = 0
+            put_off = device.asking is not None and device.asking.again_s is not None
             if device.give_up("lost") is not None:
-                self.found.lost += 1
+                self.found.still_put_off += put_off
+                self.found.lost += not put_off
                 self._settle(connection)
+
+    def _unanswered(self) -> bool:
+        """Whether a question is under way that is not put off."""
+        asking = (connection.device.asking for connection in self._connections)
+        return any(one is not None and one.again_s is None for one in asking)

@@ -24,6 +24,7 @@ def figures(found: Found, wave: Wave) -> dict[str, Any]:
         "answered_after_put_off": len(later),
         "answered_per_s": answered / wave.duration_s,
         "put_offs": found.put_offs,
+        "still_put_off": found.still_put_off,
         "lost": found.lost,
         "failed": dict(found.faults),
         "occupied": found.occupied,

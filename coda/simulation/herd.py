@@ -57,7 +57,7 @@ class Wave:
     Attributes:
         rate: A second, on average.
         duration_s: How long.
-        patience_s: What has no answer so long after the last is lost.
+        patience_s: How long to go on with those put off; see `coda.simulation.crowd.Crowd.ask`.
     """
 
     rate: float
