@@ -29,6 +29,7 @@ _faiss: Any = faiss  # its stubs tell of the C++ interface
 _LEAST_TAIL, _TAIL_SHARE = 50_000, 1 / 32  # rows that are searched exactly until a new file takes them in
 _DENSE = 0.7  # where so much of a stretch is allowed, the rest is dropped when found
 _SPARE = 16
+_FILTERED = 1.25
 CURRENT = "current.json"
 
 
@@ -151,8 +152,8 @@ class Opened:
         chosen = self._translated(allowed)
         if chosen.share == 0:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        # The fewer may be found, the further apart they lie.
-        probes = int(probes / chosen.share)
+        # The fewer may be found, the further apart they lie; and further still, since alike samples are left out alike.
+        probes = int(_FILTERED * probes / chosen.share)
         if chosen.dense >= _DENSE:
             stretch = _faiss.IDSelectorRange(chosen.first, self.current.rows, True)
             rows, scores = self._found(vector, int(count / chosen.dense * 1.1) + _SPARE, probes, stretch)
