@@ -92,7 +92,11 @@ class Part:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                self._news.put((self, json.loads(line)))
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    event = {"event": "text", "text": line.rstrip()}  # of a library that prints
+                self._news.put((self, event))
         process.wait()
         if process is self._process:
             self._news.put((self, None))

@@ -22,7 +22,7 @@ PARTS = ("waves", "workers", "kills")
 _COLUMNS = {
     "wave": "wave", "offered_per_s": "offered/s", "asked": "asked", "answered_at_once": "at once",
     "answered_after_put_off": "put off first", "still_put_off": "still put off", "put_offs": "refusals",
-    "lost": "lost", "p50_ms": "p50 ms",
+    "lost": "lost", "served_per_s": "answered/s", "p50_ms": "p50 ms",
     "p99_ms": "p99 ms", "after_put_off_p99_s": "p99 of put off, s",
 }  # fmt: skip
 _COSTS = ("workers_cpu_s", "broker_cpu_s", "tender_cpu_s", "client_cpu_s")
@@ -68,7 +68,7 @@ def _measure(asked: argparse.Namespace, base: Path, console: Console) -> dict[st
         found["workers"] = by_workers(plan, base / "filled", base / "workers", asked.workers, say)
         console.print(_table(found["workers"]), _costs(found["workers"]))
         if asked.plot:
-            points = [(row["workers"], row["answered_at_once"] / plan.seconds) for row in found["workers"]]
+            points = [(row["workers"], row["served_per_s"]) for row in found["workers"]]
             save_plot(asked.plot, points, f"match requests answered a second, {plan.samples} samples each")
     if "kills" in asked.parts:
         losses = kill_under_load(

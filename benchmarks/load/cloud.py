@@ -94,7 +94,7 @@ class LoadedCloud:
     def parts(self) -> dict[str, psutil.Process]:
         """The processes of the cloud, by what they are."""
         assert self._cloud is not None
-        found = {}
+        found = {"cloud": psutil.Process(self._cloud.pid)} if self.workers == 1 else {}
         for child in psutil.Process(self._cloud.pid).children(recursive=True):
             words = child.cmdline()
             if "--number" in words:

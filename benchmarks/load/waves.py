@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,11 @@ def steady_and_overload(plan: Plan, filled: Path, folder: Path, workers: int, sa
         say(f"{plan.devices} devices connected in {herd.connect():.1f} s")
         warm = _wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
         rows = [warm, _wave(cloud, herd, "asked for", Wave(plan.rate, plan.seconds, _PATIENCE_S))]
-        borne = rows[-1]["answered_at_once"] / plan.seconds
+        borne = rows[-1]["served_per_s"]
         if rows[-1]["put_offs"] == 0:
             most = _wave(cloud, herd, "as much as can be", Wave(4 * plan.rate, plan.seconds, _PATIENCE_S))
             rows.append(most)
-            borne = most["answered_at_once"] / plan.seconds
+            borne = most["served_per_s"]
         rows.append(_wave(cloud, herd, "twice what is borne", Wave(2 * borne, plan.seconds, _PATIENCE_S)))
         rows.append(_wave(cloud, herd, "half of what is borne, after that", Wave(borne / 2, plan.seconds, _PATIENCE_S)))
         return rows
@@ -67,14 +68,16 @@ def by_workers(plan: Plan, filled: Path, folder: Path, most: int, say: Say) -> l
         ):
             herd.connect()
             _wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
-            row = _wave(cloud, herd, f"{workers} workers", Wave(plan.rate * workers, plan.seconds, 2.0))
+            row = _wave(cloud, herd, f"{workers} workers", Wave(plan.rate, plan.seconds, _PATIENCE_S))
             rows.append(row | {"workers": workers})
-            say(f"{workers} workers: {row['answered_at_once'] / plan.seconds:.0f} answered a second")
+            say(f"{workers} workers: {row['served_per_s']:.0f} answered a second")
     return rows
 
 
 def _wave(cloud: LoadedCloud, herd: Herd, name: str, wave: Wave) -> Row:
-    before, load = cloud.cpu_s(), os.getloadavg()[0]
+    before, load, begun_s = cloud.cpu_s(), os.getloadavg()[0], time.monotonic()
     found = figures(herd.ask(wave), wave)
+    answered = found["answered_at_once"] + found["answered_after_put_off"]
+    found["served_per_s"] = answered / (time.monotonic() - begun_s)  # those put off are served after the wave
     spent = {f"{who}_cpu_s": after - before[who] for who, after in cloud.cpu_s().items()}
     return {"wave": name, **found, **spent, "load_before": load}

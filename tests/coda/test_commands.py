@@ -64,6 +64,9 @@ def test_version_prints_json() -> None:
         ("edge", "run"),
         ("convert",),
         ("broker", "up", "--dir", "x", "--port", "70000"),
+        ("cloud", "serve", "--config", "x", "--log-format", "loud"),
+        ("cloud", "serve", "--config", "x", "--workers", "0"),
+        ("simulate", "--config", "x", "--fleet-dir", "x", "--rate", "0"),
     ],
 )
 def test_wrong_use_exits_two(arguments: tuple[str, ...]) -> None:
