@@ -135,3 +135,36 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "registry.sqlite").write_bytes(b"this is not SQLite" * 100)
     with pytest.raises(StorageError, match=r"registry\.sqlite"):
         Registry(tmp_path)
+
+
+def test_a_model_is_the_newest_only_when_what_it_needs_is_made(tmp_path: Path) -> None:
+    """While a model is being prepared its file is there and the model before is the newest; if it fails it stays so."""
+    registry, seen = Registry(tmp_path), []
+    first = registry.publish(SCHEMA, b"one", b"c", {})
+
+    def prepare(path: Path, sha256: str, _rows: object) -> None:
+        seen.append((path.read_bytes(), hashlib.sha256(b"two").hexdigest() == sha256, registry.latest()))
+
+    second = registry.publish(SCHEMA, b"two", b"c", {}, prepare=prepare)
+    assert seen == [(b"two", True, first)]
+    assert registry.latest() == second
+
+    def fail(*_: object) -> None:
+        raise StorageError("disk full")
+
+    with pytest.raises(StorageError, match="disk full"):
+        registry.publish(SCHEMA, b"three", b"c", {}, prepare=fail)
+    assert registry.latest() == second
+
+
+def test_a_dropped_blob_is_gone_and_a_published_one_stays(tmp_path: Path) -> None:
+    """Dropping removes a temporary blob, for whoever has it cached too, and leaves published ones alone."""
+    store, other = BlobStore(tmp_path), BlobStore(tmp_path)
+    temporary, published = store.put(b"for one", lifetime_s=60, reader="dev"), store.put(b"for all")
+    assert other.get(temporary.sha256) == b"for one"
+    for ref in (temporary, published):
+        store.drop(ref.sha256)
+    assert not store.path(temporary.sha256).exists()
+    with pytest.raises(UnknownBlobError):
+        other.get(temporary.sha256)
+    assert other.get(published.sha256) == b"for all"
