@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def _run(order: Order) -> None:
         for line in iter(sys.stdin.readline, ""):
             wave = Wave(**json.loads(line))
             found = crowd.ask(wave.rate, wave.duration_s, wave.patience_s)
-            _tell({"event": "found", **asdict(found)})
+            _tell({"event": "found", "figures": found.to_dict()})
 
 
 def _tell(event: dict[str, Any]) -> None:

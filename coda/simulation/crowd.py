@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from coda.simulation.credentials import Credentials
 from coda.simulation.device import KEEPALIVE_S, Outcome, SimulatedDevice
@@ -58,6 +59,15 @@ class Found:
     after_put_off_s: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     cpu_s: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; `dataclasses.asdict` would spoil the counter."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Found:
+        """Inverse of `to_dict`."""
+        return cls(**{**values, "faults": Counter(values["faults"])})
 
     def __add__(self, other: Found) -> Found:
         return Found(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
@@ -120,10 +119,7 @@ class Herd:
         """
         found = []
         for child in self._children:
-            told = self._next(child)
-            told["faults"] = Counter(told["faults"])
-            told.pop("event")
-            found.append(Found(**told))
+            found.append(Found.from_dict(self._next(child)["figures"]))
         return sum(found[1:], found[0])
 
     def ask(self, wave: Wave) -> Found:

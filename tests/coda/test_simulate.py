@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -150,6 +151,15 @@ def test_figures_tell_none_where_nothing_was_measured() -> None:
     found = figures(Found(asked=3, at_once_s=[0.1, 0.3], after_put_off_s=[2.0], samples=30, size_bytes=90), Wave(10, 2))
     assert (found["p50_ms"], found["after_put_off_p50_s"], found["bytes_each"]) == (200.0, 2.0, 30.0)
     assert ("p99 ms", "-") in rows(empty)
+
+
+def test_what_processes_found_is_counted_together() -> None:
+    """Figures pass as JSON from one process to another, faults by name, and add up."""
+    found = Found(asked=2, at_once_s=[0.5], faults=Counter({"refused: internal": 1}))
+    again = Found.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again == found
+    both = again + found
+    assert (both.asked, both.at_once_s, both.faults["refused: internal"]) == (4, [0.5, 0.5], 2)
 
 
 @pytest.mark.broker
