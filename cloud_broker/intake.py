@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.contributions import Entry
 from cloud_broker.guards import DAY_S, Standing, suspicion
-from cloud_broker.manifest import Entry, Manifest
+from cloud_broker.manifest import Manifest
 from cloud_broker.pool_columns import PoolColumns, content_keys, identities, rows_of
 from cloud_broker.pool_options import PoolOptions
 from cloud_broker.segments import Location

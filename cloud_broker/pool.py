@@ -8,34 +8,30 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.contributions import Held
 from cloud_broker.derived import erase_rows
 from cloud_broker.errors import StorageError
 from cloud_broker.files import lock_directory, make_private_directory
 from cloud_broker.guards import DAY_S
 from cloud_broker.intake import Given, Intake
-from cloud_broker.manifest import Held, Manifest
-from cloud_broker.pool_columns import PoolColumns, content_keys, rows_of
+from cloud_broker.manifest import Manifest
+from cloud_broker.pool_columns import PoolColumns, rows_of
+from cloud_broker.pool_opening import has_gaps, hold_open, remove_numbered, replay
 from cloud_broker.pool_options import PoolOptions
 from cloud_broker.segments import Location, SegmentLog
 from protocol.batch_codec import decode_batch
 from protocol.errors import ProtocolError, SchemaMismatchError
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
-
-_LITTLE_ROWS = 100_000  # so few are quickly numbered anew
 
 __all__ = ["Given", "SamplePool"]
 
@@ -78,10 +74,14 @@ class SamplePool:
             self._segments.cut(self._manifest.end())
             self._segments.check(self._manifest.ends())
             self._manifest.place_waiting()
-            if self._alone():
-                self._close_gaps()
+            self._finalizer, alone = hold_open(self, directory)
+            if alone and has_gaps(self._manifest):
+                # Before the numbers change: after a crash in between all is made again, by old numbers or new ones.
+                remove_numbered(directory)
+                self._erase_segments()
+                self._manifest.renumber()
             self._columns = PoolColumns(self.schema, directory / "columns")
-            self._replay()
+            replay(self._manifest, self._columns, self._read)
             self._columns.count_sharers()
             self._erase()
             self._intake = Intake(self._manifest, self._columns, self.options, clock)
@@ -275,31 +275,6 @@ class SamplePool:
         self._manifest.set_schema(schema)
         return schema
 
-    def _alone(self) -> bool:
-        """Whether no other process has the pool open; from now on, others see that this one has."""
-        handle = os.open(self.directory / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
-        self._finalizer = weakref.finalize(self, os.close, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            alone = False
-        else:
-            alone = True
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        return alone
-
-    def _close_gaps(self) -> None:
-        """Number rows anew where many are empty, or where it takes no time."""
-        rows = self._manifest.rows()
-        empty = rows - self._manifest.live()[1]
-        if empty and (rows <= _LITTLE_ROWS or 2 * empty >= rows):
-            # Before the numbers change: what is left of a crash in between is made again, by old numbers or new ones.
-            for folder in ("columns", "derived"):
-                with suppress(FileNotFoundError):
-                    shutil.rmtree(self.directory / folder)
-            self._erase_segments()
-            self._manifest.renumber()
-
     def _add(self, gifts: list[Given], *, guarded: bool) -> int:
         if any(gift.batch.schema != self.schema for gift in gifts):
             raise SchemaMismatchError(f"the pool takes samples of schema {self.schema.digest}, not of another")
@@ -335,15 +310,6 @@ class SamplePool:
         if leaving:
             self._segments.erase([one.at for one in leaving])
             self._manifest.left()
-
-    def _replay(self) -> None:
-        """Write into the columns what is listed and not in them yet."""
-        for placed in self._manifest.placed(len(self._columns)):
-            batch = self._read(placed.at)
-            if len(batch) != placed.samples:
-                raise StorageError(f"the pool at {self.directory} is damaged: a contribution has another length")
-            earlier = rows_of(self._manifest.ranges(placed.contributor, placed.first_row))
-            self._columns.append(placed.first_row, batch, placed.contributor, content_keys(batch), earlier)
 
     def _read(self, at: Location) -> SampleBatch:
         try:
