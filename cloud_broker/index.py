@@ -93,7 +93,11 @@ class SampleIndex:
             self._engine.grow()
             if time.monotonic() >= self._looked_s + _LOOK_S:
                 self._looked_s = time.monotonic()
-                self._allowed = self._look()
+                allowed = self._look()
+                if allowed is not None:
+                    # Engines bring a filter into their own form; no query shall wait for that.
+                    self._engine.search(np.zeros(self._derived.vectors().shape[1], np.float32), 1, allowed)
+                self._allowed = allowed
 
     def tidy(self, on_progress: OnProgress | None = None) -> None:
         """Make an inverted file, or a new one, if the pool has outgrown what there is; may take minutes.

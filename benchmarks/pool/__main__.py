@@ -59,15 +59,19 @@ def main() -> None:
 def exponents(results: list[dict[str, Any]]) -> dict[str, float]:
     """Of each cost c over n samples, the b of c = a n^b that fits best."""
     names = ("p50_ms", "exact_ms", "restart_s", "forget_s", "index_s", "disk_bytes", "anonymous_bytes")
-    sizes = np.log([result["samples"] for result in results])
-    fitted = [name for name in names if len(results) > 1 and all(result[name] for result in results)]
-    return {name: float(np.polyfit(sizes, np.log([result[name] for result in results]), 1)[0]) for name in fitted}
+    fitted = {}
+    for name in names:
+        points = [(result["samples"], result[name]) for result in results if result[name]]
+        if len(points) > 1:
+            fitted[name] = float(np.polyfit(*np.log(np.transpose(points)), 1)[0])
+    return fitted
 
 
 def _measure(folder: Path, material: Material, model: Model, size: int, timing_cpu: int | None) -> dict[str, Any]:
     _tell(size, "taking in")
     came, intake_s = measuring.fill(folder, material.schema, material.gifts(), size)
     _tell(size, f"{came / intake_s:,.0f} samples/s; embedding")
+    embeds = not (folder / "derived").exists()
     started_s = time.perf_counter()
     index = measuring.open_index(folder, model.path, model.sha256, window_days=_window_days(folder))
     embed_s = time.perf_counter() - started_s
@@ -87,7 +91,8 @@ def _measure(folder: Path, material: Material, model: Model, size: int, timing_c
     engine = index.engine
     current = engine.opened.current if isinstance(engine, InvertedFileIndex) else None
     return {
-        "samples": size, "intake_per_s": came / intake_s, "embed_per_s": came / embed_s, "index_s": index_s,
+        "samples": size, "intake_per_s": came / intake_s,
+        "embed_per_s": came / embed_s if embeds else None, "index_s": index_s if embeds and current else None,
         "probes": None if current is None else current.probes_for(measuring.NEAREST),
         "queries": forms, "p50_ms": forms[0].p50_ms, "exact_ms": exact_ms, "forget_s": forget_s,
         "restart_s": restart_s, "disk_bytes": measuring.disk_bytes(folder), "anonymous_bytes": own_bytes,
