@@ -63,7 +63,8 @@ def exponents(results: list[dict[str, Any]]) -> dict[str, float]:
     for name in names:
         points = [(result["samples"], result[name]) for result in results if result[name]]
         if len(points) > 1:
-            fitted[name] = float(np.polyfit(*np.log(np.transpose(points)), 1)[0])
+            sizes, costs = np.log(np.array(points, np.float64)).T
+            fitted[name] = float(np.polyfit(sizes, costs, 1)[0])
     return fitted
 
 
