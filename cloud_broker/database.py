@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cloud_broker.errors import StorageError
+from cloud_broker.errors import CloudError, StorageError, UnavailableError
 from cloud_broker.files import make_private_directory
 
 
@@ -42,6 +42,7 @@ class Database:
 
         Raises:
             StorageError: If the disk or the file fails.
+            UnavailableError: If another process has kept it for too long.
         """
         with self._lock:
             try:
@@ -53,21 +54,27 @@ class Database:
                     raise
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                raise StorageError(f"database {self.path}: {error}") from error
+                raise self._failed(error) from error
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query.
 
         Raises:
             StorageError: If the disk or the file fails.
+            UnavailableError: If another process has kept it for too long.
         """
         with self._lock:
             try:
                 return self._connection.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise StorageError(f"database {self.path}: {error}") from error
+                raise self._failed(error) from error
 
     def close(self) -> None:
         """Close the file; one that is no longer used closes by itself."""
         with self._lock:
             self._finalizer()
+
+    def _failed(self, error: sqlite3.Error) -> CloudError:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            return UnavailableError(f"database {self.path} is in use by another process")
+        return StorageError(f"database {self.path}: {error}")
