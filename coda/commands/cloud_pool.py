@@ -44,7 +44,7 @@ def list_(config: Config, as_json: AsJson = False) -> None:
 
 
 @app.command(
-    epilog="Examples:  coda cloud pool quarantine --config cloud.toml    "
+    epilog="Example:  coda cloud pool quarantine --config cloud.toml    "
     "coda cloud pool quarantine --config cloud.toml --release 17"
 )
 def quarantine(

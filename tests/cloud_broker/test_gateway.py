@@ -175,7 +175,7 @@ def test_stopping_waits_for_what_is_being_acted_on(fleet: FleetBroker) -> None:
         device.listen()
         device.say(Presence(True), "last")
         assert begun.wait(WAIT_S)
-        stopping = threading.Thread(target=gateway.stop)
+        stopping = threading.Thread(target=gateway.stop, daemon=True)
         stopping.start()
         finish.set()
         stopping.join(WAIT_S)
@@ -252,7 +252,7 @@ def test_a_worker_that_leaves_hands_over_to_the_others(fleet: FleetBroker) -> No
         device.post(Presence(True), "before-0", device="dev-a")
         assert begun.wait(WAIT_S)
         with gateway_of(fleet, answer_accepted):
-            stopping = threading.Thread(target=leaving.stop)
+            stopping = threading.Thread(target=leaving.stop, daemon=True)
             stopping.start()
             finish.set()
             stopping.join(WAIT_S)

@@ -73,7 +73,7 @@ def serving(config: CloudConfig) -> Iterator[list[dict[str, Any]]]:
             failures.append(error)
             ready.set()
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         assert ready.wait(60)

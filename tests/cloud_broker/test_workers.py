@@ -54,7 +54,7 @@ class Running:
         self.failure: BaseException | None = None
         self._changed = threading.Condition()
         self.supervisor = Supervisor(path, load_config(path), workers, self._note)
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:

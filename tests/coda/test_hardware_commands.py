@@ -64,7 +64,7 @@ def _board(root: Path) -> Iterator[Callable[[], float]]:
             if done.wait(0.005):
                 return
 
-    thread = threading.Thread(target=tick)
+    thread = threading.Thread(target=tick, daemon=True)
     thread.start()
     try:
         yield lambda: 0.7 + 1.5 * utilisation()
@@ -83,7 +83,7 @@ def _csv_meter(watts: Callable[[], float]) -> Iterator[Device]:
             far.send(f"5.0,{watts():.4f}\r\n".encode())
 
     with device(silent) as far:
-        thread = threading.Thread(target=speak)
+        thread = threading.Thread(target=speak, daemon=True)
         thread.start()
         try:
             yield far

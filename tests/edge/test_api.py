@@ -156,7 +156,7 @@ def test_a_swap_neither_drops_nor_mixes(device: _Device, model_files: ModelFiles
         except Exception as error:
             errors.append(error)
 
-    askers = [threading.Thread(target=ask) for _ in range(3)]
+    askers = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
     for asker in askers:
         asker.start()
     for number in range(12):

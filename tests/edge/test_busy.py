@@ -39,7 +39,7 @@ def test_a_question_that_is_put_off_is_asked_again_under_its_id(own_broker: Flee
                 cloud.say(Busy(heard[-1], 0.1), f"busy-{len(heard)}", device="dev-busy")
             heard.append(cloud.hear("rows").message_id)
 
-        answering = threading.Thread(target=answer)
+        answering = threading.Thread(target=answer, daemon=True)
         answering.start()
         events = list[str]()
         session = Session(link, store, lambda event: events.append(event["event"]), SOON_S)
@@ -70,7 +70,7 @@ def test_a_letter_that_is_put_off_stays_in_the_outbox_till_it_is_accepted(
             assert letter in store.outbox
             cloud.say(Accepted(letter), "accepted", device="dev-busy")
 
-        answering = threading.Thread(target=answer)
+        answering = threading.Thread(target=answer, daemon=True)
         answering.start()
         Session(link, store, lambda _event: None, SOON_S).deliver_outbox()
         answering.join()

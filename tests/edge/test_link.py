@@ -189,7 +189,7 @@ def test_a_listener_without_tls_is_told(fleet_broker: FleetBroker, tmp_path: Pat
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             server.close()
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         with Link(config) as link, pytest.raises(UnreachableError):
             link.open(1.0)

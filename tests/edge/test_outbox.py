@@ -118,7 +118,7 @@ class TestFlush:
         with Store(tmp_path) as store:
             for number in range(3):
                 store.outbox.add(Report(f"r{number}", 1, {}))
-        answering = threading.Thread(target=self._accept_all, args=[cloud, "flush-1", 3])
+        answering = threading.Thread(target=self._accept_all, args=[cloud, "flush-1", 3], daemon=True)
         answering.start()
         assert flush_outbox(config_for(fleet_broker, "flush-1", tmp_path), 15) == 3
         answering.join()
@@ -136,7 +136,7 @@ class TestFlush:
             with pytest.raises(LinkTimeoutError, match="running service has not delivered 1"):
                 flush_outbox(config, 0)
             found: list[int] = []
-            waiting = threading.Thread(target=lambda: found.append(flush_outbox(config, 15)))
+            waiting = threading.Thread(target=lambda: found.append(flush_outbox(config, 15)), daemon=True)
             waiting.start()
             store.outbox.remove(sent)
             waiting.join()

@@ -92,7 +92,7 @@ def test_the_baseline_is_measured_once(tmp_path: Path) -> None:
             part.write_text(f"{(time.monotonic() - begin_s) * 3e6:.0f}\n")  # 3 W
             part.replace(tmp_path / package / "energy_uj")
 
-    thread = threading.Thread(target=rise)
+    thread = threading.Thread(target=rise, daemon=True)
     thread.start()
     try:
         with Sensing(_config(tmp_path, idle_s=1.0), stop, tmp_path) as sensing:

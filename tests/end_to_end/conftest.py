@@ -17,6 +17,7 @@ import pytest
 from cloud_broker.config import CloudConfig
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool import Given, SamplePool
+from cloud_broker.pool_options import PoolOptions
 from cloud_broker.registry import Registry
 from cloud_broker.service import CloudService
 from edge.config import EdgeConfig
@@ -48,9 +49,9 @@ class Cloud:
             return [record for _, record in ledger.reports(device)]
 
     def pool_size(self) -> int:
-        """Samples in the pool on disk."""
+        """Samples in the pool on disk, but for forgotten ones."""
         with closing(SamplePool(self.state_dir / "pool", SCHEMA)) as pool:
-            return len(pool)
+            return len(pool.live_rows())
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ def cloud(fleet_broker: FleetBroker, model_files: ModelFiles, tmp_path: Path) ->
             key_file=identity.key_file,
             state_dir=state_dir,
             recipe=recipe,
+            pool=PoolOptions(max_samples_per_day=50_000, max_samples_per_contributor=50_000),
         )
         events: list[Event] = []
         serving, stop = threading.Event(), threading.Event()
@@ -81,7 +83,7 @@ def cloud(fleet_broker: FleetBroker, model_files: ModelFiles, tmp_path: Path) ->
             if event["event"] == "serving":
                 serving.set()
 
-        thread = threading.Thread(target=CloudService(config, tell).run, args=[stop])
+        thread = threading.Thread(target=CloudService(config, tell).run, args=[stop], daemon=True)
         thread.start()
         try:
             assert serving.wait(WAIT_S)

@@ -36,7 +36,7 @@ def test_a_round_waits_for_room(
     one.add(samples(60))
     heard: queue.Queue[Event] = queue.Queue()
     stop = threading.Event()
-    thread = threading.Thread(target=EdgeService(one.config, heard.put).run_forever, args=[stop])
+    thread = threading.Thread(target=EdgeService(one.config, heard.put).run_forever, args=[stop], daemon=True)
 
     def hear(name: str) -> Event:
         while True:

@@ -248,7 +248,7 @@ def test_the_service_does_every_new_task(cloud: Any, device: MakeDevice) -> None
     done: queue.Queue[Event] = queue.Queue()
     stop = threading.Event()
     service = EdgeService(one.config, lambda event: done.put(event) if event["event"] in ("round", "stopped") else None)
-    thread = threading.Thread(target=service.run_forever, args=[stop])
+    thread = threading.Thread(target=service.run_forever, args=[stop], daemon=True)
     with cloud(RECIPE):
         thread.start()
         assert done.get(timeout=WAIT_S)["record"]["task_version"] == 1

@@ -37,7 +37,7 @@ def test_an_app_from_first_event_to_being_forgotten(
         store.events.add([*liked, *skipped], None, one.config.events)
     heard: queue.Queue[Event] = queue.Queue()
     stop = threading.Event()
-    thread = threading.Thread(target=EdgeService(one.config, heard.put).run_forever, args=[stop])
+    thread = threading.Thread(target=EdgeService(one.config, heard.put).run_forever, args=[stop], daemon=True)
 
     def hear(name: str) -> Event:
         while True:

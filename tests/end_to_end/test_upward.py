@@ -29,8 +29,8 @@ MakeDevice = Callable[..., Device]
 def test_many_samples_are_collected_piece_by_piece(cloud: Any, device: MakeDevice) -> None:
     """A contribution of several hundred kilobytes is offered, collected and in the pool, each sample once."""
     one = device("up-many", contribute=True)
-    batch = samples(15_000, noise=0.5)
-    times = np.random.default_rng(1).integers(0, 1 << 60, len(batch))
+    batch = samples(40_000, noise=0.5)
+    times = np.random.default_rng(1).integers(0, int(time.time()), len(batch))
     one.add(type(batch)(batch.schema, batch.features, batch.label, times))
     with one.store() as store:
         letters = store.samples.uncontributed(SCHEMA)
@@ -46,7 +46,7 @@ def test_a_device_sends_its_log_when_asked(cloud: Any, device: MakeDevice) -> No
     one.add(samples(40))
     ended, stop = threading.Event(), threading.Event()
     service = EdgeService(one.config, lambda event: ended.set() if event["event"] == "round" else None)
-    thread = threading.Thread(target=service.run_forever, args=[stop])
+    thread = threading.Thread(target=service.run_forever, args=[stop], daemon=True)
     with cloud(RECIPE) as serving, closing(Logs(serving.state_dir)) as logs:
         thread.start()
         assert ended.wait(WAIT_S)

@@ -123,7 +123,7 @@ def _serving(board: Board, device: Device) -> Iterator[Callable[[str], Event]]:
         assert process.stderr is not None
         pytest.fail(f"ended before {name}, with {process.wait()}: {process.stderr.read()}")
 
-    listener = threading.Thread(target=listen)
+    listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield hear

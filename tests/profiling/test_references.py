@@ -100,7 +100,7 @@ class _Capture:
         self._socket.bind(("lo", 0x0003))
         self._socket.settimeout(0.05)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def close(self) -> None:

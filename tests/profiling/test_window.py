@@ -63,7 +63,7 @@ def test_cpu_of_all_threads() -> None:
     profiler = Profiler()
     begin = resource.getrusage(resource.RUSAGE_SELF)
     with profiler.phase("tune"):
-        worker = threading.Thread(target=_burn, args=(0.05,))
+        worker = threading.Thread(target=_burn, args=(0.05,), daemon=True)
         worker.start()
         worker.join()
     end = resource.getrusage(resource.RUSAGE_SELF)

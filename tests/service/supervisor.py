@@ -24,7 +24,7 @@ class Listener:
         self.address = address
         self._socket = listening
         self._heard: queue.Queue[dict[str, str]] = queue.Queue()
-        self._thread = threading.Thread(target=self._listen)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def _listen(self) -> None:
         while message := self._socket.recv(65536):

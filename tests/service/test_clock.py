@@ -67,7 +67,7 @@ def test_a_certificate_that_is_not_valid_yet_is_waited_out(
     config = replace(one.config, cert_file=early)
     heard: queue.Queue[Event] = queue.Queue()
     stop = threading.Event()
-    thread = threading.Thread(target=EdgeService(config, heard.put).run_forever, args=[stop])
+    thread = threading.Thread(target=EdgeService(config, heard.put).run_forever, args=[stop], daemon=True)
     thread.start()
     try:
         assert "certificate begins" in _hear(heard, "clock-wrong")["reason"]

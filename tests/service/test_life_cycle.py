@@ -110,7 +110,7 @@ def test_a_loop_that_hangs_starves_the_watchdog(device: MakeDevice, tmp_path: Pa
 
     config = device("hung", api=ApiConfig(socket=tmp_path / "api.sock"), port=free_port(), timeout_s=0.5).config
     with listening(tmp_path / "notify") as far, Supervisor(far.address, WATCHDOG_S) as near:
-        thread = threading.Thread(target=EdgeService(config, hang, near).run_forever, args=[stop])
+        thread = threading.Thread(target=EdgeService(config, hang, near).run_forever, args=[stop], daemon=True)
         thread.start()
         far.until(_fed)
         assert hung.wait(WAIT_S)

@@ -88,7 +88,7 @@ def test_a_rest_ends_when_it_is_told_to(tmp_path: Path) -> None:
     """At once, and it feeds the watchdog meanwhile."""
     stop = threading.Event()
     with listening(tmp_path / "notify") as far, Supervisor(far.address, 1e-6) as near:
-        resting = threading.Thread(target=near.rest, args=[stop, 3600.0])
+        resting = threading.Thread(target=near.rest, args=[stop, 3600.0], daemon=True)
         resting.start()
         assert far.hear() == far.hear() == {"WATCHDOG": "1"}
         stop.set()
