@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge.disk import store_error
 from edge.errors import StoreError
+from edge.files import sync
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef
 from protocol.topics import CHUNK_BYTES, CHUNK_SIZES
@@ -158,7 +159,7 @@ class Partial:
             self._check()
             self._data_path.replace(self._whole)
             self._have_path.unlink(missing_ok=True)
-            _sync_folder(self._whole.parent)
+            sync(self._whole.parent)
         except OSError as error:
             raise self._fault(error) from error
         return self._whole
@@ -190,11 +191,3 @@ def _read_head(path: Path) -> int | None:
         return None
     chunk_bytes: int = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else 0
     return chunk_bytes if chunk_bytes in CHUNK_SIZES else None
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

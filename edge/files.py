@@ -1,4 +1,4 @@
-"""Small files that are whole whenever the power goes."""
+"""Small files that are whole whenever the power goes. The standard library alone: the hand-over uses it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:

@@ -23,6 +23,8 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from edge.files import sync
+
 FORMAT = 1
 MAX_STARTS = 2  # of a release on trial that does not prove itself
 MAX_KEPT_FAILURES = 32
@@ -187,12 +189,3 @@ def _fits(known: Field[Any], values: dict[str, Any]) -> bool:
         "str | None": (str, type(None)),
     }
     return known.name in values and isinstance(values[known.name], types.get(str(known.type), (dict,)))
-
-
-def sync(path: Path) -> None:
-    """Have a file's content, or a folder's names, on disk when this returns."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from edge.release_state import sync
+from edge.files import sync
 
 DATABASE = "device.db"
 
