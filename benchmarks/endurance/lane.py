@@ -143,5 +143,6 @@ class Lane:
                 return client.rank([1, 2, 3])
             except NOT_NOW as error:
                 if time.monotonic() > deadline_s:
-                    raise TimeoutError(f"no ranking: see {self._file.parent / 'log'}") from error
+                    said = (self._file.parent / "log").read_text(errors="replace")[-2000:]
+                    raise TimeoutError(f"no ranking in {READY_S:g} s; the device's log ends: {said}") from error
                 threading.Event().wait(_LOOK_S)
