@@ -18,7 +18,8 @@ from pathlib import Path
 
 from cloud_broker.database import Database
 from cloud_broker.errors import BlobCorruptError, StorageError, UnknownBlobError
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
+from hardware.durable import write_private
 from protocol.messages import BlobRef, Chunk
 from protocol.topics import CHUNK_BYTES
 from protocol.transfer import chunk_of
@@ -159,7 +160,7 @@ class BlobStore:
         path = self.path(ref.sha256)
         try:
             make_private_directory(path.parent)
-            write_private_file(path, data)
+            write_private(path, data)
         except OSError as error:
             raise StorageError(f"cannot write blob {path}: {error.strerror}") from error
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cloud_broker.certificates import RESERVED_PREFIX, FleetAuthority
 from cloud_broker.errors import BrokerError
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
 from cloud_broker.identity import Identity
+from hardware.durable import write_private
 from protocol.topics import MAX_MESSAGE_BYTES, ROOT, SHARED, check_name
 
 CERTIFICATES = "certificates"
@@ -135,12 +136,12 @@ def write_broker_directory(
     identity = authority.broker([name for name in (host, *host_names) if not _is_wildcard(name)])
     for name in cloud_names:
         authority.cloud_worker(name)
-    write_private_file(config.acl_file, access_list(fleet, cloud_names).encode())
+    write_private(config.acl_file, access_list(fleet, cloud_names).encode())
     text = _mosquitto_conf(config, identity, authority.book.crl_file, journal)
     if insecure_port is not None:
         text += _insecure_listener(config, insecure_port)
-        write_private_file(config.insecure_acl_file, f"topic read {ROOT}/{fleet}/#\n".encode())
-    write_private_file(config.config_file, text.encode())
+        write_private(config.insecure_acl_file, f"topic read {ROOT}/{fleet}/#\n".encode())
+    write_private(config.config_file, text.encode())
     return config
 
 

@@ -26,9 +26,10 @@ from cryptography.x509.oid import NameOID
 
 from cloud_broker import signing
 from cloud_broker.errors import CertificateError
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
 from cloud_broker.identity import Identity, check_validity, load_certificate, load_key
 from cloud_broker.issued import IssuedBook
+from hardware.durable import write_private
 from protocol.topics import check_name
 
 CERTIFICATE_DAYS = 365
@@ -127,7 +128,7 @@ class FleetAuthority:
         public_key = signing.read_request(request_pem, check_name(name, "device"))
         pem = signing.certificate_pem(self._sign(name, public_key))
         make_private_directory(self.directory / "devices")
-        write_private_file(self.directory / "devices" / f"{name}.crt", pem)
+        write_private(self.directory / "devices" / f"{name}.crt", pem)
         return pem
 
     @contextmanager
@@ -137,8 +138,8 @@ class FleetAuthority:
         certificate = signing.sign_peer(self._issuer, name, key.public_key(), lifetime)
         with tempfile.TemporaryDirectory(prefix="coda-") as folder:  # mode 0700
             identity = self._identity("peer", Path(folder), name)
-            write_private_file(identity.key_file, signing.key_pem(key))
-            write_private_file(identity.cert_file, signing.certificate_pem(certificate))
+            write_private(identity.key_file, signing.key_pem(key))
+            write_private(identity.cert_file, signing.certificate_pem(certificate))
             yield identity
 
     def check_device_name(self, name: str) -> None:
@@ -205,15 +206,15 @@ class FleetAuthority:
     def _create(self) -> None:
         make_private_directory(self.directory)
         issuer = signing.new_authority(_authority_name(self.fleet))
-        write_private_file(self._key_file, signing.key_pem(issuer.key))
-        write_private_file(self.ca_file, signing.certificate_pem(issuer.certificate))
+        write_private(self._key_file, signing.key_pem(issuer.key))
+        write_private(self.ca_file, signing.certificate_pem(issuer.certificate))
 
     def _issue(self, identity: Identity, names: list[x509.GeneralName]) -> None:
         make_private_directory(identity.cert_file.parent)
         key = signing.new_key()
         certificate = self._sign(identity.name, key.public_key(), names)
-        write_private_file(identity.key_file, signing.key_pem(key))
-        write_private_file(identity.cert_file, signing.certificate_pem(certificate))
+        write_private(identity.key_file, signing.key_pem(key))
+        write_private(identity.cert_file, signing.certificate_pem(certificate))
 
     def _sign(
         self, name: str, public_key: ec.EllipticCurvePublicKey, server_names: Sequence[x509.GeneralName] = ()

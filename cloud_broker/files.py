@@ -1,10 +1,9 @@
-"""Files that only their owner reads, and that are either whole on disk or not there."""
+"""Folders that only their owner reads, and that one process at a time changes."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,31 +13,6 @@ def make_private_directory(path: Path) -> Path:
     """Create ``path`` and its parents; ``path`` itself is readable by its owner alone."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
-
-
-def write_private_file(path: Path, data: bytes) -> None:
-    """Write ``data`` with mode 0600, atomically and durably: after a crash the old or the new file is there, whole."""
-    # mkstemp creates with mode 0600, so the bytes are never readable by others, not even for a moment.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names of new or replaced files in ``path`` durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from pathlib import Path
 from cloud_broker.broker_config import CERTIFICATES
 from cloud_broker.certificates import RESERVED_PREFIX, FleetAuthority
 from cloud_broker.errors import ConfigError
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
 from cloud_broker.issued import Issued
 from cloud_broker.tokens import TokenBook
+from hardware.durable import write_private
 from protocol.enrolment import EnrolmentToken
 from protocol.topics import NAME_PATTERN, check_name
 
@@ -58,7 +59,7 @@ class Fleet:
         """
         make_private_directory(directory)
         authority = FleetAuthority(directory / CERTIFICATES, fleet.name)
-        write_private_file(directory / _FILE, json.dumps(asdict(fleet), indent=1).encode())
+        write_private(directory / _FILE, json.dumps(asdict(fleet), indent=1).encode())
         return authority
 
     @classmethod

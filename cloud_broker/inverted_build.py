@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
 from cloud_broker.inverted_file import CURRENT, Current, Opened, probing, read_current
 from cloud_broker.vector_index import Rows, Vectors
+from hardware.durable import write_private
 
 _faiss: Any = faiss  # its stubs tell of the C++ interface
 _TRAINED_ON = 64  # samples for each list
@@ -77,7 +78,7 @@ def publish(folder: Path, built: Current, dead: NDArray[np.bool_]) -> None:
         dead: bool [n], rows that were erased since it began.
     """
     before = read_current(folder)
-    write_private_file(folder / CURRENT, json.dumps(asdict(built)).encode())
+    write_private(folder / CURRENT, json.dumps(asdict(built)).encode())
     erase_dead(folder, dead)
     if before is not None and before.file != built.file:
         for ending in ("faiss", "order.npy"):

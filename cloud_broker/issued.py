@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import serialization
 
 from cloud_broker import signing
 from cloud_broker.errors import CertificateError
-from cloud_broker.files import lock_directory, make_private_directory, write_private_file
+from cloud_broker.files import lock_directory, make_private_directory
 from cloud_broker.identity import Identity, load_certificate
+from hardware.durable import write_private
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class IssuedBook:
         """Note a certificate; do so before it is handed out."""
         path = self._path(certificate)
         make_private_directory(path.parent)
-        write_private_file(path, signing.certificate_pem(certificate))
+        write_private(path, signing.certificate_pem(certificate))
 
     def newest(self) -> list[Issued]:
         """Every name's newest certificate, by name."""
@@ -103,7 +104,7 @@ class IssuedBook:
 
     def _write_crl(self, serials: Sequence[int]) -> None:
         crl = signing.sign_crl(self._issuer, serials, self._read_crl())
-        write_private_file(self.crl_file, crl.public_bytes(serialization.Encoding.PEM))
+        write_private(self.crl_file, crl.public_bytes(serialization.Encoding.PEM))
 
 
 def _expiry(certificate: x509.Certificate) -> datetime:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloud_broker.database import Database
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
+from hardware.durable import write_private
 from protocol.errors import MalformedMessageError, OversizeError
 from protocol.messages import Log, LogRequest
 from protocol.topics import check_name
@@ -82,7 +83,7 @@ class Logs:
             raise OversizeError("log", MAX_UNPACKED_BYTES + 1, MAX_UNPACKED_BYTES)
         path = self.path(device, log.request_id)
         make_private_directory(path.parent)
-        write_private_file(path, text)
+        write_private(path, text)
         with self._database.transaction() as database:
             database.execute("UPDATE request SET answered = 1 WHERE request_id = ?", [log.request_id])
 

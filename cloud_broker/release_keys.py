@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from cloud_broker.errors import ReleaseError
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
+from hardware.durable import write_private
 from protocol.topics import check_name
 
 
@@ -24,7 +25,7 @@ def new_key(folder: Path, name: str) -> CryptoSigner:
     if path.exists():
         raise ReleaseError(f"key {path} is there already; move it away first")
     signer = CryptoSigner.generate_ed25519()
-    write_private_file(path, signer.private_bytes)
+    write_private(path, signer.private_bytes)
     return signer
 
 

@@ -20,8 +20,9 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Key, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from cloud_broker.errors import ReleaseError
-from cloud_broker.files import make_private_directory, write_private_file
+from cloud_broker.files import make_private_directory
 from cloud_broker.release_keys import key_path, load_key, new_key
+from hardware.durable import write_private
 from protocol.releases import pack_metadata
 from protocol.topics import MAX_BLOB_BYTES, check_name
 
@@ -87,7 +88,7 @@ class ReleaseRepository:
         for signer in signers:
             signed.sign(signer, append=True)
         make_private_directory(metadata)
-        write_private_file(metadata / "1.root.json", signed.to_bytes())
+        write_private(metadata / "1.root.json", signed.to_bytes())
         made = cls(directory, keys)
         made._write_targets(Targets(expires=_expiry(Targets.type)))
         made.publish()
@@ -177,7 +178,7 @@ class ReleaseRepository:
             root.revoke_key(old[0], role)
             root.add_key(_named(new_key(self._keys, replaced).public_key, replaced), role)
         staged = self._directory / _STAGED
-        write_private_file(staged, Metadata(root).to_bytes())
+        write_private(staged, Metadata(root).to_bytes())
         return staged
 
     def sign_root(self, key: Path) -> tuple[int, bool]:
@@ -197,9 +198,9 @@ class ReleaseRepository:
             raise ReleaseError(f"key {key} is no root key, neither now nor in the staged root")
         staged.sign(signer, append=True)
         result = staged.signed.get_root_verification_result(current, staged.signed_bytes, staged.signatures)
-        write_private_file(staged_path, staged.to_bytes())
+        write_private(staged_path, staged.to_bytes())
         if result.verified:
-            write_private_file(self._metadata / f"{staged.signed.version}.root.json", staged.to_bytes())
+            write_private(self._metadata / f"{staged.signed.version}.root.json", staged.to_bytes())
             staged_path.unlink()
             self.root_version = staged.signed.version
         return len(staged.signatures), bool(result.verified)
@@ -264,7 +265,7 @@ class ReleaseRepository:
         root = self._load(self.root_path, Root)
         if not root.get_verification_result(role, metadata.signed_bytes, metadata.signatures).verified:
             raise ReleaseError(f"key {key_path(self._keys, role)} is not the one that the root names for {role}")
-        write_private_file(self._metadata / name, metadata.to_bytes())
+        write_private(self._metadata / name, metadata.to_bytes())
 
     def _is_signed(self, role: str, path: Path) -> bool:
         metadata, root = self._read(path), self._load(self.root_path, Root)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.errors import BlobCorruptError, StorageError, UnknownModelError
-from cloud_broker.files import make_private_directory, sync_directory
+from cloud_broker.files import make_private_directory
+from hardware.durable import sync
 from protocol.errors import MalformedMessageError
 from protocol.rows import ROWS_PER_SHARD, RowBlock, TableRows, rows_version
 from protocol.samples import SampleBatch
@@ -87,6 +88,6 @@ def write_rows(path: Path, values: NDArray[np.float32]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write rows {path}: {error.strerror}") from error

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_broker.errors import StorageError
-from cloud_broker.files import make_private_directory, sync_directory
+from cloud_broker.files import make_private_directory
+from hardware.durable import sync
 
 SEGMENT_BYTES = 64 << 20
 
@@ -64,7 +65,7 @@ class SegmentLog:
                 file.flush()
                 os.fsync(file.fileno())
             if at == 0:
-                sync_directory(self._directory)
+                sync(self._directory)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         locations = []

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
-from cloud_broker.files import make_private_directory, sync_directory
+from cloud_broker.files import make_private_directory
+from hardware.durable import sync
 
 Array = NDArray[Any]
 _FIRST_CAPACITY = 1024
@@ -92,7 +93,7 @@ class SharedColumns:
         rows, durable = len(self), self.durable
         if rows > durable:
             self.flush_rows(durable, rows)
-            sync_directory(self._directory)
+            sync(self._directory)
             self._counts[1] = rows
             self._files["rows"].flush()
 

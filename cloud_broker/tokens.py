@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cloud_broker.errors import EnrolmentRefusedError, StorageError
-from cloud_broker.files import lock_directory, make_private_directory, write_private_file
+from cloud_broker.files import lock_directory, make_private_directory
+from hardware.durable import write_private
 from protocol.enrolment import SECRET_BYTES
 from protocol.topics import check_name
 
@@ -76,7 +77,7 @@ class TokenBook:
             raise StorageError(f"{path} is damaged: remove it and make a new token") from None
 
     def _write(self, device: str, kept: _Kept) -> None:
-        write_private_file(self._directory / f"{device}.json", json.dumps(asdict(kept)).encode())
+        write_private(self._directory / f"{device}.json", json.dumps(asdict(kept)).encode())
 
 
 def _digest(data: bytes) -> str:

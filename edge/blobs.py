@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge.disk import store_error
 from edge.errors import StoreError
-from edge.files import sync
+from hardware.durable import sync
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef
 from protocol.topics import CHUNK_BYTES, CHUNK_SIZES

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from edge.arrays import pack_arrays, unpack_arrays
 from edge.config import EdgeConfig
 from edge.errors import StoreError, UpdateError
-from edge.files import write_private
 from edge.ranker import ServedModel
 from edge.recommender import Recommender, latest_that_fit
 from edge.runtime import open_model
 from edge.sampling import Group, MixedSampler
 from edge.store import Store
+from hardware.durable import write_private
 from protocol.batch_codec import decode_batch, encode_plain
 from protocol.errors import ProtocolError
 from protocol.messages import Task

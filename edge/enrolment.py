@@ -20,9 +20,9 @@ from typing import Any
 
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, ConfigError, RefusedError, UnreachableError
-from edge.files import write_private
 from edge.keys import certificate_request, new_key
 from edge.tls import device_context
+from hardware.durable import write_private
 from protocol.enrolment import AUTHORITY_PATH, ENROL_PATH, MAX_BODY_BYTES, RENEW_PATH, EnrolmentToken
 from protocol.errors import ProtocolError
 from protocol.packing import pack, unpack

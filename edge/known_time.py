@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edge.files import write_private
+from hardware.durable import write_private
 from hardware.files import read_text
 
 NEAR_S = 7 * 86400.0  # also how long a board may lie without power before its clock needs to be confirmed

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.errors import StoppedError, UpdateError
-from edge.files import sync
 from edge.release_state import COMPLETE, ReleaseFolder
+from hardware.durable import sync
 
 MAX_UNPACKED_BYTES = 512 << 20
 DISK_FACTOR = 6  # of the bundle: the archive, its wheels, and the installed files, which are not compressed

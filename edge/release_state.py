@@ -23,7 +23,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from edge.files import sync
+from hardware.durable import sync
 
 FORMAT = 1
 MAX_STARTS = 2  # of a release on trial that does not prove itself

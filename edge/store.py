@@ -22,13 +22,13 @@ from edge.disk import DiskWatch, store_error
 from edge.errors import StoreBusyError
 from edge.event_store import EventStore
 from edge.eventlog import EventLog
-from edge.files import sweep
 from edge.known_time import KnownTime, Reading
 from edge.outbox import Outbox
 from edge.round_store import RoundStore
 from edge.rows import RowStore
 from edge.sample_store import SampleStore
 from edge.wear import Wear
+from hardware.durable import sweep
 from profiling.data_use import DataUse
 
 Clocks = Callable[[], Reading]

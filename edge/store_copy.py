@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from edge.files import sync
+from hardware.durable import sync
 
 DATABASE = "device.db"
 

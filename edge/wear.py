@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.files import write_private
+from hardware.durable import write_private
 from hardware.files import read_text
 
 KEPT_DAYS = 60

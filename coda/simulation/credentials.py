@@ -10,8 +10,8 @@ from types import TracebackType
 
 from cloud_broker import signing
 from cloud_broker.broker_config import CERTIFICATES
-from cloud_broker.files import write_private_file
 from cloud_broker.identity import load_certificate, load_key
+from hardware.durable import write_private
 
 PREFIX = "sim-"
 _LIFETIME = timedelta(hours=2)
@@ -44,7 +44,7 @@ class Credentials:
         self._key = signing.new_key()
         self._folder = tempfile.TemporaryDirectory(prefix="coda-simulate-")  # mode 0700
         self._key_file = Path(self._folder.name) / "key"
-        write_private_file(self._key_file, signing.key_pem(self._key))
+        write_private(self._key_file, signing.key_pem(self._key))
         self._context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
 

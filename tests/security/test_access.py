@@ -16,8 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_broker import signing
 from cloud_broker.certificates import FleetAuthority
-from cloud_broker.files import write_private_file
 from cloud_broker.identity import load_certificate, load_key
+from hardware.durable import write_private
 from protocol import topics
 from protocol.envelope import encode
 from protocol.messages import Presence
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.broker
 
 def _pair(folder: Path, key: bytes, certificate: x509.Certificate) -> Path:
     path = folder / "pair.pem"
-    write_private_file(path, key + signing.certificate_pem(certificate))
+    write_private(path, key + signing.certificate_pem(certificate))
     return path
 
 
 def _expired(town: Town, folder: Path) -> Path:
     with town.broker.config.authority().temporary("dev-a", timedelta(seconds=-60)) as identity:
         path = folder / "pair.pem"
-        write_private_file(path, identity.key_file.read_bytes() + identity.cert_file.read_bytes())
+        write_private(path, identity.key_file.read_bytes() + identity.cert_file.read_bytes())
         return path
 
 
@@ -51,7 +51,7 @@ def _self_signed(_town: Town, folder: Path) -> Path:
 def _other_fleet(_town: Town, folder: Path) -> Path:
     identity = FleetAuthority(folder / "other", FLEET).device("dev-a")
     path = folder / "pair.pem"
-    write_private_file(path, identity.key_file.read_bytes() + identity.cert_file.read_bytes())
+    write_private(path, identity.key_file.read_bytes() + identity.cert_file.read_bytes())
     return path
 
 
@@ -60,14 +60,14 @@ def _signed_by_a_device(town: Town, folder: Path) -> Path:
     issuer = signing.Issuer(load_certificate(device.cert_file), load_key(device.key_file))
     forged = signing.sign_peer(issuer, "cloud", key.public_key(), timedelta(days=1))
     path = folder / "pair.pem"
-    write_private_file(path, signing.key_pem(key) + signing.certificate_pem(forged) + device.cert_file.read_bytes())
+    write_private(path, signing.key_pem(key) + signing.certificate_pem(forged) + device.cert_file.read_bytes())
     return path
 
 
 def _revoked(town: Town, folder: Path) -> Path:
     identity = town.broker.config.authority().revoked_probe()
     path = folder / "pair.pem"
-    write_private_file(path, identity.key_file.read_bytes() + identity.cert_file.read_bytes())
+    write_private(path, identity.key_file.read_bytes() + identity.cert_file.read_bytes())
     return path
 
 

@@ -1,4 +1,7 @@
-"""Small files that are whole whenever the power goes. The standard library alone: the hand-over uses it."""
+"""Small files that only their owner reads, and that are whole whenever the power goes.
+
+The standard library alone: a device's hand-over uses it before anything else is loaded.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ from pathlib import Path
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write with mode 0600, durably, and so that the old or the new file is there, whole."""
+    """Write with mode 0600, durably: after a crash the old or the new file is there, whole.
+
+    Raises:
+        OSError: If the disk fails; the old file stays.
+    """
+    # mkstemp creates with mode 0600, so the bytes are never readable by others, not even for a moment.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -24,7 +32,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or a folder's names, on disk when this returns."""
+    """Have a file's content, or a folder's names, on disk when this returns; raises OSError if the disk fails."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
