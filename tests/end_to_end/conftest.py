@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from cloud_broker.pool_options import PoolOptions
 from cloud_broker.registry import Registry
 from cloud_broker.service import CloudService
 from edge.config import EdgeConfig
+from edge.service import EdgeService
 from edge.store import Store
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
@@ -52,6 +54,31 @@ class Cloud:
         """Samples in the pool on disk, but for forgotten ones."""
         with closing(SamplePool(self.state_dir / "pool", SCHEMA)) as pool:
             return len(pool.live_rows())
+
+
+class RunningDevice:
+    """A device's service in a thread, from entering to leaving; tells what it does."""
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self._heard: queue.Queue[Event] = queue.Queue()
+        self._stop = threading.Event()
+        service = EdgeService(config, self._heard.put)
+        self._thread = threading.Thread(target=service.run_forever, args=[self._stop], daemon=True)
+
+    def __enter__(self) -> RunningDevice:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(WAIT_S)
+        assert not self._thread.is_alive()
+
+    def hear(self, name: str) -> Event:
+        """The next event of that name; raises queue.Empty if nothing happens for long."""
+        while True:
+            if (event := self._heard.get(timeout=WAIT_S))["event"] == name:
+                return event
 
 
 @pytest.fixture

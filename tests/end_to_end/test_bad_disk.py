@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,14 @@ import pytest
 
 from edge.client import Client
 from edge.config import ApiConfig
-from edge.service import EdgeService
 from protocol.recipe import Recipe
 from tests.disk_fixtures import SmallDisk, small_disk
 from tests.edge.samples import samples
-from tests.end_to_end.conftest import Device, Event
+from tests.end_to_end.conftest import WAIT_S, Device, RunningDevice
 
 __all__ = ["small_disk"]
 
 pytestmark = pytest.mark.broker
-WAIT_S = 60.0
 RECIPE = Recipe(steps=50, learning_rate=0.2, classifier_steps=50, min_local_samples=10)
 
 
@@ -34,31 +30,19 @@ def test_a_round_waits_for_room(
     socket = tmp_path / "api.sock"
     one = device("no-room", state_dir=small_disk.path / "state", api=ApiConfig(socket=socket))
     one.add(samples(60))
-    heard: queue.Queue[Event] = queue.Queue()
-    stop = threading.Event()
-    thread = threading.Thread(target=EdgeService(one.config, heard.put).run_forever, args=[stop], daemon=True)
-
-    def hear(name: str) -> Event:
-        while True:
-            if (event := heard.get(timeout=WAIT_S))["event"] == name:
-                return event
-
-    thread.start()
-    with cloud(RECIPE):
-        first, version = hear("round")["record"], hear("serving")["model"]
-    small_disk.fill()
-    with (
-        cloud(Recipe(steps=60, learning_rate=0.2, classifier_steps=50, min_local_samples=10)),
-        Client(str(socket), WAIT_S) as app,
-    ):
-        assert hear("disk-unusable")["fault"] == "full"
-        assert app.rank([1, 2, 3])["model"] == version
-        assert app.status()["disk"] == "full"
-        small_disk.make_room()
-        second = hear("round")["record"]
-        assert app.status()["disk"] == "ok"
-        assert (second["task_version"], second["outcome"]["decision"]) != (first["task_version"], "abandoned")
-        assert second["round_id"] != first["round_id"]
-    stop.set()
-    thread.join(WAIT_S)
-    assert not thread.is_alive()
+    with RunningDevice(one.config) as service:
+        with cloud(RECIPE):
+            first, version = service.hear("round")["record"], service.hear("serving")["model"]
+        small_disk.fill()
+        with (
+            cloud(Recipe(steps=60, learning_rate=0.2, classifier_steps=50, min_local_samples=10)),
+            Client(str(socket), WAIT_S) as app,
+        ):
+            assert service.hear("disk-unusable")["fault"] == "full"
+            assert app.rank([1, 2, 3])["model"] == version
+            assert app.status()["disk"] == "full"
+            small_disk.make_room()
+            second = service.hear("round")["record"]
+            assert app.status()["disk"] == "ok"
+            assert (second["task_version"], second["outcome"]["decision"]) != (first["task_version"], "abandoned")
+            assert second["round_id"] != first["round_id"]
