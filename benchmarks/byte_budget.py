@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud_broker.byte_budget import affordable
-from cloud_broker.matching import PoolView, ProfileMatcher
+from cloud_broker.matching import PoolView
 from cloud_broker.pool_columns import content_keys
+from cloud_broker.profile_matching import ProfileMatcher
 from edge.profile import build_profile
 from edge.recommender import latest_that_fit
 from evaluation.datasets import load_dataset

@@ -6,15 +6,21 @@ rank counts, and against it what a sample adds to the batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.vector_index import Rows
+from protocol.batch_codec import MAX_SAMPLES, encode_batch, encode_plain
 from protocol.sample_cost import SampleCosts
 from protocol.samples import SampleBatch
 
 # How many ranks, as a share of all candidates, a sample of no cost at all comes before one of the mean cost.
 PREFERENCE = 0.25
 _ROUNDS = 16
+# Encoded size grows a little slower than the number of samples, so a cut in proportion lands just under the bound.
+_CUT_MARGIN = 0.98
 
 
 def affordable(
@@ -43,3 +49,39 @@ def affordable(
         chosen[more] = True
         order = np.concatenate([order, more])
     return order
+
+
+def encode_within(
+    take: Callable[[Rows], SampleBatch], ranked: Rows, max_bytes: int, *, zstd: bool = True, quick: bool = False
+) -> tuple[Rows, bytes]:
+    """Encode the rows, all if they fit; else as many as do, near and cheap ones before far and dear ones.
+
+    Args:
+        take: Gives the samples of rows.
+        ranked: Rows, the most wanted first.
+        max_bytes: Bound on the encoded bytes.
+        zstd: Whether the reader has zstd.
+        quick: Where all fit as plain columns, leave it at that: a fifth to a half more bytes for a tenth of the time.
+
+    Returns:
+        The rows encoded, ascending, and the bytes, in which the samples are in whatever order is smallest. No rows and
+        no bytes if not even one sample fits.
+    """
+    ranked = ranked[:MAX_SAMPLES]
+    count, chosen = len(ranked), None
+    if quick and count:
+        rows = np.sort(ranked)
+        payload = encode_plain(take(rows), zstd=zstd)
+        if len(payload) <= max_bytes:
+            return rows, payload
+    while count > 0:
+        rows = np.sort(ranked[:count])
+        payload = encode_batch(take(rows), zstd=zstd, keep_order=False)
+        if len(payload) <= max_bytes:
+            return rows, payload
+        if chosen is None:
+            chosen = affordable(take(ranked), len(payload), max_bytes)
+            ranked, count = ranked[chosen], len(chosen)
+        else:
+            count = min(count - 1, int(count * max_bytes / len(payload) * _CUT_MARGIN))
+    return ranked[:0], b""

@@ -20,11 +20,12 @@ from cloud_broker.answers import (
     outgoing,
     shared_outgoing,
 )
+from cloud_broker.byte_budget import encode_within
 from cloud_broker.errors import UnavailableError, UnknownBlobError, UnknownModelError
 from cloud_broker.forgetting import forget_contributor
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
-from cloud_broker.matching import Rows, encode_within
+from cloud_broker.matching import Rows
 from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.registry import Registry
 from cloud_broker.sharing import Sharing, chunk_indices

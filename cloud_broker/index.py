@@ -15,9 +15,10 @@ from cloud_broker.errors import UnknownModelError
 from cloud_broker.guards import DAY_S
 from cloud_broker.inverted_file import InvertedFileIndex, read_current
 from cloud_broker.match_options import MatchOptions
-from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, RandomMatcher, Rows
+from cloud_broker.matching import Matcher, PoolView, RandomMatcher, Rows
 from cloud_broker.pool import SamplePool
 from cloud_broker.pool_columns import FORGOTTEN
+from cloud_broker.profile_matching import ProfileMatcher
 from cloud_broker.rows import RowFile
 from cloud_broker.vector_index import Allowed, ExactIndex, VectorIndex
 from cloud_broker.vectors import Embedder

@@ -15,10 +15,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.byte_budget import encode_within
 from cloud_broker.classifier_training import prepared_classifier
-from cloud_broker.matching import PoolView, ProfileMatcher, encode_within
+from cloud_broker.matching import PoolView
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool_columns import content_keys
+from cloud_broker.profile_matching import ProfileMatcher
 from cloud_broker.publish import slots_for
 from cloud_broker.vectors import Embedder
 from converters.convert import ConvertOptions, convert

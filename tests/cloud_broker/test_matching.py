@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cloud_broker.byte_budget import encode_within
 from cloud_broker.errors import ConfigError
 from cloud_broker.match_options import MatchOptions
-from cloud_broker.matching import Matcher, PoolView, ProfileMatcher, RandomMatcher, encode_within, quotas
+from cloud_broker.matching import Matcher, PoolView, RandomMatcher, quotas
 from cloud_broker.pool import SamplePool
+from cloud_broker.profile_matching import ProfileMatcher
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query

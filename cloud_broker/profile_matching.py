@@ -1,0 +1,75 @@
+"""Matching by profile: the pool's samples nearest to what a device's own are like.
+
+A profile is a few centroids of the device's own sample vectors and the share of its samples near each. A centroid gets
+as many of the pool's samples as its share says, the nearest ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_broker.match_options import PLAIN, MatchOptions
+from cloud_broker.matching import Matcher, PoolView, quotas
+from cloud_broker.vector_index import ExactIndex, Rows, VectorIndex
+from protocol.errors import MalformedMessageError
+from protocol.messages import Query
+
+_LOOKS_FOR_LABELS = 8  # quotas' worth of rows are searched at most for a label that is rare there
+
+
+class ProfileMatcher(Matcher):
+    """The nearest samples of each centroid, by inner product."""
+
+    def __init__(self, view: PoolView, options: MatchOptions = PLAIN, engine: VectorIndex | None = None) -> None:
+        """Choose from ``view``; by exact search unless another ``engine`` knows its vectors."""
+        super().__init__(view, options)
+        vectors = np.ascontiguousarray(view.vectors)
+        self._engine = engine or ExactIndex(lambda: vectors)
+
+    def rank(self, query: Query, asker: int | None) -> Rows:
+        """See `Matcher.rank`; the centroids' choices are interleaved by their quotas."""
+        if query.dimensions != self.view.vectors.shape[1]:
+            raise MalformedMessageError(
+                f"query: centroids of {query.dimensions} dimensions, the model's have {self.view.vectors.shape[1]}"
+            )
+        taken = np.zeros(0, np.int64)
+        chosen, priorities = [], []
+        for centroid, quota in zip(query.profile(), quotas(query.weights, query.max_samples), strict=True):
+            rows = self._nearest(centroid, quota, asker, taken)
+            taken = np.sort(np.concatenate([taken, self.view.content_keys[rows]]))
+            chosen.append(rows)
+            priorities.append((np.arange(len(rows)) + 0.5) / max(quota, 1))
+        order = np.argsort(np.concatenate(priorities), kind="stable")
+        return np.concatenate(chosen)[order]
+
+    def _nearest(self, centroid: NDArray[np.float32], quota: int, asker: int | None, taken: NDArray[np.int64]) -> Rows:
+        """The nearest admissible rows; looks further until the quota is filled or the pool is exhausted."""
+        look = min(int(self._engine.margin * quota) + (quota > 0), len(self.view))
+        while look > 0:
+            rows, _ = self._engine.search(centroid, look, self.view.allowed)
+            admissible = self._admissible(rows[rows < len(self.view)], asker, taken)
+            chosen, complete = self._balanced(admissible, quota)
+            if ((complete or look >= _LOOKS_FOR_LABELS * quota) and len(chosen) >= quota) or look == len(self.view):
+                return chosen
+            look = min(4 * look, len(self.view))
+        return np.zeros(0, np.int64)
+
+    def _balanced(self, rows: Rows, quota: int) -> tuple[Rows, bool]:
+        """The first ``quota`` of rows, later ones of a label in place of the last where it has too small a share.
+
+        Also whether both labels have their share.
+        """
+        share = self._options.min_label_share
+        if share == 0:
+            return rows[:quota], True
+        assert self.view.labels is not None
+        liked, least = self.view.labels[rows] > 0, int(np.ceil(share * min(quota, len(rows))))
+        chosen = np.arange(len(rows)) < quota
+        for label in (liked, ~liked):
+            missing = least - int((label & chosen).sum())
+            more = np.flatnonzero(label & ~chosen)[: max(missing, 0)]
+            chosen[np.flatnonzero(chosen & ~label)[::-1][: len(more)]] = False
+            chosen[more] = True
+        complete = all(int((label & chosen).sum()) >= least for label in (liked, ~liked))
+        return rows[chosen], complete
