@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -32,6 +32,7 @@ class Gatekeeper:
         data_left: What is left of the month's data.
         turnstile: What training passes.
         emit: Told ``decision``.
+        asked: What the task that is to be done, or is being done, asks of the moment; see `protocol.task_policy`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Gatekeeper:
         *,
         turnstile: Turnstile,
         emit: Emit,
+        asked: Callable[[], Mapping[str, Any] | None] = lambda: None,
     ) -> None:
         self._policy = policy
         self._conditions = conditions
@@ -50,6 +52,7 @@ class Gatekeeper:
         self._data_left = data_left
         self._turnstile = turnstile
         self._emit = emit
+        self._asked = asked
         self._told: tuple[bool, tuple[str, ...]] | None = None
         self._told_s = 0.0
         self._refusals: Counter[str] = Counter()
@@ -57,10 +60,10 @@ class Gatekeeper:
 
     def decide(self) -> Decision:
         """Whether a round may begin or go on now; told where it is new, or was last told long ago."""
-        return self._decide(self._policy)
+        return self._decide(self._policy, Policy.of_task(self._asked()))
 
-    def _decide(self, policy: Policy) -> Decision:
-        decision = decide(self._look(), policy)
+    def _decide(self, policy: Policy, task: Policy) -> Decision:
+        decision = decide(self._look(), policy, task)
         self._last = decision
         self._refusals.update(decision.against)
         news, now_s = (decision.act, decision.against), time.monotonic()
@@ -89,11 +92,12 @@ class Gatekeeper:
         phases ask themselves.
         """
         done = threading.Event()
-        policy = replace(self._policy, least_idle_cpu=None, least_new_samples=0)
+        policies = (self._policy, Policy.of_task(self._asked()))
+        policy, task = (replace(one, least_idle_cpu=None, least_new_samples=0) for one in policies)
 
         def watch() -> None:
             while not done.wait(every_s):
-                if {*self._decide(policy).against} - {"data", "link"}:
+                if {*self._decide(policy, task).against} - {"data", "link"}:
                     self._turnstile.close()
                 else:
                     self._turnstile.open()

@@ -6,13 +6,14 @@ minute; the caller asks again.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edge.errors import ConfigError
+from protocol.task_policy import HOURS, fault_of
 
 _MINUTES_A_DAY = 24 * 60
-_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +49,15 @@ class Policy:
     update_on_battery: bool = False
 
     def __post_init__(self) -> None:
-        bounds: tuple[tuple[str, float | None, float, float], ...] = (
-            ("least_battery", self.least_battery, 0.0, 1.0),
-            ("least_idle_cpu", self.least_idle_cpu, 0.0, 1.0),
-            ("most_temperature_c", self.most_temperature_c, 0.0, 120.0),
-            ("least_new_samples", self.least_new_samples, 0, 1_000_000),
-            ("drift", self.drift, 0.0, 100.0),
-        )
-        for name, value, least, most in bounds:
-            if value is not None and not least <= value <= most:
-                raise ConfigError(f"configuration: policy.{name} {value} is not in {least:g}..{most:g}")
-        if self.hours is not None and _HOURS.fullmatch(self.hours) is None:
-            raise ConfigError(f"configuration: policy.hours {self.hours!r} is not like 22:00-06:30")
+        for name, value in vars(self).items():
+            if value is not None and (fault := fault_of(name, value)):
+                raise ConfigError(f"configuration: {fault}")
+
+    @classmethod
+    def of_task(cls, asked: Mapping[str, Any] | None) -> Policy:
+        """What a task asks, see `protocol.task_policy`: whatever it does not name, it allows."""
+        open_to_all = cls(least_battery=0.0, most_temperature_c=None, while_throttled=True, drift=None)
+        return replace(open_to_all, **(asked or {}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +131,23 @@ class Decision:
         return {"event": "decision", "act": self.act, "reasons": reasons}
 
 
-def decide(state: State, policy: Policy) -> Decision:
-    """Whether the device may train now: only if no condition is against it."""
+def decide(state: State, policy: Policy, task: Policy | None = None) -> Decision:
+    """Whether the device may train now: only if no condition is against it.
+
+    Args:
+        state: The device.
+        policy: The owner's.
+        task: What the task asks beside; a round must be allowed by both.
+    """
     conditions = (_power, _cpu, _temperature, _throttling, _link, _data, _time_of_day, _samples)
-    reasons = tuple(reason for condition in conditions if (reason := condition(state, policy)) is not None)
-    return Decision(all(reason.allows for reason in reasons), reasons)
+    reasons = []
+    for condition in conditions:
+        reason, asked = condition(state, policy), None if task is None else condition(state, task)
+        if asked is not None and not asked.allows and (reason is None or reason.allows):
+            reason = replace(asked, detail=f"{asked.detail}, as the task asks")
+        if reason is not None:
+            reasons.append(reason)
+    return Decision(all(reason.allows for reason in reasons), tuple(reasons))
 
 
 def decide_update(state: State, policy: Policy, *, download_bytes: int, disk_bytes: int) -> Decision:
@@ -221,7 +231,7 @@ def _time_of_day(state: State, policy: Policy) -> Reason | None:
 
 
 def _minutes(hours: str) -> tuple[int, int]:
-    found = _HOURS.fullmatch(hours)
+    found = HOURS.fullmatch(hours)
     assert found is not None
     begin_h, begin_min, end_h, end_min = map(int, found.groups())
     return begin_h * 60 + begin_min, end_h * 60 + end_min

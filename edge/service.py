@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -158,7 +158,13 @@ class EdgeService:
             metering = Metering(link.network_by_purpose, store.data_use)
             budget = DataBudget(store.data_use, config.data_budget_bytes_per_month)
             keeper = Gatekeeper(
-                config.policy, conditions, store, lambda: budget.left_bytes, turnstile=turnstile, emit=emit
+                config.policy,
+                conditions,
+                store,
+                lambda: budget.left_bytes,
+                turnstile=turnstile,
+                emit=emit,
+                asked=partial(_asked_of_the_moment, store, session),
             )
             clock = ClockWatch(config, store.time, emit)
             tools = Tools(
@@ -202,6 +208,13 @@ def _await_newer_task(tools: Tools, updating: Updating) -> None:
         _listen(tools, updating, min(IDLE_LOOK_S, session.greet_again_s()))
         if tools.store.outbox.size_bytes:
             session.deliver_outbox()
+
+
+def _asked_of_the_moment(store: Store, session: Session) -> Mapping[str, Any] | None:
+    """The policy of the task whose round is unfinished, or else of the newest."""
+    unfinished = store.rounds.unfinished()
+    task = session.task if unfinished is None else unfinished.task
+    return None if task is None else task.policy
 
 
 def _await_leave(tools: Tools, updating: Updating) -> None:

@@ -37,6 +37,7 @@ def encode(message: Message, message_id: str, *, limit_bytes: int = MAX_MESSAGE_
     """
     _check_id(message_id, message.kind)
     body = {f.name: _to_plain(getattr(message, f.name)) for f in fields(message)}  # type: ignore[arg-type]
+    body = {name: value for name, value in body.items() if value is not None or name not in message.unsaid}
     payload = pack({"v": SCHEMA_VERSION, "k": message.kind, "id": message_id, "b": body})
     if len(payload) > limit_bytes:
         raise OversizeError(f"message {message.kind}", len(payload), limit_bytes)
@@ -64,7 +65,7 @@ def decode(direction: Direction, kind: str, payload: bytes, *, limit_bytes: int 
     message_id, body = _check_id(values.get("id"), kind), values.get("b")
     if not isinstance(body, dict):
         raise MalformedMessageError(f"message {kind}: no body")
-    message: Message = _build(message_class, body, kind)
+    message: Message = _build(message_class, dict.fromkeys(message_class.unsaid) | body, kind)
     return Envelope(message_id, message)
 
 

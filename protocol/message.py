@@ -45,10 +45,15 @@ def check_chunk_bytes(chunk_bytes: int, what: str) -> None:
 
 
 class Message:
-    """Base of all messages; a subclass is a frozen dataclass and states its kind and direction."""
+    """Base of all messages; a subclass is a frozen dataclass and states its kind and direction.
+
+    Attributes:
+        unsaid: Fields that are left out where they are None, so that peers of before they were there read the rest.
+    """
 
     kind: ClassVar[str]
     direction: ClassVar[Direction]
+    unsaid: ClassVar[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True)

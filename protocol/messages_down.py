@@ -10,6 +10,7 @@ from protocol.digests import check_sha256
 from protocol.errors import MalformedMessageError
 from protocol.message import MAX_TARGET_LENGTH, BlobRef, ChunkData, ChunkIndices, Message
 from protocol.rows import TableRows
+from protocol.task_policy import check_task_policy
 from protocol.topics import (
     Direction,
 )
@@ -49,6 +50,8 @@ class Task(Message):
         recommender: h0's file.
         classifier: The sample classifier's file.
         rows: The table of which the recommender's file holds no rows; None where the file holds everything.
+        policy: What must be so before the round begins, beside what the device's owner asks; see
+            `protocol.task_policy`. None for nothing, and such a task is read by devices that know no policy too.
     """
 
     version: int
@@ -57,8 +60,14 @@ class Task(Message):
     recommender: BlobRef
     classifier: BlobRef
     rows: TableRows | None = None
+    policy: dict[str, Any] | None = None
     kind: ClassVar[str] = "task"
     direction: ClassVar[Direction] = "down"
+    unsaid: ClassVar[frozenset[str]] = frozenset({"policy"})
+
+    def __post_init__(self) -> None:
+        if self.policy is not None:
+            check_task_policy(self.policy)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ _PATIENCE_S = 30.0
 class _Keeper:
     """A gatekeeper over a machine whose temperature is written by the test (emulated)."""
 
-    def __init__(self, folder: Path, store: Store, policy: Policy) -> None:
+    def __init__(self, folder: Path, store: Store, policy: Policy, asked: dict[str, Any] | None = None) -> None:
         self._zone = folder / "sys/class/thermal/thermal_zone0"
         self._zone.mkdir(parents=True)
         (self._zone / "type").write_text("cpu\n")
@@ -34,12 +34,22 @@ class _Keeper:
         self.turnstile = Turnstile()
         conditions = Conditions(folder, None, lambda: None)
         self.keeper = Gatekeeper(
-            policy, conditions, store, lambda: None, turnstile=self.turnstile, emit=self.events.append
-        )
+            policy, conditions, store, lambda: None, turnstile=self.turnstile, emit=self.events.append,
+            asked=lambda: asked,
+        )  # fmt: skip
 
     def heat(self, degrees_c: int) -> None:
         """Set the zone's temperature."""
         (self._zone / "temp").write_text(f"{degrees_c * 1000}\n")
+
+
+def test_a_device_waits_for_what_its_task_asks(tmp_path: Path) -> None:
+    """Beside what its owner asks."""
+    with Store(tmp_path / "state") as store:
+        one = _Keeper(tmp_path, store, Policy(), {"most_temperature_c": 30})
+        assert one.keeper.decide().against == ("temperature",)
+        one.heat(29)
+        assert one.keeper.decide().act
 
 
 def test_a_decision_is_told_when_it_changes(tmp_path: Path) -> None:

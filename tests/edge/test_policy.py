@@ -97,6 +97,27 @@ def test_a_policy_that_allows_everything_is_stopped_by_data_alone(state: State) 
 
 
 @settings(deadline=None)
+@given(_states, _policies, st.fixed_dictionaries({}, optional={
+    "on_battery": st.booleans(), "least_battery": _share, "most_temperature_c": st.floats(0, 120),
+    "on_metered_link": st.booleans(), "least_new_samples": st.integers(0, 200),
+}))  # fmt: skip
+def test_a_task_can_only_make_a_device_wait(state: State, policy: Policy, asked: dict[str, Any]) -> None:
+    """What the owner forbids stays forbidden, what the task does not name it allows, and each reason is told once."""
+    owner, task = decide(state, policy), Policy.of_task(asked)
+    both = decide(state, policy, task)
+    assert {*both.against} == {*owner.against, *decide(state, task).against}
+    assert decide(state, policy, Policy.of_task(None)) == owner
+    assert len({reason.name for reason in both.reasons}) == len(both.reasons)
+
+
+def test_what_a_task_asks_is_told_as_its_own() -> None:
+    """So that an owner knows who makes the device wait."""
+    state = State(minute=0, new_samples=0, on_mains=False, battery=0.4)
+    said = decide(state, Policy(), Policy.of_task({"least_battery": 0.5})).to_event()
+    assert said["reasons"] == {"power": "battery at 40%, 50% are needed, as the task asks"}
+
+
+@settings(deadline=None)
 @given(st.integers(0, 1439), _clock, _clock)
 def test_hours_may_pass_midnight(minute: int, begin: str, end: str) -> None:
     """A moment is within the hours if counting on from their begin meets it before their end; equal ones are a day."""

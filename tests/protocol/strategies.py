@@ -152,7 +152,16 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
         st.sets(st.integers(0, 1 << 27), min_size=1, max_size=MAX_SHARDS).map(lambda shards: tuple(sorted(shards))),
         st.booleans(),
     ),
-    Task: st.builds(Task, _INT64, plain_maps, plain_maps, blob_refs, blob_refs, st.none() | table_rows),
+    Task: st.builds(
+        Task,
+        _INT64,
+        plain_maps,
+        plain_maps,
+        blob_refs,
+        blob_refs,
+        st.none() | table_rows,
+        st.none() | st.fixed_dictionaries({}, optional={"on_battery": st.booleans(), "least_battery": st.floats(0, 1)}),
+    ),
     Release: st.builds(Release, _INT64, st.text(min_size=1, max_size=8), blob_refs)
     | st.builds(Release, _INT64, st.none(), st.none()),
     Updated: st.builds(Updated, _INT64, *[st.text(max_size=8)] * 4),
