@@ -125,6 +125,20 @@ class Registry:
         rows = self._database.rows("SELECT * FROM model ORDER BY version DESC LIMIT 1")
         return self._model(rows[0]) if rows else None
 
+    def history(self, most: int) -> list[tuple[PublishedModel, float | None]]:
+        """The newest models, the newest first, and when each was superseded, unix seconds; None for the newest.
+
+        Args:
+            most: At most so many.
+
+        Raises:
+            UnknownBlobError: If a blob of one of them is gone.
+        """
+        rows = self._database.rows(
+            "SELECT *, lead(published_s) OVER (ORDER BY version) FROM model ORDER BY version DESC LIMIT ?", most
+        )
+        return [(self._model(row[:-1]), row[-1]) for row in rows]
+
     def superseded(self, within_s: float) -> list[BlobRef]:
         """Files of models that were the newest at some time in the last ``within_s`` seconds, and are no more."""
         newest = self.latest()

@@ -157,14 +157,15 @@ def test_a_model_is_the_newest_only_when_what_it_needs_is_made(tmp_path: Path) -
     assert registry.latest() == second
 
 
-def test_a_dropped_blob_is_gone_and_a_published_one_stays(tmp_path: Path) -> None:
-    """Dropping removes a temporary blob, for whoever has it cached too, and leaves published ones alone."""
-    store, other = BlobStore(tmp_path), BlobStore(tmp_path)
-    temporary, published = store.put(b"for one", lifetime_s=60, reader="dev"), store.put(b"for all")
-    assert other.get(temporary.sha256) == b"for one"
-    for ref in (temporary, published):
-        store.drop(ref.sha256)
-    assert not store.path(temporary.sha256).exists()
-    with pytest.raises(UnknownBlobError):
-        other.get(temporary.sha256)
-    assert other.get(published.sha256) == b"for all"
+
+def test_the_history_says_when_a_model_was_superseded(tmp_path: Path) -> None:
+    """The newest first, as many as asked for, each with the moment at which the next one was published."""
+    clock = Clock()
+    registry = Registry(tmp_path, clock=clock)
+    assert registry.history(3) == []
+    published = []
+    for number in range(3):
+        clock.now_s = 1000.0 + number
+        published.append(registry.publish(SCHEMA, b"h0 %d" % number, b"g", {}))
+    assert registry.history(2) == [(published[2], None), (published[1], 1002.0)]
+    registry.close()
