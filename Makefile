@@ -30,6 +30,7 @@ demo: setup ## Run a whole round: Mosquitto with TLS, one cloud process, eight d
 
 test: setup ## Run every test
 	@scripts/require.sh mcopy=mtools mkfs.vfat=dosfstools sfdisk=fdisk mke2fs=e2fsprogs || echo "coda: tests of coda flash are skipped"
+	@command -v initdb /usr/lib/postgresql/*/bin/initdb >/dev/null || scripts/require.sh initdb=postgresql || echo "coda: tests over PostgreSQL are skipped"
 	@scripts/require.sh systemd-analyze=systemd || echo "coda: tests of the service's unit are skipped"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 

@@ -14,6 +14,7 @@ from cloud_broker.identity import Identity
 from cloud_broker.match_options import MatchOptions
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool_options import PoolOptions
+from cloud_broker.storage.place import Place, StorageOptions
 from protocol.errors import MalformedMessageError
 from protocol.recipe import Recipe
 from protocol.topics import check_name
@@ -25,7 +26,7 @@ else:
 
 
 MAX_WORKERS = 64
-_TABLES = (ModelOptions, PoolOptions, MatchOptions)
+_TABLES = (ModelOptions, PoolOptions, MatchOptions, StorageOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class CloudConfig:
         ca_file: Certificate of the fleet's authority, PEM.
         cert_file: The worker's certificate, PEM.
         key_file: Its key, PEM, readable by its owner alone.
-        state_dir: Folder that the cloud keeps: the pool (``pool/``), blobs and databases.
+        state_dir: Folder that the cloud keeps: the pool (``pool/``), and what ``storage`` does not name.
         worker: The worker's name, the common name of its certificate.
         devices: Devices that get the task before they say hello; any other gets it when it does.
         threads: Messages that a worker acts on at a time.
@@ -50,6 +51,7 @@ class CloudConfig:
         models: How models are trained and converted; a table ``[models]`` in the file.
         pool: What the pool keeps and what it quarantines; a table ``[pool]``.
         matching: How samples are chosen, and which must not leave; a table ``[matching]``.
+        storage: What is kept elsewhere than in the state folder; a table ``[storage]``.
 
     Raises:
         ConfigError: If a value is out of bounds.
@@ -71,6 +73,7 @@ class CloudConfig:
     models: ModelOptions = field(default_factory=ModelOptions)
     pool: PoolOptions = field(default_factory=PoolOptions)
     matching: MatchOptions = field(default_factory=MatchOptions)
+    storage: StorageOptions = field(default_factory=StorageOptions)
 
     def __post_init__(self) -> None:
         try:
@@ -105,6 +108,11 @@ class CloudConfig:
                 f"init DIR --workers {number}` or `coda broker up --workers {number}`"
             )
         return replace(self, worker=name, cert_file=cert_file, key_file=key_file)
+
+    @property
+    def place(self) -> Place:
+        """Where the cloud's state is."""
+        return Place(self.state_dir, self.storage)
 
     @property
     def identity(self) -> Identity:

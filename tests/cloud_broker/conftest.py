@@ -17,6 +17,9 @@ from cloud_broker.vectors import Embedder
 from protocol.messages import Query
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
+from tests.storage_fixtures import place, postgres
+
+__all__ = ["place", "postgres"]
 
 CONTRIBUTORS = 30
 

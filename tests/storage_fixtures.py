@@ -1,0 +1,41 @@
+"""Places for a cloud's state, over SQLite and over a real PostgreSQL: a database of its own for every test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cloud_broker.storage.database import SharedDatabase
+from cloud_broker.storage.place import Place, StorageOptions
+from tests.postgres import PostgresMissingError, PostgresServer, postgres_server
+
+_TEMPLATE = "upgraded"
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for the whole test session, which flushes nothing; skips where PostgreSQL is not installed."""
+    try:
+        with postgres_server(durable=False) as server:
+            # Made once, as every cloud makes it; tests get copies.
+            options = StorageOptions(database_url=server.create(_TEMPLATE))
+            with closing(SharedDatabase(Place(Path("/nonexistent"), options))):
+                pass
+            yield server
+    except PostgresMissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a cloud's state is: a test runs on either database."""
+    if request.param == "sqlite":
+        return Place(tmp_path)
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create(f"test_{next(_NUMBERS)}", _TEMPLATE)
+    return Place(tmp_path, StorageOptions(database_url=url))
