@@ -16,6 +16,8 @@
     │   └── BlobCorruptError     a blob's bytes do not match its name (also a `protocol.errors.IntegrityError`)
     ├── UnknownBlobError         no such blob, or it has expired
     ├── UnknownModelError        a query for a model that is not the one served
+    ├── CohortError              a cohort, or a device's tag, is not as it has to be
+    ├── TaskError                a rollout of a task, or an experiment, is missing, or not as it has to be
     ├── ReleaseError             a release, a key or a rollout is missing, taken, damaged, or not as it has to be
     └── TrainingError            nothing to train on, or training diverged
 """
@@ -90,6 +92,14 @@ class UnknownBlobError(CloudError):
 
 class UnknownModelError(CloudError):
     """The query's centroids were made by a model that is not the one served."""
+
+
+class CohortError(CloudError):
+    """A cohort, or a device's tag, is not as it has to be."""
+
+
+class TaskError(CloudError):
+    """A rollout of a task, or an experiment, is missing, or not as it has to be."""
 
 
 class ReleaseError(CloudError):
