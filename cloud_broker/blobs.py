@@ -3,7 +3,8 @@
     {directory}/blobs/{first two digits}/{sha256}
     {directory}/blobs.sqlite
 
-Published blobs stay; temporary ones (matched samples) expire. One that was made for some devices is given to no other.
+Published blobs stay; temporary ones, such as patches, expire. What is made for one device alone is kept apart from
+these, by `cloud_broker.answer_store`.
 """
 
 from __future__ import annotations
@@ -30,11 +31,8 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS blob (
     sha256 TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, expires_s REAL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS reader (
-    sha256 TEXT NOT NULL, device TEXT NOT NULL, PRIMARY KEY (sha256, device)
-) WITHOUT ROWID;
+DROP TABLE IF EXISTS reader;
 """
-_ANYONE = "*"  # no device's name
 
 
 class BlobStore:
@@ -52,13 +50,12 @@ class BlobStore:
         self._cache = _Cache(CACHE_BYTES)
         self._lock = threading.Lock()
 
-    def put(self, data: bytes, *, lifetime_s: float | None = None, reader: str = _ANYONE) -> BlobRef:
+    def put(self, data: bytes, *, lifetime_s: float | None = None) -> BlobRef:
         """Store a blob; storing it again only prolongs its life.
 
         Args:
             data: At least one byte.
             lifetime_s: Seconds after which `expire` may remove it; None keeps it.
-            reader: The device that it is for; any may read it where none is named.
 
         Raises:
             OversizeError: If it exceeds the contract's bound.
@@ -76,7 +73,6 @@ class BlobStore:
                     " ELSE max(expires_s, excluded.expires_s) END",
                     (ref.sha256, ref.size_bytes, expires_s),
                 )
-                database.execute("INSERT OR IGNORE INTO reader VALUES (?, ?)", (ref.sha256, reader))
         self._cache.put(ref.sha256, data)
         return ref
 
@@ -105,17 +101,6 @@ class BlobStore:
         """
         return chunk_of(self.get(sha256), sha256, index, chunk_bytes)
 
-    def check_reader(self, sha256: str, device: str) -> None:
-        """See that a device may have a blob.
-
-        Raises:
-            UnknownBlobError: If it is not here, has expired, or is for others; which of these is not told.
-        """
-        self.ref(sha256)
-        query = "SELECT 1 FROM reader WHERE sha256 = ? AND device IN (?, ?)"
-        if not self._database.rows(query, sha256, device, _ANYONE) and not self.published(sha256):
-            raise _unknown(sha256)
-
     def published(self, sha256: str) -> bool:
         """Whether a blob is here and stays."""
         return bool(self._database.rows("SELECT 1 FROM blob WHERE sha256 = ? AND expires_s IS NULL", sha256))
@@ -126,19 +111,9 @@ class BlobStore:
             over = [row[0] for row in database.execute("SELECT sha256 FROM blob WHERE expires_s <= ?", [self._clock()])]
             for sha256 in over:
                 database.execute("DELETE FROM blob WHERE sha256 = ?", [sha256])
-                database.execute("DELETE FROM reader WHERE sha256 = ?", [sha256])
                 self._cache.drop(sha256)
                 self.path(sha256).unlink(missing_ok=True)
         return len(over)
-
-    def drop(self, sha256: str) -> None:
-        """Remove a blob that is not published; no error if it is not here."""
-        with self._lock, self._database.transaction() as database:
-            gone = database.execute("DELETE FROM blob WHERE sha256 = ? AND expires_s IS NOT NULL", [sha256]).rowcount
-            if gone:
-                database.execute("DELETE FROM reader WHERE sha256 = ?", [sha256])
-                self._cache.drop(sha256)
-                self.path(sha256).unlink(missing_ok=True)
 
     def ref(self, sha256: str) -> BlobRef:
         """A blob's name and size.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from cloud_broker.blobs import BlobStore
-from cloud_broker.ledger import Ledger
+from cloud_broker.answer_store import AnswerStore
 from cloud_broker.pool import SamplePool
 
 
-def forget_contributor(pool: SamplePool, ledger: Ledger, blobs: BlobStore, contributor: str, message_id: str) -> int:
+def forget_contributor(pool: SamplePool, answers: AnswerStore, contributor: str, message_id: str) -> int:
     """Delete a contributor's samples everywhere in the cloud; for all workers when this returns.
 
     A device that has not yet pulled an answer with such samples is refused the blob, and asks anew.
 
     Args:
         pool: Where they are.
-        ledger: Knows which answers they went into.
-        blobs: Where these answers wait to be pulled.
+        answers: Where answers wait to be pulled that they went into.
         contributor: Its name.
         message_id: Of the request; one that comes again deletes nothing given since.
 
@@ -29,7 +27,5 @@ def forget_contributor(pool: SamplePool, ledger: Ledger, blobs: BlobStore, contr
     deleted = pool.forget(contributor, message_id)
     if number is not None:
         # Also if nothing was left to delete: a process may have been killed between the two.
-        for match in ledger.answers_from(number):
-            if match.samples is not None:
-                blobs.drop(match.samples.sha256)
+        answers.forget(number)
     return deleted

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cloud_broker.accounts import Accounts
+from cloud_broker.answer_store import AnswerStore
+from cloud_broker.answering import Answering
 from cloud_broker.answers import (
     UNKNOWN_ID,
     Outgoing,
@@ -20,30 +22,25 @@ from cloud_broker.answers import (
     outgoing,
     shared_outgoing,
 )
-from cloud_broker.byte_budget import encode_within
-from cloud_broker.errors import UnavailableError, UnknownBlobError, UnknownModelError
+from cloud_broker.errors import UnavailableError, UnknownBlobError
 from cloud_broker.forgetting import forget_contributor
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
-from cloud_broker.matching import Rows
-from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.registry import Registry
 from cloud_broker.sharing import Sharing, chunk_indices
 from cloud_broker.structured_logs import about
 from cloud_broker.tasks import TaskBook
-from protocol import envelope, messages
+from protocol import envelope
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError
 from protocol.messages import (
     Accepted,
-    BlobRef,
     Busy,
     Contribution,
     Forget,
     Hello,
     Locate,
     Log,
-    Match,
     Message,
     Offer,
     Piece,
@@ -57,12 +54,8 @@ from protocol.messages import (
     Updated,
 )  # fmt: skip
 from protocol.purposes import MODEL, SAMPLES, SOFTWARE
-from protocol.rows import encode_rows
-from protocol.topics import MAX_BLOB_BYTES
 
-MATCH_LIFETIME_S = 24 * 3600.0
 _OFFERED = frozenset({Contribution.kind, Report.kind, Log.kind})
-_MAX_ROW_BLOBS = 100_000
 _AWAY_S = 2.0  # what is away is asked for again after so long
 
 logger = logging.getLogger(__name__)
@@ -86,6 +79,7 @@ class Handlers:
         ledger: Ledger,
         on_event: OnEvent | None = None,
         *,
+        answers: AnswerStore,
         hurried: Callable[[], bool] = lambda: False,
     ) -> None:
         """Put the parts together.
@@ -94,9 +88,10 @@ class Handlers:
             registry: Blobs that devices pull.
             index: The pool, and who matches what in it.
             tasks: Tasks.
-            ledger: Devices, reports, answers.
+            ledger: Devices, reports.
             on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``forgotten``, ``reported``, ``refused``,
                 ``updated``, ``rollout-halted``.
+            answers: Keeps what a device is to pull.
             hurried: Whether many wait: then matched samples are packed in less time and more bytes.
         """
         self._registry = registry
@@ -105,9 +100,9 @@ class Handlers:
         self._ledger = ledger
         self.sharing = Sharing(registry.blobs)
         self.accounts = Accounts(ledger.data_use)
-        self._row_blobs: set[str] = set()
+        self._answers = answers
         self._tell = on_event or (lambda _event: None)
-        self._hurried = hurried
+        self._answering = Answering(index, answers, self._tell, hurried=hurried)
         self._handlers: dict[type[Message], Callable[[str, Any, str], Sequence[Message | Outgoing]]] = {
             Presence: self._on_presence,
             Hello: self._on_hello,
@@ -178,54 +173,11 @@ class Handlers:
 
     def _on_query(self, device: str, query: Query, _message_id: str) -> list[Message]:
         check_id(query.query_id, "query_id")
-        known = self._ledger.answer(device, query.query_id)
-        if known is not None and self._still_there(known):
-            return [known]
-        while (match := self._match(query, device)) is None:
-            pass
-        return [match]
-
-    def _match(self, query: Query, device: str) -> Match | None:
-        """Choose samples and put them ready; None if one of their contributors was forgotten meanwhile."""
-        pool = self._index.pool
-        ranked = self._index.rank(query, device)
-        bound = min(query.max_bytes, MAX_BLOB_BYTES)
-        rows, payload = encode_within(pool.take, ranked, bound, zstd=query.zstd, quick=self._hurried())
-        blob = self._put(payload, device) if payload else None
-        match = Match(query.query_id, len(rows), blob, self._put_rows(rows, query, device) if payload else None)
-        self._ledger.note_answer(device, match, pool.contributors[rows])
-        # Looked at after it was noted: whoever is forgotten from now on is looked for among what was noted.
-        if blob is not None and (pool.contributors[rows] == FORGOTTEN).any():
-            self._registry.blobs.drop(blob.sha256)
-            return None
-        self._tell({"event": "matched", "device": device, "samples": len(rows), "size_bytes": len(payload)})
-        return match
-
-    def _put_rows(self, matched: Rows, query: Query, device: str) -> BlobRef | None:
-        """The rows of the matched samples' items, ready to be pulled; None where the model's file holds them."""
-        if self._index.rows is None:
-            return None
-        block = self._index.rows.of_samples(self._index.pool.take(matched))
-        return self._put_row_block(encode_rows(block, zstd=query.zstd), device)
-
-    def _put_row_block(self, payload: bytes, device: str) -> BlobRef:
-        ref = self._put(payload, device)
-        if len(self._row_blobs) >= _MAX_ROW_BLOBS:
-            self._row_blobs.clear()  # those still pulled count as samples
-        self._row_blobs.add(ref.sha256)
-        return ref
-
-    def _put(self, payload: bytes, device: str) -> BlobRef:
-        return self._registry.blobs.put(payload, lifetime_s=MATCH_LIFETIME_S, reader=device)
+        return [self._answering.match(query, device)]
 
     def _on_rows(self, device: str, request: RowsRequest, _message_id: str) -> list[Message]:
         check_id(request.request_id, "request_id")
-        if self._index.rows is None:
-            raise UnknownModelError("the model that this cloud serves holds all of its rows: sync the task")
-        block = self._index.rows.shards(request.version, request.shards)
-        payload = encode_rows(block, zstd=request.zstd)
-        self._tell({"event": "rows", "device": device, "rows": len(block), "size_bytes": len(payload)})
-        return [messages.Rows(request.request_id, self._put_row_block(payload, device))]
+        return [self._answering.rows(request, device)]
 
     def _on_locate(self, device: str, locate: Locate, _message_id: str) -> list[Message | Outgoing]:
         if not self._registry.blobs.published(locate.blob):
@@ -238,17 +190,13 @@ class Handlers:
         return [located, *map(shared_outgoing, chunks)]  # it may read the first while the last are on their way
 
     def _on_pull(self, device: str, pull: Pull, _message_id: str) -> list[Message]:
-        self._registry.blobs.check_reader(pull.blob, device)
+        if self._answers.holds(pull.blob, device):
+            self.accounts.transfer(device, MODEL if self._answering.made_of_rows(pull.blob) else SAMPLES)
+            return list(self._answers.chunks(pull.blob, device, pull.chunks, pull.chunk_bytes))
+        self._registry.blobs.ref(pull.blob)
         self.sharing.missed(pull.blob)
-        self.accounts.transfer(device, self._purpose_of(pull.blob))
+        self.accounts.transfer(device, SOFTWARE if self._ledger.rollouts.is_part(pull.blob) else MODEL)
         return [self._registry.blobs.chunk(pull.blob, index, pull.chunk_bytes) for index in pull.chunks]
-
-    def _purpose_of(self, blob: str) -> str:
-        if blob in self._row_blobs:
-            return MODEL
-        if not self._registry.blobs.published(blob):
-            return SAMPLES
-        return SOFTWARE if self._ledger.rollouts.is_part(blob) else MODEL
 
     def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:
         pool = self._index.pool
@@ -259,8 +207,7 @@ class Handlers:
         return [Accepted(message_id)]
 
     def _on_forget(self, device: str, _forget: Forget, message_id: str) -> list[Message]:
-        pool, blobs = self._index.pool, self._registry.blobs
-        deleted = forget_contributor(pool, self._ledger, blobs, device, message_id)
+        deleted = forget_contributor(self._index.pool, self._answers, device, message_id)
         self._tell({"event": "forgotten", "device": device, "samples": deleted})
         return [Accepted(message_id)]
 
@@ -298,13 +245,6 @@ class Handlers:
         self._ledger.logs.keep(device, log)
         self._tell({"event": "log", "device": device, "request_id": log.request_id, "size_bytes": len(log.data)})
         return [Accepted(message_id)]
-
-    def _still_there(self, match: Match) -> bool:
-        try:
-            blobs = [blob for blob in (match.samples, match.rows) if blob is not None]
-            return all(self._registry.blobs.ref(blob.sha256) == blob for blob in blobs)
-        except UnknownBlobError:
-            return False
 
 
 def _round_of(message: Message) -> dict[str, str]:

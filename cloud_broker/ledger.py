@@ -1,4 +1,4 @@
-"""What the cloud knows of its devices: presence and what they hold, their reports, the answers to their queries."""
+"""What the cloud knows of its devices: presence and what they hold, and their reports."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cloud_broker.collecting import Collecting
 from cloud_broker.database import Database
 from cloud_broker.fleet_gains import gain_from
@@ -18,10 +15,9 @@ from cloud_broker.logs import Logs
 from cloud_broker.rollouts import Rollouts
 from profiling.data_use import TABLE as DATA_USE_TABLE
 from profiling.data_use import DataUse
-from protocol import envelope
 from protocol.errors import MalformedMessageError
 from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR, ReportedGain
-from protocol.messages import Hello, Match, Report
+from protocol.messages import Hello, Report
 
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS device (
@@ -31,13 +27,8 @@ CREATE TABLE IF NOT EXISTS report (
     device TEXT NOT NULL, message_id TEXT NOT NULL, received_s REAL NOT NULL, round_id TEXT NOT NULL,
     task_version INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (device, message_id)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS answer (
-    device TEXT NOT NULL, query_id TEXT NOT NULL, made_s REAL NOT NULL, match BLOB NOT NULL,
-    PRIMARY KEY (device, query_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS answer_source (
-    device TEXT NOT NULL, query_id TEXT NOT NULL, contributors BLOB NOT NULL, PRIMARY KEY (device, query_id)
-) WITHOUT ROWID;
+DROP TABLE IF EXISTS answer;
+DROP TABLE IF EXISTS answer_source;
 {DATA_USE_TABLE}
 """
 
@@ -130,45 +121,6 @@ class Ledger:
         paths = (f"$.outcome.metrics.{name}" for name in (RANKING_GAIN, RANKING_GAIN_ERROR))
         found = (gain_from(*values[:3]) for values in self._database.rows(query, *paths))
         return [gain for gain in found if gain is not None]
-
-    def answer(self, device: str, query_id: str) -> Match | None:
-        """What a device's query was answered with; None if it was not asked, or too long ago."""
-        query = "SELECT match FROM answer WHERE device = ? AND query_id = ?"
-        rows = self._database.rows(query, device, query_id)
-        if not rows:
-            return None
-        match = envelope.decode("down", Match.kind, rows[0][0]).message
-        assert isinstance(match, Match)
-        return match
-
-    def note_answer(self, device: str, match: Match, contributors: NDArray[np.int32] | None = None) -> None:
-        """Remember the answer to a query, and the numbers of the contributors whose samples are in it."""
-        sources = np.unique(contributors).astype("<i4").tobytes() if contributors is not None else b""
-        with self._database.transaction() as database:
-            database.execute("INSERT OR REPLACE INTO answer_source VALUES (?, ?, ?)", (device, match.query_id, sources))
-            database.execute(
-                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)",
-                (device, match.query_id, self._clock(), envelope.encode(match, "answer")),
-            )
-
-    def answers_from(self, contributor: int) -> list[Match]:
-        """The answers that have samples of a contributor, by its number."""
-        query = "SELECT contributors, match FROM answer JOIN answer_source USING (device, query_id)"
-        matches = []
-        for sources, answer in self._database.rows(query):
-            if contributor in np.frombuffer(sources, "<i4"):
-                match = envelope.decode("down", Match.kind, answer).message
-                assert isinstance(match, Match)
-                matches.append(match)
-        return matches
-
-    def forget_answers(self, older_than_s: float) -> None:
-        """Forget answers made more than ``older_than_s`` seconds ago."""
-        with self._database.transaction() as database:
-            old = "SELECT device, query_id FROM answer WHERE made_s < ?"
-            bound_s = [self._clock() - older_than_s]
-            database.execute(f"DELETE FROM answer_source WHERE (device, query_id) IN ({old})", bound_s)  # noqa: S608
-            database.execute("DELETE FROM answer WHERE made_s < ?", bound_s)
 
     def close(self) -> None:
         """Close the databases."""

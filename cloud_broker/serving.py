@@ -10,14 +10,12 @@ from contextlib import contextmanager
 from cloud_broker.config import CloudConfig
 from cloud_broker.gateway import Gateway
 from cloud_broker.handlers import Handlers
-from cloud_broker.index import SampleIndex
 from cloud_broker.observing import Observed, observing
 from cloud_broker.preparing import summary
-from cloud_broker.registry import PublishedModel
-from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.state import State
 from cloud_broker.steward import Steward
 from cloud_broker.telling import Telling
+from cloud_broker.versions import Versions
 
 _SETTLE_S = 60.0
 _HURRY = 2  # messages a thread from which on time counts for more than bytes
@@ -27,8 +25,7 @@ _LOOK_S = 1.0  # how often to see what others did: workers, or an operator
 def serve(
     config: CloudConfig,
     state: State,
-    index: SampleIndex,
-    model: PublishedModel,
+    versions: Versions,
     *,
     stop: threading.Event,
     tell: Telling,
@@ -40,10 +37,9 @@ def serve(
     Args:
         config: This worker's.
         state: The cloud's.
-        index: Over the pool.
-        model: What the index was made with, and devices are given.
+        versions: The pool as each model sees it; devices are given the newest.
         stop: When to drain and return.
-        tell: Told ``serving``, then what `Handlers` tells.
+        tell: Told ``serving``, then what `Handlers` tells, and ``taken-up`` when a newer model is served.
         number: Of this worker; the first is the steward, and the broker keeps messages for it while it is away.
         of_several: Whether it is one of several processes.
 
@@ -54,10 +50,11 @@ def serve(
     with observing(config, number, of_several=of_several) as observed:
         handlers = Handlers(
             state.registry,
-            index,
+            versions,
             state.tasks,
             state.ledger,
             observed.telling(tell),
+            answers=state.answers,
             hurried=lambda: gateway.waiting > _HURRY * config.threads,
         )
         gateway = Gateway(
@@ -73,14 +70,11 @@ def serve(
             traffic=handlers.accounts.traffic,
             observer=observed.observer,
         )
-        steward = Steward(config, state, model, gateway.send) if lead else None
-        with _settled(handlers, config.worker), gateway, _watched(observed, gateway):
+        steward = Steward(config, state, versions, gateway.send, gateway.withdraw) if lead else None
+        with _settled(handlers, config.worker), gateway, _watched(observed, gateway, versions):
             _begin(handlers, steward)
-            if lead:
-                for ref in state.registry.superseded(SHARE_LIFETIME_S):
-                    gateway.withdraw(ref)
-            tell({"event": "serving", "pool": len(index), **summary(model)})
-            _until(stop, config, index if of_several else None, handlers, steward)
+            tell({"event": "serving", "pool": len(versions), **summary(versions.model)})
+            _until(stop, config, versions, handlers, steward, tell, of_several=of_several)
 
 
 def _begin(handlers: Handlers, steward: Steward | None) -> None:
@@ -90,12 +84,23 @@ def _begin(handlers: Handlers, steward: Steward | None) -> None:
 
 
 def _until(
-    stop: threading.Event, config: CloudConfig, index: SampleIndex | None, handlers: Handlers, steward: Steward | None
+    stop: threading.Event,
+    config: CloudConfig,
+    versions: Versions,
+    handlers: Handlers,
+    steward: Steward | None,
+    tell: Telling,
+    *,
+    of_several: bool,
 ) -> None:
-    due_s = time.monotonic() + _SETTLE_S
+    due_s, version = time.monotonic() + _SETTLE_S, versions.model.version
     while not stop.wait(_LOOK_S):
-        if index is not None:
-            index.refresh()  # what other workers took in
+        if of_several:
+            versions.look()
+            versions.refresh()  # what other workers took in
+        if versions.model.version != version:
+            version = versions.model.version
+            tell({"event": "taken-up", **summary(versions.model)})
         if steward is not None:
             steward.step()
         if time.monotonic() >= due_s:
@@ -112,8 +117,9 @@ def _settled(handlers: Handlers, worker: str) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(observed: Observed, gateway: Gateway) -> Iterator[None]:
+def _watched(observed: Observed, gateway: Gateway, versions: Versions) -> Iterator[None]:
     observed.watch(lambda: gateway.up, lambda: gateway.waiting)
+    observed.watch_models(lambda: len(versions.served), versions.embedded_share)
     try:
         yield
     finally:

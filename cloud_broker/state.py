@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_broker.answer_store import AnswerStore
 from cloud_broker.ledger import Ledger
 from cloud_broker.registry import Registry
 from cloud_broker.tasks import TaskBook
@@ -16,11 +17,12 @@ POOL = "pool"
 
 @dataclass(frozen=True)
 class State:
-    """Models and blobs, what is known of devices, and tasks."""
+    """Models and blobs, what is known of devices, tasks, and answers that wait to be pulled."""
 
     registry: Registry
     ledger: Ledger
     tasks: TaskBook
+    answers: AnswerStore
 
 
 @contextmanager
@@ -33,4 +35,5 @@ def open_state(directory: Path) -> Iterator[State]:
     with ExitStack() as parts:
         registry = parts.enter_context(closing(Registry(directory)))
         ledger = parts.enter_context(closing(Ledger(directory)))
-        yield State(registry, ledger, parts.enter_context(closing(TaskBook(directory))))
+        tasks = parts.enter_context(closing(TaskBook(directory)))
+        yield State(registry, ledger, tasks, AnswerStore(directory))

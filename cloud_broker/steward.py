@@ -8,10 +8,10 @@ from collections.abc import Callable
 from cloud_broker.answers import Outgoing, release_for, task_for
 from cloud_broker.config import CloudConfig
 from cloud_broker.fleet_gains import recipe_with_gains
-from cloud_broker.handlers import MATCH_LIFETIME_S
-from cloud_broker.registry import PublishedModel
+from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.state import State
-from protocol.messages import Task
+from cloud_broker.versions import Versions
+from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 
 _HOUSEKEEPING_S = 60.0
@@ -22,17 +22,25 @@ class Steward:
     """Does so when `step` is called, about once a second."""
 
     def __init__(
-        self, config: CloudConfig, state: State, model: PublishedModel, send: Callable[[Outgoing], bool]
+        self,
+        config: CloudConfig,
+        state: State,
+        versions: Versions,
+        send: Callable[[Outgoing], bool],
+        withdraw: Callable[[BlobRef], None],
     ) -> None:
         """Prepare, and make the current task the one that the configuration and the model ask for.
 
         Args:
             config: Says the recipe, and which devices have the task before they say hello.
             state: Where tasks, rollouts and questions are.
-            model: What devices are given.
+            versions: Whose newest model devices are given.
             send: Hands a message to the broker.
+            withdraw: Has the broker forget a blob that the fleet shared.
         """
-        self._config, self._state, self._model, self._send = config, state, model, send
+        self._config, self._state, self._versions = config, state, versions
+        self._send, self._withdraw = send, withdraw
+        self._given: int | None = None
         self._renew_task()
         self._due_s = time.monotonic() + _HOUSEKEEPING_S
         self._renew_s = time.monotonic() + _RENEWAL_S
@@ -54,15 +62,19 @@ class Steward:
         if time.monotonic() >= self._due_s:
             self._due_s = time.monotonic() + _HOUSEKEEPING_S
             state.registry.blobs.expire()
-            state.ledger.forget_answers(MATCH_LIFETIME_S)
-        if time.monotonic() >= self._renew_s:
+            state.answers.expire()
+        newer = self._given != self._versions.model.version
+        if newer:
+            self._withdraw_superseded()
+        if newer or time.monotonic() >= self._renew_s:
             self._renew_s = time.monotonic() + _RENEWAL_S
             for device, task in self._renew_task():
                 self._send(task_for(device, task))
 
     def _renew_task(self) -> list[tuple[str, Task]]:
         """Make the task current that says what the fleet has reported by now; who has it newly."""
-        tasks, model, before = self._state.tasks, self._model, self._state.tasks.current()
+        tasks, model, before = self._state.tasks, self._versions.model, self._state.tasks.current()
+        self._given = model.version
         told = None if before is None else Recipe.from_dict(before.recipe)
         recipe = recipe_with_gains(self._config.recipe, told, self._state.ledger.gains())
         tasks.make_current(model.schema, recipe, model.recommender, model.classifier, model.rows)

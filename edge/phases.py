@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge.artefacts import Artefacts
 from edge.classifier import classify
-from edge.errors import ModelFileError, StoppedError
+from edge.errors import ModelFileError, RefusedError, StoppedError
 from edge.fetch import fetch_blob, fetch_published
 from edge.gate import Decision, gate, split_holdout
 from edge.model import Model
@@ -30,7 +30,7 @@ from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
 from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR
-from protocol.messages import BlobRef, Match, Message
+from protocol.messages import BlobRef, Match, Message, Query, RefusalCode
 from protocol.purposes import MODEL, SAMPLES
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, empty_batch
@@ -89,14 +89,25 @@ class Phases:
         self._tools.metering.settle(self._round_id)
         recipe = replace(self._recipe, match_bytes=self._tools.budget.match_bytes(self._recipe.match_bytes))
         query = profile.query(query_id, self._task.version, self._task.recommender.sha256, recipe)
+        session = self._tools.session
+        try:
+            # Samples that take the line no longer than a chunk would need no asking for chunks.
+            self._ask(replace(query, inline_bytes=session.window.chunk_bytes(session.link.max_chunk_bytes)))
+        except RefusedError as error:
+            if error.code != RefusalCode.MALFORMED.value:
+                raise
+            self._ask(query)  # a cloud that knows no answers with samples
+        return "fetch"
 
+    def _ask(self, query: Query) -> None:
         def is_answer(message: Message) -> bool:
-            return isinstance(message, Match) and message.query_id == query_id
+            return isinstance(message, Match) and message.query_id == query.query_id
 
         with self._tools.session.ask(query, is_answer) as answer:
             assert isinstance(answer, Match)
-            self._kept.save_match(answer)
-        return "fetch"
+            if answer.samples is not None and answer.data is not None:
+                self._store.blobs.put(answer.samples, answer.data)
+            self._kept.save_match(replace(answer, data=None))
 
     def fetch(self) -> str:
         """Bring the matched samples here."""

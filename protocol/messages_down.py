@@ -79,20 +79,25 @@ class Match(Message):
         count: Matched samples.
         samples: Where they are; None where there are none.
         rows: Where the rows of their items are, a `protocol.rows.RowBlock`; None where the model's file holds them.
+        data: The samples themselves, where the query asked for them so; then they are not to be pulled.
     """
 
     query_id: str
     count: int
     samples: BlobRef | None
     rows: BlobRef | None = None
+    data: bytes | None = None
     kind: ClassVar[str] = "match"
     direction: ClassVar[Direction] = "down"
+    unsaid: ClassVar[frozenset[str]] = frozenset({"data"})
 
     def __post_init__(self) -> None:
         if self.count < 0 or (self.count == 0) != (self.samples is None):
             raise MalformedMessageError(
                 f"match: {self.count} samples and {self.samples or 'no blob'} do not go together"
             )
+        if self.data is not None and (self.samples is None or len(self.data) != self.samples.size_bytes):
+            raise MalformedMessageError(f"match: {len(self.data)} bytes of samples are not {self.samples or 'none'}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from protocol.message import MAX_BASES, MAX_TARGET_LENGTH, BlobRef, ChunkData, C
 from protocol.rows import MAX_SHARDS
 from protocol.topics import (
     CHUNK_BYTES,
+    MAX_CHUNK_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_PROFILE_BYTES,
     Direction,
@@ -56,6 +57,8 @@ class Query(Message):
         max_samples: At most so many matched samples.
         max_bytes: At most so many encoded bytes.
         zstd: Whether the device can read zstd (32-bit ARM cannot); the answer is packed accordingly.
+        inline_bytes: Samples of at most so many bytes may come in the answer itself; None where the device knows no
+            such answers.
     """
 
     query_id: str
@@ -67,8 +70,10 @@ class Query(Message):
     max_samples: int
     max_bytes: int
     zstd: bool = field(default_factory=zstd_available)
+    inline_bytes: int | None = None
     kind: ClassVar[str] = "query"
     direction: ClassVar[Direction] = "up"
+    unsaid: ClassVar[frozenset[str]] = frozenset({"inline_bytes"})
 
     def __post_init__(self) -> None:
         check_sha256(self.model_sha256, "query: model")
@@ -85,6 +90,8 @@ class Query(Message):
             raise MalformedMessageError(f"query: weights are shares and sum to 1, not to {sum(self.weights):g}")
         if self.max_samples < 1 or self.max_bytes < 1:
             raise MalformedMessageError("query: max_samples and max_bytes must be positive")
+        if not 0 <= (self.inline_bytes or 0) <= MAX_CHUNK_BYTES:
+            raise MalformedMessageError(f"query: inline_bytes lies in 0..{MAX_CHUNK_BYTES}")
 
     def profile(self) -> NDArray[np.float32]:
         """The centroids as float32 [k, d]."""

@@ -25,8 +25,8 @@ from protocol.messages import (
 from protocol.topics import ROOT, SHARED
 
 MODEL = "model"  # model files, patches over them, rows of their tables
-SAMPLES = "samples"  # matched samples down, contributed ones up
-QUERY = "query"  # the question for samples, and its answer without them
+SAMPLES = "samples"  # the answer to a question for samples, with or without them, and they down; contributed ones up
+QUERY = "query"  # the question for samples
 REPORT = "report"
 SOFTWARE = "software"  # releases, and the metadata that vouch for them
 CONTROL = "control"  # tasks, greetings, presence, acknowledgements, refusals, and what MQTT and TLS say for themselves
@@ -35,7 +35,7 @@ PURPOSES = (MODEL, SAMPLES, QUERY, REPORT, SOFTWARE, CONTROL)
 TRANSFER_KINDS = frozenset({Pull.kind, Chunk.kind, Locate.kind, Located.kind})
 _OF_KIND = {
     Query.kind: QUERY,
-    Match.kind: QUERY,
+    Match.kind: SAMPLES,
     Rows.kind: MODEL,
     RowsRequest.kind: MODEL,
     Contribution.kind: SAMPLES,

@@ -113,17 +113,15 @@ def forget(
 ) -> None:
     """Delete all that a contributor gave: from disk, index and waiting answers, in every worker."""
     import uuid
-    from contextlib import closing
 
+    from cloud_broker.answer_store import AnswerStore
     from cloud_broker.config import load_config
     from cloud_broker.forgetting import forget_contributor
-    from cloud_broker.ledger import Ledger
-    from cloud_broker.registry import Registry
     from coda.output import console
 
-    state_dir = load_config(config).state_dir
-    with _pool(config) as pool, closing(Ledger(state_dir)) as ledger, closing(Registry(state_dir)) as registry:
-        deleted = forget_contributor(pool, ledger, registry.blobs, contributor, f"operator-{uuid.uuid4().hex}")
+    answers = AnswerStore(load_config(config).state_dir)
+    with _pool(config) as pool:
+        deleted = forget_contributor(pool, answers, contributor, f"operator-{uuid.uuid4().hex}")
     console.print(f"{deleted:,} samples of {contributor} are deleted")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloud_broker.answer_store import LIFETIME_S, AnswerStore
 from cloud_broker.answers import Outgoing
-from cloud_broker.handlers import MATCH_LIFETIME_S, Handlers
+from cloud_broker.handlers import Handlers
 from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool_columns import content_keys
@@ -40,6 +42,7 @@ from protocol.messages import (
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
+from protocol.transfer import blob_ref
 from tests.cloud_broker.conftest import model_and_index, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
@@ -58,7 +61,10 @@ class Cloud:
         self.tasks.make_current(SCHEMA, Recipe(), self.model.recommender, self.model.classifier)
         self.ledger = Ledger(state_dir)
         self.events: list[dict[str, Any]] = []
-        self.handlers = Handlers(self.registry, self.index, self.tasks, self.ledger, self.events.append)
+        self.answers = AnswerStore(state_dir)
+        self.handlers = Handlers(
+            self.registry, self.index, self.tasks, self.ledger, self.events.append, answers=self.answers
+        )
 
     def hear(self, message: Message, message_id: str = "m1", device: str = "dev-a") -> list[Outgoing]:
         """What is answered to a message."""
@@ -118,34 +124,54 @@ def test_a_query_is_answered_by_samples_that_can_be_pulled(cloud: Cloud) -> None
     assert taken.sum() >= 50
 
 
+def test_an_answer_holds_the_samples_where_the_asker_wants_them_so(cloud: Cloud) -> None:
+    """The same samples as would be pulled, and nothing waits to be pulled then; what is larger than asked for does."""
+    pulled = only(cloud.hear(cloud.query(user=100)))
+    size_bytes = pulled.samples.size_bytes
+    inline = only(cloud.hear(replace(cloud.query(user=100), inline_bytes=size_bytes), "m2", "dev-b"))
+    assert (inline.samples, blob_ref(inline.data)) == (pulled.samples, pulled.samples)
+    assert len(decode_batch(inline.data, SCHEMA)) == inline.count
+    assert not cloud.answers.holds(inline.samples.sha256, "dev-b")
+    assert only(cloud.hear(replace(cloud.query(user=100), inline_bytes=size_bytes - 1), "m3")) == pulled
+
+
+def test_an_answer_is_no_other_devices(cloud: Cloud) -> None:
+    """Knowing its digest is not enough to pull what was made for another."""
+    match = only(cloud.hear(cloud.query()))
+    assert only(cloud.hear(Pull(match.samples.sha256, (0,)), "m2", "dev-b")).code == RefusalCode.UNKNOWN_BLOB
+    assert isinstance(only(cloud.hear(Pull(match.samples.sha256, (0,)), "m3")), Chunk)
+
+
 def test_a_contributors_own_samples_are_not_sent_back(cloud: Cloud) -> None:
     """A device that gave samples is matched with others' only."""
     own = user_samples(7, 60)
     assert only(cloud.hear(Contribution(encode_batch(own)))) == Accepted("m1")
     match = only(cloud.hear(query_for(cloud.registry, cloud.model, own, max_samples=5000), "m2"))
-    blob = cloud.registry.blobs.get(match.samples.sha256)
+    blob = cloud.answers.get(match.samples.sha256, "dev-a")
     number = cloud.index.pool.contributor_number("dev-a")
     others = {*cloud.index.pool.content_keys[cloud.index.pool.contributors != number].tolist()}
     assert match.count == len(decode_batch(blob, SCHEMA)) == len(others)
 
 
 def test_a_repeated_query_is_answered_alike(cloud: Cloud, state_dir: Path) -> None:
-    """The same query id gets the same answer under the same message id, after a contribution and after a restart."""
+    """The same query gets the same answer under the same message id, also after a restart; a new pool's, a good one."""
     first = cloud.hear(cloud.query())
-    cloud.hear(Contribution(encode_batch(user_samples(1, 40, seed=9))), "m2", "dev-b")
     assert cloud.hear(cloud.query()) == first
     assert Cloud(state_dir).hear(cloud.query()) == first
+    cloud.hear(Contribution(encode_batch(user_samples(1, 40, seed=9))), "m2", "dev-b")
+    again = only(cloud.hear(cloud.query()))
+    for match in (only(first), again):
+        assert len(decode_batch(cloud.answers.get(match.samples.sha256, "dev-a"), SCHEMA)) == match.count
 
 
 def test_an_expired_answer_is_made_anew(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the matched samples have gone, asking again gives samples that are there."""
-    monkeypatch.setattr(cloud.registry.blobs, "_clock", lambda: 0.0)
+    monkeypatch.setattr(cloud.answers, "_clock", lambda: 0.0)
     old = only(cloud.hear(cloud.query()))
-    monkeypatch.setattr(cloud.registry.blobs, "_clock", lambda: MATCH_LIFETIME_S)
-    cloud.registry.blobs.expire()
+    monkeypatch.setattr(cloud.answers, "_clock", lambda: LIFETIME_S)
     assert only(cloud.hear(Pull(old.samples.sha256, (0,)), "m2")).code == RefusalCode.UNKNOWN_BLOB
     again = only(cloud.hear(cloud.query(), "m3"))
-    assert cloud.registry.blobs.get(again.samples.sha256)
+    assert cloud.answers.get(again.samples.sha256, "dev-a")
 
 
 def test_a_budget_too_small_for_a_sample_matches_none(cloud: Cloud) -> None:
@@ -314,14 +340,14 @@ def test_forgetting_removes_answers_that_wait_to_be_pulled(cloud: Cloud) -> None
     query = query_for(cloud.registry, cloud.model, mine, max_samples=2000)
     with_mine = only(cloud.hear(query, "q1"))
     without = only(cloud.hear(query_for(cloud.registry, cloud.model, mine, "q2"), "q2", device="dev-b"))
-    assert cloud.registry.blobs.path(with_mine.samples.sha256).exists()
+    assert cloud.answers.holds(with_mine.samples.sha256, "dev-a")
     cloud.hear(Forget(), "f1", device="dev-b")
-    assert not cloud.registry.blobs.path(with_mine.samples.sha256).exists()
+    assert not cloud.answers.holds(with_mine.samples.sha256, "dev-a")
     assert only(cloud.hear(Pull(with_mine.samples.sha256, (0,)), "p1")).code == "unknown-blob"
     assert isinstance(only(cloud.hear(Pull(without.samples.sha256, (0,)), "p2", device="dev-b")), Chunk)
     again = only(cloud.hear(query, "q1"))
     assert again.samples != with_mine.samples
-    samples = decode_batch(cloud.registry.blobs.get(again.samples.sha256), SCHEMA)
+    samples = decode_batch(cloud.answers.get(again.samples.sha256, "dev-a"), SCHEMA)
     sent, given = ({*zip(content_keys(batch), batch.time_s, strict=True)} for batch in (samples, mine))
     assert not sent & given
 
@@ -329,7 +355,7 @@ def test_forgetting_removes_answers_that_wait_to_be_pulled(cloud: Cloud) -> None
 def test_an_answer_tells_nothing_of_who_gave_samples(cloud: Cloud) -> None:
     """No contributor's name or number is in the match or in the samples' bytes: features, label and time are all."""
     match = only(cloud.hear(cloud.query()))
-    payload = cloud.registry.blobs.get(match.samples.sha256)
+    payload = cloud.answers.get(match.samples.sha256, "dev-a")
     assert [name for name, _ in decode_batch(payload, SCHEMA).columns()] == [
         *(feature.name for feature in SCHEMA.features), "label", "time_s",
     ]  # fmt: skip

@@ -157,7 +157,6 @@ def test_a_model_is_the_newest_only_when_what_it_needs_is_made(tmp_path: Path) -
     assert registry.latest() == second
 
 
-
 def test_the_history_says_when_a_model_was_superseded(tmp_path: Path) -> None:
     """The newest first, as many as asked for, each with the moment at which the next one was published."""
     clock = Clock()

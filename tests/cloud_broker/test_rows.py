@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud_broker.answer_store import AnswerStore
 from cloud_broker.errors import BlobCorruptError, ConfigError, StorageError, UnknownModelError
 from cloud_broker.handlers import Handlers
 from cloud_broker.ledger import Ledger
@@ -58,7 +59,8 @@ class Cloud:
         self.rows = self.index.rows
         tasks = TaskBook(state_dir)
         self.task = tasks.make_current(SCHEMA, Recipe(), self.model.recommender, self.model.classifier, self.model.rows)
-        self.handlers = Handlers(self.registry, self.index, tasks, Ledger(state_dir))
+        self.answers = AnswerStore(state_dir)
+        self.handlers = Handlers(self.registry, self.index, tasks, Ledger(state_dir), answers=self.answers)
 
     def hear(self, message: Message) -> Any:
         """The one answer to a message."""
@@ -125,7 +127,7 @@ def test_a_request_is_answered_by_rows_that_can_be_read(cloud: Cloud) -> None:
         answer = cloud.hear(RowsRequest("r1", table.version, (1, 3), zstd))
         assert isinstance(answer, Rows)
         assert answer.request_id == "r1"
-        block = decode_rows(cloud.registry.blobs.get(answer.rows.sha256), table, max_rows=32)
+        block = decode_rows(cloud.answers.get(answer.rows.sha256, "dev-a"), table, max_rows=32)
         assert block.ids.tolist() == [*range(16, 32), *range(48, 61)]
         assert (block.values == cloud.rows.rows(table.version, block.ids)).all()
 
@@ -159,8 +161,8 @@ def test_matched_samples_come_with_the_rows_of_their_items(cloud: Cloud) -> None
     assert match.samples is not None
     assert match.rows is not None
     assert cloud.rows is not None
-    samples = decode_batch(cloud.registry.blobs.get(match.samples.sha256), SCHEMA)
-    block = decode_rows(cloud.registry.blobs.get(match.rows.sha256), cloud.rows.table, max_rows=SLOTS)
+    samples = decode_batch(cloud.answers.get(match.samples.sha256, "dev-a"), SCHEMA)
+    block = decode_rows(cloud.answers.get(match.rows.sha256, "dev-a"), cloud.rows.table, max_rows=SLOTS)
     items = np.concatenate([samples.features[name].ravel() for name in ("item", "liked", "disliked")])
     assert set(block.ids.tolist()) == {0, *items.tolist()}
     assert cloud.hear(query) == match

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from cloud_broker.blobs import BlobStore
-from cloud_broker.errors import UnknownBlobError
 from cloud_broker.sharing import SHARE_LIFETIME_S, Sharing
 from protocol.columns import zstd_available
 from protocol.patch import apply_patch
@@ -66,8 +65,8 @@ def test_the_smallest_patch_over_what_a_device_holds_is_offered(tmp_path: Path) 
     sharing = Sharing(blobs)
     old, new = blobs.put(OLD.tobytes()), blobs.put(TRAINED_ON.tobytes())
     unlike = blobs.put(random.Random(1).randbytes(new.size_bytes))
-    private = blobs.put(TRAINED_ON.tobytes() + b"x", lifetime_s=60, reader="dev")
-    bases = (unlike.sha256, "0" * 64, private.sha256, old.sha256)
+    temporary = blobs.put(TRAINED_ON.tobytes() + b"x", lifetime_s=60)
+    bases = (unlike.sha256, "0" * 64, temporary.sha256, old.sha256)
     located, uploads = sharing.locate(new, bases, zstd=True)
     assert located.patch is not None
     assert (located.patch.base, located.patch.shared, located.shared) == (old.sha256, True, False)
@@ -78,18 +77,3 @@ def test_the_smallest_patch_over_what_a_device_holds_is_offered(tmp_path: Path) 
     assert sharing.locate(new, bases, zstd=True) == (located, [])
     assert sharing.locate(new, bases, zstd=False)[0].patch is None
     assert sharing.locate(new, (unlike.sha256,), zstd=True)[0].patch is None
-
-
-def test_a_blob_made_for_a_device_is_no_other_devices(tmp_path: Path) -> None:
-    """Knowing its digest is not enough; published blobs, and those without a reader, are anyone's."""
-    blobs = BlobStore(tmp_path)
-    mine = blobs.put(b"matched", lifetime_s=60, reader="dev-a")
-    model, patch = blobs.put(b"model"), blobs.put(b"patch", lifetime_s=60)
-    blobs.check_reader(mine.sha256, "dev-a")
-    with pytest.raises(UnknownBlobError, match="no blob"):
-        blobs.check_reader(mine.sha256, "dev-b")
-    for ref in (model, patch):
-        blobs.check_reader(ref.sha256, "dev-b")
-    blobs.put(b"matched", lifetime_s=60, reader="dev-b")
-    for device in ("dev-a", "dev-b"):
-        blobs.check_reader(mine.sha256, device)

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from cloud_broker.answering import Answering
+from cloud_broker.answers import Outgoing
+from cloud_broker.handlers import Handlers
 from edge.rounds import MAX_ATTEMPTS
 from edge.service import EdgeService
 from profiling.record import PHASES, RoundRecord
-from protocol.messages import BlobRef, Task
+from protocol.errors import MalformedMessageError
+from protocol.messages import BlobRef, Match, Query, Task
 from protocol.recipe import Recipe
 from tests.broker_fixtures import FleetBroker, Peer
 from tests.edge.samples import SCHEMA, samples
@@ -64,6 +68,40 @@ def test_a_round_from_task_to_report(cloud: Any, device: MakeDevice) -> None:
         assert (serving.personal is not None) == (record.outcome.decision == "activated")
         assert store.rounds.records() == [record]
         assert store.outbox.pending() == []
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_matched_samples_come_in_the_answer_or_apart(
+    cloud: Any, device: MakeDevice, monkeypatch: pytest.MonkeyPatch, knows: bool
+) -> None:
+    """A cloud that knows such answers sends few samples at once; of one from before, they are pulled."""
+    heard = list[str]()
+    respond, match = Handlers.respond, Answering.match
+
+    def listen(self: Handlers, topic: str, payload: bytes) -> list[Outgoing]:
+        heard.append(topic.rsplit("/", 1)[1])
+        return respond(self, topic, payload)
+
+    def refuse(self: Answering, query: Query, device: str) -> Match:
+        if query.inline_bytes is not None:
+            raise MalformedMessageError("message query: missing fields [], unknown fields ['inline_bytes']")
+        return match(self, query, device)
+
+    monkeypatch.setattr(Handlers, "respond", listen)
+    if not knows:
+        monkeypatch.setattr(Answering, "match", refuse)
+    name = f"round-in-one-{knows}"
+    one = device(name)
+    one.add(samples(100))
+    with cloud(RECIPE) as service:
+        events = one.run().finish()
+        [reported] = service.reports(name)
+    assert reported["outcome"]["samples_matched"] == _record(events).outcome.samples_matched > 0
+    answers = [event["size_bytes"] for event in service.events if event["event"] == "matched"]
+    assert len(answers) == 1
+    first_question = heard.index("query")
+    assert heard.count("query") == (1 if knows else 2)
+    assert ("pull" in heard[first_question:]) == (not knows)
 
 
 def test_a_device_stays_small(cloud: Any, device: MakeDevice) -> None:

@@ -45,7 +45,8 @@ from protocol.messages import (
 from protocol.rows import MAX_SHARDS, MAX_SLOTS, RowColumn, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import RESERVED_NAMES, Feature, FeatureKind, FeatureSchema
-from protocol.topics import CHUNK_BYTES, CHUNK_SIZES, MAX_BLOB_BYTES, MAX_MESSAGE_BYTES
+from protocol.topics import CHUNK_BYTES, CHUNK_SIZES, MAX_BLOB_BYTES, MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES
+from protocol.transfer import blob_ref
 
 PROPERTY = settings(deadline=None, derandomize=True)
 
@@ -116,6 +117,7 @@ def queries(draw: st.DrawFn) -> Query:
         weights=(1 / shape[0],) * shape[0],
         max_samples=draw(st.integers(1, 5000)),
         max_bytes=draw(st.integers(1, 1 << 20)),
+        inline_bytes=draw(st.none() | st.integers(0, MAX_CHUNK_BYTES)),
         zstd=draw(st.booleans()),
     )
 
@@ -167,7 +169,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
     Updated: st.builds(Updated, _INT64, *[st.text(max_size=8)] * 4),
     Rows: st.builds(Rows, st.text(max_size=8), blob_refs),
     Match: st.builds(Match, st.text(max_size=8), st.integers(1, 5000), blob_refs, st.none() | blob_refs)
-    | st.builds(Match, st.text(max_size=8), st.just(0), st.none()),
+    | st.builds(Match, st.text(max_size=8), st.just(0), st.none())
+    | st.binary(min_size=1, max_size=64).map(lambda data: Match("q", 1, blob_ref(data), None, data)),
     Chunk: st.builds(Chunk, sha256s, _INT64, _INT64, st.binary(max_size=64), st.sampled_from(CHUNK_SIZES)),
     Accepted: st.builds(Accepted, st.text(max_size=8)),
     Busy: st.builds(Busy, st.text(max_size=8), st.floats(0, MAX_RETRY_AFTER_S, exclude_min=True)),

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from protocol.envelope import decode, encode
 from protocol.errors import MalformedMessageError, OversizeError
 from protocol.messages import MAX_RETRY_AFTER_S, MESSAGES, BlobRef, Busy, Chunk, Match, Message, Pull, Query
-from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, NAME_PATTERN
+from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNK_BYTES, NAME_PATTERN
 
 SHA = "0123456789abcdef" * 4
 CENTROIDS = np.array([[1, 0, 0], [0, 0.5, -1]], "<f2")
@@ -100,3 +101,23 @@ def test_match_has_samples_exactly_where_it_counts_some(count: int, samples: Blo
     """An answer without samples names no blob, and one with samples does."""
     with pytest.raises(MalformedMessageError, match="do not go together"):
         Match("q1", count, samples)
+
+
+def test_an_answer_and_its_samples_go_together() -> None:
+    """Samples in the answer are as many bytes as it says; an asker takes no more of them than a chunk has."""
+    assert Match("q", 1, BlobRef(SHA, 3), None, b"abc").data == b"abc"
+    for blob, data in ((None, b"abc"), (BlobRef(SHA, 4), b"abc")):
+        with pytest.raises(MalformedMessageError, match="match"):
+            Match("q", int(blob is not None), blob, None, data)
+    for inline_bytes in (-1, MAX_CHUNK_BYTES + 1):
+        with pytest.raises(MalformedMessageError, match="inline_bytes"):
+            replace(QUERY, inline_bytes=inline_bytes)
+
+
+def test_a_peer_of_before_answers_held_samples_reads_what_it_knows() -> None:
+    """What it does not know is not said to it: a query of its own, and an answer without samples, are as they were."""
+    for message, later in ((QUERY, "inline_bytes"), (Match("q", 1, BlobRef(SHA, 3)), "data")):
+        payload = encode(message, "m1")
+        assert later.encode() not in payload
+        assert decode(message.direction, message.kind, payload).message == message
+    assert decode("up", "query", encode(replace(QUERY, inline_bytes=0), "m1")).message == replace(QUERY, inline_bytes=0)

@@ -86,7 +86,7 @@ def test_a_topic_longer_than_its_packet_is_nobodys() -> None:
     ("topic", "purpose"),
     [
         (topics.up("f", "d", "query"), QUERY),
-        (topics.down("f", "d", "match"), QUERY),
+        (topics.down("f", "d", "match"), SAMPLES),
         (topics.up("f", "d", "contribution"), SAMPLES),
         (topics.down("f", "d", "rows"), MODEL),
         (topics.down("f", "d", "task"), CONTROL),
