@@ -13,7 +13,8 @@ from converters.batches import id_bounds
 from converters.model_call import ModelCall, require_model
 from converters.optimizers import optimizer_named
 from converters.options import ConvertOptions
-from converters.parity import ParityReport, check_parity
+from converters.parity import check_parity
+from converters.parity_report import ParityReport
 from converters.tables import row_tables
 from converters.tflite_file import to_tflite
 from converters.trainable import TrainableModule

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from converters.parity import ParityReport
+    from converters.parity_report import ParityReport
 
 
 class ConverterError(Exception):

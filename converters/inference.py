@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from converters.batches import id_bounds, random_batches
 from converters.errors import AccuracyError, ConversionError
 from converters.model_call import LOGIT, VECTORS, ModelCall
-from converters.parity import relative_error
+from converters.parity_report import relative_error
 from converters.runtimes import Runtime, installed_runtimes
 from converters.tflite_file import WEIGHTS, to_constant_tflite
 from converters.unsupported import explained

@@ -21,6 +21,7 @@ from converters.convert import Conversion, ConvertOptions, convert
 from converters.errors import ConversionError, ParityError
 from converters.gradients.registry import GRADIENTS
 from converters.inspect import inspect_file
+from converters.parity_report import RuntimeParity
 from converters.runtimes import Runtime, installed_runtimes
 from converters.zoo.din import din
 from tests.converters.conftest import SCHEMA
@@ -196,7 +197,7 @@ def test_a_draw_that_parts_by_chance_is_tried_again(
     """Where one draw of batches parts and two agree it was a kink; where a second parts too, nothing is written."""
     compare, calls = parity._compare, itertools.count()
 
-    def parting(*sides: Any) -> parity.RuntimeParity:
+    def parting(*sides: Any) -> RuntimeParity:
         true = compare(*sides)
         parts = next(calls) < parted_draws * len(installed_runtimes())
         return replace(true, weight_errors={"score_bias": 0.5}) if parts else true

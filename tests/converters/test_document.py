@@ -12,7 +12,7 @@ from converters.inference import BOUNDS
 from converters.inspect import inspect_file
 from converters.optimizers import OPTIMIZERS
 from converters.options import TRAINABLE_SETS
-from converters.parity import CHANGE_TOLERANCE, TOLERANCE
+from converters.parity_report import CHANGE_TOLERANCE, TOLERANCE
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "converters.md").read_text()
 

@@ -11,7 +11,7 @@ import pytest
 
 from converters.convert import ConvertOptions, convert
 from converters.errors import UnsupportedOpError
-from converters.parity import ParityReport
+from converters.parity_report import ParityReport
 from tests.converters.layer_cases import CASES, DOCUMENT, REFUSALS, Refusal, document
 from tests.converters.side_by_side import Futures, start
 

@@ -12,7 +12,7 @@ import pytest
 
 from converters.convert import ConvertOptions, convert
 from converters.errors import ConversionError
-from converters.parity import relative_error
+from converters.parity_report import relative_error
 from converters.runtimes import installed_runtimes
 from converters.weights import select_weights
 
