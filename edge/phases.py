@@ -26,7 +26,7 @@ from edge.tools import Tools
 from edge.trainer import Progress, Trainer
 from edge.tuning import tune_twice
 from profiling.data_use import OFTEN_BYTES
-from profiling.record import Outcome
+from profiling.record import ACTIVATED, KEPT_H0, Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
 from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR
@@ -36,8 +36,6 @@ from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, empty_batch
 from protocol.schema import FeatureSchema
 
-ACTIVATED = "activated"
-KEPT_H0 = "kept-h0"
 TOO_FEW = "served-h0-too-few-samples"
 
 

@@ -13,6 +13,7 @@ from edge.arrays import pack_arrays, pack_rows, unpack_arrays, unpack_rows
 from edge.database import Database
 from edge.errors import ForgottenError
 from edge.recommender import Personal
+from profiling import record as decisions
 from profiling.record import PhaseRecord, RoundRecord
 from protocol.envelope import decode, encode
 from protocol.errors import SchemaMismatchError
@@ -20,7 +21,7 @@ from protocol.messages import Task
 
 MAX_ROUNDS_KEPT = 100
 DONE = "done"
-ABANDONED = "abandoned"
+ABANDONED = decisions.ABANDONED  # as a state, and as what the record says
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ _COVERS = 0.98
 PHASES = ("sync", "query", "fetch", "classify", "tune", "gate", "report")
 """A round's phases in order."""
 
+ACTIVATED = "activated"
+KEPT_H0 = "kept-h0"
+ABANDONED = "abandoned"
+"""Decisions that the cloud counts: the personal model serves, the gate refused it, the round failed."""
+
 
 @dataclass(frozen=True)
 class PhaseRecord:
@@ -92,8 +97,8 @@ class Outcome:
     """What the round came to.
 
     Attributes:
-        decision: ``activated`` (the personal model serves), ``kept-h0`` (the gate found no gain),
-            ``served-h0-too-few-samples``, or another short word in lower case and hyphens.
+        decision: `ACTIVATED`, `KEPT_H0`, `ABANDONED`, ``served-h0-too-few-samples``, or another short word in lower
+            case and hyphens.
         reason: One sentence on why.
         samples_local: Samples of the device's own.
         samples_matched: Samples that the cloud sent.

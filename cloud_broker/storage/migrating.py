@@ -14,7 +14,7 @@ from cloud_broker.errors import StorageError
 from cloud_broker.storage.place import name_of
 
 # The last step in `migrations/versions`. Known without loading Alembic, which an up-to-date database does not need.
-HEAD = "0001"
+HEAD = "0002"
 _FOLDER = Path(__file__).with_name("migrations")
 _TURN = 0x636F6461  # of PostgreSQL's advisory locks: "coda"
 
@@ -45,6 +45,7 @@ def differences(connection: Connection) -> list[Any]:
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415
     from alembic.migration import MigrationContext  # noqa: PLC0415
 
+    from cloud_broker.storage import task_tables  # noqa: F401, PLC0415 (its tables are in `METADATA` then)
     from cloud_broker.storage.tables import METADATA  # noqa: PLC0415
 
     found: list[Any] = compare_metadata(MigrationContext.configure(connection), METADATA)

@@ -1,0 +1,73 @@
+"""What devices said of the tasks that they did, counted by where the task came from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import bindparam, func, select
+
+from cloud_broker.layers import EVERYONE
+from cloud_broker.staging import Told
+from cloud_broker.storage.database import SharedDatabase, keep, replace
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.task_tables import STANDING, TASK_ORIGIN
+from profiling.record import ABANDONED, ACTIVATED, KEPT_H0
+from protocol.messages import Report
+
+FAILED, REFUSED, SERVED, OTHER = "failed", "refused", "served", "other"
+_VERDICTS = {ABANDONED: FAILED, KEPT_H0: REFUSED, ACTIVATED: SERVED}
+
+_LABEL = select(TASK_ORIGIN.c.label).where(TASK_ORIGIN.c.version == bindparam("of"))
+_COUNTS = (
+    select(STANDING.c.verdict, func.count()).where(STANDING.c.label == bindparam("of")).group_by(STANDING.c.verdict)
+)
+_FIRST, _LAST = keep(STANDING), replace(STANDING)
+
+
+def verdict_of(record: Mapping[str, Any]) -> str:
+    """What a round's record says, in one word; `OTHER` where its gate had nothing to judge."""
+    outcome = record.get("outcome")
+    decision = outcome.get("decision") if isinstance(outcome, Mapping) else None
+    return _VERDICTS.get(decision, OTHER) if isinstance(decision, str) else OTHER
+
+
+class Standings:
+    """One verdict a device and label; safe to use from several threads, and beside other processes."""
+
+    def __init__(self, where: Place | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open them.
+
+        Raises:
+            StorageError: If the database cannot be used.
+        """
+        self._database = SharedDatabase(where)
+        self._clock = clock
+
+    def note(self, device: str, report: Report) -> None:
+        """Count a report; a second time it changes nothing.
+
+        Of a rollout's or an arm's task the first report of a device counts, so that each device is one independent
+        observation; of everyone's task the last, which is how the fleet is now.
+        """
+        labels = self._database.rows(_LABEL, of=report.task_version)
+        if not labels:
+            return  # a version that was never given
+        label = labels[0][0]
+        values = {
+            "label": label, "device": device, "verdict": verdict_of(report.record), "received_s": self._clock(),
+        }  # fmt: skip
+        with self._database.transaction() as connection:
+            connection.execute(_LAST if label == EVERYONE else _FIRST, values)
+
+    def told(self, label: str) -> Told:
+        """What devices said of a label's task so far."""
+        counts = dict(self._database.rows(_COUNTS, of=label))
+        failed, refused, served = (counts.get(verdict, 0) for verdict in (FAILED, REFUSED, SERVED))
+        return Told(sum(counts.values()), failed, refused + served, refused)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
