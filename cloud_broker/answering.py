@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 from cloud_broker.answer_store import AnswerStore
 from cloud_broker.byte_budget import encode_within
-from cloud_broker.errors import UnknownModelError
-from cloud_broker.index import SampleIndex
 from cloud_broker.matching import Rows
 from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.telling import OnEvent
+from cloud_broker.versions import Versions
 from protocol import messages
 from protocol.messages import BlobRef, Match, Query, RowsRequest
 from protocol.rows import encode_rows
@@ -28,17 +27,17 @@ class Answering:
     """Makes answers; safe to use from several threads."""
 
     def __init__(
-        self, index: SampleIndex, answers: AnswerStore, tell: OnEvent, *, hurried: Callable[[], bool] = lambda: False
+        self, versions: Versions, answers: AnswerStore, tell: OnEvent, *, hurried: Callable[[], bool] = lambda: False
     ) -> None:
         """Prepare.
 
         Args:
-            index: The pool, and who matches what in it.
+            versions: The pool as each model sees it, and who matches what in it.
             answers: Keeps what is to be pulled.
             tell: Told ``matched`` and ``rows``.
             hurried: Whether many wait: then matched samples are packed in less time and more bytes.
         """
-        self._index, self._answers, self._tell, self._hurried = index, answers, tell, hurried
+        self._versions, self._answers, self._tell, self._hurried = versions, answers, tell, hurried
         self._row_blobs: set[str] = set()
 
     def match(self, query: Query, device: str) -> Match:
@@ -59,9 +58,7 @@ class Answering:
             UnknownModelError: If this cloud's model holds its rows itself, or is another.
             StorageError: If they cannot be written.
         """
-        if self._index.rows is None:
-            raise UnknownModelError("the model that this cloud serves holds all of its rows: sync the task")
-        block = self._index.rows.shards(request.version, request.shards)
+        block = self._versions.rows_of_version(request.version).shards(request.version, request.shards)
         payload = encode_rows(block, zstd=request.zstd)
         self._tell({"event": "rows", "device": device, "rows": len(block), "size_bytes": len(payload)})
         return messages.Rows(request.request_id, self._put_rows(payload, device))
@@ -72,8 +69,8 @@ class Answering:
 
     def _try_match(self, query: Query, device: str) -> Match | None:
         """Choose samples; None if one of their contributors was forgotten meanwhile."""
-        pool, bound = self._index.pool, min(query.max_bytes, MAX_BLOB_BYTES)
-        ranked = self._index.rank(query, device)
+        pool, bound = self._versions.pool, min(query.max_bytes, MAX_BLOB_BYTES)
+        ranked = self._versions.rank(query, device)
         rows, payload = encode_within(pool.take, ranked, bound, zstd=query.zstd, quick=self._hurried())
         contributors = pool.contributors[rows]
         inline = 0 < len(payload) <= (query.inline_bytes or 0)
@@ -96,9 +93,10 @@ class Answering:
 
     def _rows_of(self, matched: Rows, query: Query, device: str) -> BlobRef | None:
         """The rows of the matched samples' items, ready to be pulled; None where the model's file holds them."""
-        if self._index.rows is None:
+        rows = self._versions.rows_of(query.model_sha256)
+        if rows is None:
             return None
-        block = self._index.rows.of_samples(self._index.pool.take(matched))
+        block = rows.of_samples(self._versions.pool.take(matched))
         return self._put_rows(encode_rows(block, zstd=query.zstd), device)
 
     def _put_rows(self, payload: bytes, device: str) -> BlobRef:

@@ -2,21 +2,27 @@
 
 {pool}/derived/{model}/vectors-{width}/    every row's vector, mapped, so that workers share them
 {pool}/derived/{model}/lists/              the inverted file over them, once the pool is large
+{pool}/derived/{model}/ready               that all of it was made once, so that the model may be served
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from cloud_broker.errors import StorageError
 from cloud_broker.files import make_private_directory
 from cloud_broker.inverted_file import Opened, read_current
-from cloud_broker.shared_columns import SharedColumns
+from cloud_broker.shared_columns import ROWS_FILE, SharedColumns
 from cloud_broker.vector_index import Rows, Vectors
 
 _FOLDER, _VECTORS, _LISTS = "derived", "vectors-", "lists"
+_READY = "ready"
 _VECTOR = "vector"
+_NAME_DIGITS = 16
 
 
 class Derived:
@@ -28,7 +34,7 @@ class Derived:
 
     def __init__(self, pool: Path, model_sha256: str, width: int) -> None:
         """Open what is under a pool's folder, or create it, for vectors of ``width``."""
-        folder = make_private_directory(pool / _FOLDER / model_sha256[:16])
+        folder = make_private_directory(_folder(pool, model_sha256))
         self._columns = _columns(folder, width)
         self.lists = folder / _LISTS
 
@@ -64,6 +70,51 @@ def erase_rows(pool: Path, rows: Rows) -> None:
             Opened(folder.parent / _LISTS).erase(mine, vectors)
         vectors[mine] = np.float32(0)
         columns.flush_rows(int(mine.min()), int(mine.max()) + 1)
+
+
+def is_ready(pool: Path, model_sha256: str) -> bool:
+    """Whether a model may be served: what it makes of a pool was whole once, and grows with the pool since."""
+    return (_folder(pool, model_sha256) / _READY).exists()
+
+
+def mark_ready(pool: Path, model_sha256: str) -> None:
+    """Have every process serve a model from now on.
+
+    Raises:
+        StorageError: If the disk fails.
+    """
+    try:
+        (_folder(pool, model_sha256) / _READY).touch(0o600)
+    except OSError as error:
+        raise StorageError(f"cannot mark model {model_sha256[:12]} as ready: {error.strerror}") from error
+
+
+def embedded_rows(pool: Path, model_sha256: str) -> int:
+    """How many of a pool's rows have vectors of a model, as far as any process wrote them."""
+    heads = sorted(_folder(pool, model_sha256).glob(f"{_VECTORS}*/{ROWS_FILE}"))
+    return max((int(np.fromfile(head, np.int64, 1)[0]) for head in heads), default=0)
+
+
+def keep_only(pool: Path, models: Iterable[str]) -> list[str]:
+    """Remove what models made that are not among ``models``; those who have it mapped keep it until they let go.
+
+    Returns:
+        The names of what was removed: the first digits of the models' digests.
+    """
+    kept = {_folder(pool, model_sha256) for model_sha256 in models}
+    gone = sorted(set((pool / _FOLDER).glob("*")) - kept)
+    for folder in gone:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder.name for folder in gone]
+
+
+def collection_name(model_sha256: str) -> str:
+    """Where a server of vectors has those of a model; the digest's first digits do."""
+    return f"coda_{model_sha256[:_NAME_DIGITS]}"
+
+
+def _folder(pool: Path, model_sha256: str) -> Path:
+    return pool / _FOLDER / model_sha256[:_NAME_DIGITS]
 
 
 def _columns(folder: Path, width: int) -> SharedColumns:

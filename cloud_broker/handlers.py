@@ -24,12 +24,12 @@ from cloud_broker.answers import (
 )
 from cloud_broker.errors import UnavailableError, UnknownBlobError
 from cloud_broker.forgetting import forget_contributor
-from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.registry import Registry
 from cloud_broker.sharing import Sharing, chunk_indices
 from cloud_broker.structured_logs import about
 from cloud_broker.tasks import TaskBook
+from cloud_broker.versions import Versions
 from protocol import envelope
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError
@@ -74,7 +74,7 @@ class Handlers:
     def __init__(
         self,
         registry: Registry,
-        index: SampleIndex,
+        versions: Versions,
         tasks: TaskBook,
         ledger: Ledger,
         on_event: OnEvent | None = None,
@@ -86,7 +86,7 @@ class Handlers:
 
         Args:
             registry: Blobs that devices pull.
-            index: The pool, and who matches what in it.
+            versions: The pool as each model sees it, and who matches what in it.
             tasks: Tasks.
             ledger: Devices, reports.
             on_event: Told ``hello``, ``matched``, ``rows``, ``contributed``, ``forgotten``, ``reported``, ``refused``,
@@ -95,14 +95,14 @@ class Handlers:
             hurried: Whether many wait: then matched samples are packed in less time and more bytes.
         """
         self._registry = registry
-        self._index = index
+        self._versions = versions
         self._tasks = tasks
         self._ledger = ledger
         self.sharing = Sharing(registry.blobs)
         self.accounts = Accounts(ledger.data_use)
         self._answers = answers
         self._tell = on_event or (lambda _event: None)
-        self._answering = Answering(index, answers, self._tell, hurried=hurried)
+        self._answering = Answering(versions, answers, self._tell, hurried=hurried)
         self._handlers: dict[type[Message], Callable[[str, Any, str], Sequence[Message | Outgoing]]] = {
             Presence: self._on_presence,
             Hello: self._on_hello,
@@ -199,15 +199,15 @@ class Handlers:
         return [self._registry.blobs.chunk(pull.blob, index, pull.chunk_bytes) for index in pull.chunks]
 
     def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:
-        pool = self._index.pool
+        pool = self._versions.pool
         added = pool.contribute(device, decode_batch(contribution.samples, pool.schema), message_id)
         if added:
-            self._index.refresh()
+            self._versions.refresh()
         self._tell({"event": "contributed", "device": device, "samples": added})
         return [Accepted(message_id)]
 
     def _on_forget(self, device: str, _forget: Forget, message_id: str) -> list[Message]:
-        deleted = forget_contributor(self._index.pool, self._answers, device, message_id)
+        deleted = forget_contributor(self._versions.pool, self._answers, device, message_id)
         self._tell({"event": "forgotten", "device": device, "samples": deleted})
         return [Accepted(message_id)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cloud_broker import inverted_build
-from cloud_broker.derived import Derived
+from cloud_broker.derived import Derived, collection_name
 from cloud_broker.errors import UnknownModelError
 from cloud_broker.guards import DAY_S
 from cloud_broker.inverted_file import InvertedFileIndex, read_current
@@ -74,6 +74,7 @@ class SampleIndex:
         self._embedder = Embedder(recommender, rows=rows)
         width = self._embedder.vectors(empty_batch(pool.schema, 1)).shape[1]
         self._lock = threading.Lock()
+        self._closed = False
         with pool.locked():
             self._derived = Derived(pool.directory, model_sha256, width)
         self._embed(on_progress)
@@ -149,16 +150,17 @@ class SampleIndex:
         """Let go of the engine; the vectors stay on disk."""
         with self.pool.locked():
             self._derived.flush()
+            self._closed = True
         self._engine.close()
 
     def _make_engine(self) -> VectorIndex:
         if self._options.milvus_uri:
             from cloud_broker.milvus_index import MilvusIndex  # noqa: PLC0415 - pymilvus is needed by few
 
-            engine = MilvusIndex(self._options.milvus_uri, f"coda_{self.model_sha256[:16]}", self._derived.vectors)
+            engine = MilvusIndex(self._options.milvus_uri, collection_name(self.model_sha256), self._derived.vectors)
             # What other processes erased while this one was away; what they erase meanwhile scores nothing here.
             engine.erase(np.flatnonzero(self.pool.contributors[: len(self)] == FORGOTTEN))
-            self.pool.on_erase(engine.erase)
+            self.pool.on_erase(lambda rows: None if self._closed else engine.erase(rows))
             return engine
         if read_current(self._derived.lists) is None:
             return ExactIndex(self._derived.vectors)

@@ -26,6 +26,10 @@ class MatchOptions:
         min_label_share: Each label has at least this share of the samples sent, where the pool has that many near.
         exact_below: Pools with fewer samples are searched exactly, larger ones by an inverted file.
         recall: What an inverted file has to find of the nearest; how far it looks is chosen by measuring it.
+        keep_models: So many models' vectors are kept at most, the newest one's among them, so that devices that do not
+            have the newest yet are answered too. A model takes 4 bytes a sample and dimension, with its inverted file
+            twice that; a contribution is embedded for each.
+        keep_models_days: A model's vectors are kept no longer than this after the next was published.
         milvus_uri: A Milvus server (``http://host:19530``) to search instead of this process; empty for none.
 
     Raises:
@@ -39,6 +43,8 @@ class MatchOptions:
     min_label_share: float = 0.0
     exact_below: int = 200_000
     recall: float = 0.99
+    keep_models: int = 2
+    keep_models_days: float = 7.0
     milvus_uri: str = ""
 
     def __post_init__(self) -> None:
@@ -46,8 +52,11 @@ class MatchOptions:
             raise ConfigError(f"matching: matcher must be one of {', '.join(MATCHERS)}, got {self.matcher!r}")
         if self.k_anonymity < 1 or self.exact_below < 1:
             raise ConfigError("matching: k_anonymity and exact_below must be at least 1")
-        if not self.window_days >= 0:
-            raise ConfigError(f"matching: window_days must not be negative, got {self.window_days}")
+        if self.keep_models < 1:
+            raise ConfigError(f"matching: keep_models counts the newest model too, got {self.keep_models}")
+        for name in ("window_days", "keep_models_days"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"matching: {name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.near_duplicate_similarity <= 1 or not 0 < self.recall < 1:
             raise ConfigError("matching: near_duplicate_similarity and recall must lie between 0 and 1")
         if not 0 <= self.min_label_share <= 0.5:

@@ -39,6 +39,10 @@ class WorkerMetrics(Observer):
         )
         self._waiting = Gauge("coda_waiting", "Messages that wait or are being acted on.", registry=to)
         self._connected = Gauge("coda_connected", "Whether the broker hands us messages.", registry=to)
+        self._models = Gauge("coda_models_served", "Models whose queries are answered.", registry=to)
+        self._embedded = Gauge(
+            "coda_embedded_share", "Share of the pool that is embedded for the newest model.", registry=to
+        )
         Gauge("coda_worker_info", "Who this is.", ["worker"], registry=to).labels(worker).set(1)
         self.watch(lambda: False, lambda: 0)
         self._served_s = time.monotonic()
@@ -48,6 +52,11 @@ class WorkerMetrics(Observer):
         self._up, self._count = up, waiting
         self._connected.set_function(up)
         self._waiting.set_function(waiting)
+
+    def watch_models(self, served: Callable[[], int], embedded_share: Callable[[], float]) -> None:
+        """Say how to see how many models are served, and how far the newest is embedded."""
+        self._models.set_function(served)
+        self._embedded.set_function(embedded_share)
 
     def served(self, kind: str, waited_s: float, service_s: float) -> None:
         """See `Observer`."""

@@ -112,3 +112,19 @@ class MilvusIndex(VectorIndex):
             return call(*values, **named)
         except (MilvusException, ValueError, OSError) as error:
             raise StorageError(f"Milvus at {self._uri}: {error}") from error
+
+
+def remove_collection(uri: str, collection: str) -> None:
+    """Delete a collection from the server, if it is there.
+
+    Raises:
+        StorageError: If the server cannot be reached or refuses.
+    """
+    try:
+        client: Any = MilvusClient(uri)
+        try:
+            client.drop_collection(collection)
+        finally:
+            client.close()
+    except (MilvusException, ValueError, OSError) as error:
+        raise StorageError(f"Milvus at {uri}: {error}") from error

@@ -53,6 +53,11 @@ class Observed:
         if self._metrics is not None:
             self._metrics.watch(up, waiting)
 
+    def watch_models(self, served: Callable[[], int], embedded_share: Callable[[], float]) -> None:
+        """See `WorkerMetrics.watch_models`."""
+        if self._metrics is not None:
+            self._metrics.watch_models(served, embedded_share)
+
     def telling(self, tell: Telling) -> Callable[[Event], None]:
         """Counts what is told before it is handed on."""
         if self._metrics is None:

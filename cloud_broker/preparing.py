@@ -1,17 +1,15 @@
-"""Jobs apart from serving: training and publishing a model, and embedding the pool with it."""
+"""Jobs apart from serving: training and publishing a model, and what is embedded before anything can be served."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from cloud_broker.config import CloudConfig
-from cloud_broker.index import SampleIndex
 from cloud_broker.match_options import MatchOptions
 from cloud_broker.pool import SamplePool
 from cloud_broker.registry import PublishedModel, Registry
-from cloud_broker.rows import RowFile
 from cloud_broker.telling import OnEvent
+from cloud_broker.versions import Versions
 
 
 def published_model(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnEvent) -> PublishedModel:
@@ -27,7 +25,7 @@ def published_model(pool: SamplePool, registry: Registry, config: CloudConfig, t
 
 
 def publish(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnEvent) -> PublishedModel:
-    """Train on the pool and publish what comes of it.
+    """Train on the pool and publish what comes of it; the pool is embedded with it later, see `Versions.prepare`.
 
     Args:
         pool: What to train on.
@@ -43,32 +41,19 @@ def publish(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnE
     # Training needs TensorFlow, serving does not.
     from cloud_broker.publish import publish_models  # noqa: PLC0415
 
-    def embed(recommender: Path, sha256: str, rows: RowFile | None) -> None:
-        """So that whoever takes the model up finds its vectors; until then the model before is served."""
-        index = SampleIndex(pool, recommender, sha256, rows=rows, options=config.matching)
-        index.tidy()
-        index.close()
-
-    model = publish_models(pool, registry, config.models, tell, embed)
+    model = publish_models(pool, registry, config.models, tell)
     tell({"event": "published", **summary(model)})
     return model
 
 
-def open_index(
-    pool: SamplePool, registry: Registry, model: PublishedModel, tell: OnEvent, options: MatchOptions | None = None
-) -> SampleIndex:
-    """The index over the pool as a model sees it.
+def open_versions(pool: SamplePool, registry: Registry, tell: OnEvent, options: MatchOptions | None = None) -> Versions:
+    """The pool as each model sees it; ``tell`` is told ``embedding`` where nothing can be served without.
 
     Raises:
-        StorageError: If the model's file is not a recommender.
+        StorageError: If no model is published for such a pool, or one's file is not a recommender.
     """
-    return SampleIndex(
-        pool,
-        registry.blobs.path(model.recommender.sha256),
-        model.recommender.sha256,
-        rows=registry.row_file(model),
-        options=options,
-        on_progress=lambda done, total: tell({"event": "embedding", "done": done, "total": total}),
+    return Versions(
+        pool, registry, options, lambda done, total: tell({"event": "embedding", "done": done, "total": total})
     )
 
 

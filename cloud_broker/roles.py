@@ -7,16 +7,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from cloud_broker.config import CloudConfig
-from cloud_broker.errors import StorageError
 from cloud_broker.pool import SamplePool
-from cloud_broker.preparing import open_index, publish, published_model, summary
-from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.preparing import open_versions, publish, published_model, summary
+from cloud_broker.registry import Registry
 from cloud_broker.serving import serve
 from cloud_broker.state import POOL, open_state
 from cloud_broker.telling import OnEvent, Telling
 from cloud_broker.upkeep import upkeep
-
-_LOOK_S = 5.0  # how often to see whether a newer model was published
 
 
 def look_after(config: CloudConfig, stop: threading.Event, on_event: OnEvent) -> None:
@@ -25,20 +22,17 @@ def look_after(config: CloudConfig, stop: threading.Event, on_event: OnEvent) ->
     Args:
         config: The cloud's.
         stop: When to end.
-        on_event: Told ``embedding``, and ``tending`` with the model's version whenever workers may take that model up.
+        on_event: Told ``tending`` once workers may begin, and what `upkeep` tells.
 
     Raises:
         StorageError: If the state cannot be used, or no model is published.
     """
     tell = Telling(on_event)
     with _pool(config) as pool, closing(Registry(config.state_dir)) as registry:
-        while not stop.is_set():
-            model = _latest(registry, config)
-            index = open_index(pool, registry, model, tell.unless(stop), config.matching)
-            with upkeep(index):
-                tell({"event": "tending", "pool": len(index), **summary(model)})
-                while not stop.wait(_LOOK_S) and _latest(registry, config).version == model.version:
-                    pass
+        versions = open_versions(pool, registry, tell.unless(stop), config.matching)
+        with upkeep(versions, tell):
+            tell({"event": "tending", "pool": len(versions), **summary(versions.model)})
+            stop.wait()
 
 
 def work(config: CloudConfig, number: int, stop: threading.Event, on_event: OnEvent) -> None:
@@ -57,13 +51,12 @@ def work(config: CloudConfig, number: int, stop: threading.Event, on_event: OnEv
     mine, tell = config.of_worker(number), Telling(on_event)
     mine.identity.check()
     with open_state(mine.state_dir) as state, _pool(mine) as pool:
-        model = _latest(state.registry, mine)
-        index = open_index(pool, state.registry, model, tell.unless(stop), mine.matching)
-        serve(mine, state, index, model, stop=stop, tell=tell, number=number, of_several=True)
+        versions = open_versions(pool, state.registry, tell.unless(stop), mine.matching)
+        serve(mine, state, versions, stop=stop, tell=tell, number=number, of_several=True)
 
 
 def train(config: CloudConfig, stop: threading.Event, on_event: OnEvent, *, again: bool) -> None:
-    """Train on the pool and publish, as a job of its own; a cloud that serves several workers takes the model up.
+    """Train on the pool and publish, as a job of its own; a cloud that serves meanwhile takes the model up.
 
     Args:
         config: The cloud's.
@@ -77,13 +70,6 @@ def train(config: CloudConfig, stop: threading.Event, on_event: OnEvent, *, agai
     tell = Telling(on_event).unless(stop)
     with _pool(config) as pool, closing(Registry(config.state_dir)) as registry:
         (publish if again else published_model)(pool, registry, config, tell)
-
-
-def _latest(registry: Registry, config: CloudConfig) -> PublishedModel:
-    model = registry.latest()
-    if model is None:
-        raise StorageError(f"no model is published in {config.state_dir}: make one with `coda cloud train`")
-    return model
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from cloud_broker.config import CloudConfig
 from cloud_broker.pool import SamplePool
-from cloud_broker.preparing import open_index, published_model
+from cloud_broker.preparing import open_versions, published_model
 from cloud_broker.serving import serve
 from cloud_broker.state import POOL, open_state
 from cloud_broker.telling import OnEvent, StoppedEarlyError, Telling
@@ -26,8 +26,9 @@ class CloudService:
         Args:
             config: What to serve, and through which broker.
             on_event: Told, in order: ``training`` after every epoch, ``converted`` for each model and ``published`` (if
-                nothing was published before), ``embedding``, ``serving``; then what `Handlers` tells; ``stopped`` last.
-                Called from several threads, one at a time.
+                nothing was published before), ``embedding`` (if nothing was embedded before), ``serving``; then what
+                `Handlers` and `upkeep` tell, and ``taken-up`` when a newer model is served; ``stopped`` last. Called
+                from several threads, one at a time.
         """
         self._config = config
         self._tell = Telling(on_event)
@@ -47,11 +48,11 @@ class CloudService:
         pool_at = config.state_dir / POOL
         with open_state(config.state_dir) as state, closing(SamplePool(pool_at, options=config.pool)) as pool:
             try:
-                model = published_model(pool, state.registry, config, self._tell.unless(stop))
-                index = open_index(pool, state.registry, model, self._tell.unless(stop), config.matching)
+                published_model(pool, state.registry, config, self._tell.unless(stop))
+                versions = open_versions(pool, state.registry, self._tell.unless(stop), config.matching)
             except StoppedEarlyError:
                 logger.info("stopped before serving")
             else:
-                with upkeep(index):
-                    serve(config, state, index, model, stop=stop, tell=self._tell)
+                with upkeep(versions, self._tell):
+                    serve(config, state, versions, stop=stop, tell=self._tell)
         self._tell({"event": "stopped"})

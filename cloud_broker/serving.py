@@ -73,8 +73,18 @@ def serve(
         steward = Steward(config, state, versions, gateway.send, gateway.withdraw) if lead else None
         with _settled(handlers, config.worker), gateway, _watched(observed, gateway, versions):
             _begin(handlers, steward)
+            if steward is not None:
+                steward.withdraw_superseded()
             tell({"event": "serving", "pool": len(versions), **summary(versions.model)})
-            _until(stop, config, versions, handlers, steward, tell, of_several=of_several)
+            _until(
+                stop,
+                versions,
+                handlers=handlers,
+                steward=steward,
+                tell=tell,
+                worker=config.worker,
+                of_several=of_several,
+            )
 
 
 def _begin(handlers: Handlers, steward: Steward | None) -> None:
@@ -85,12 +95,12 @@ def _begin(handlers: Handlers, steward: Steward | None) -> None:
 
 def _until(
     stop: threading.Event,
-    config: CloudConfig,
     versions: Versions,
+    *,
     handlers: Handlers,
     steward: Steward | None,
     tell: Telling,
-    *,
+    worker: str,
     of_several: bool,
 ) -> None:
     due_s, version = time.monotonic() + _SETTLE_S, versions.model.version
@@ -105,7 +115,7 @@ def _until(
             steward.step()
         if time.monotonic() >= due_s:
             due_s = time.monotonic() + _SETTLE_S
-            handlers.accounts.settle(config.worker)
+            handlers.accounts.settle(worker)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from cloud_broker.files import make_private_directory
 from hardware.durable import sync
 
 Array = NDArray[Any]
+ROWS_FILE = "rows"
 _FIRST_CAPACITY = 1024
 _BOOT_BYTES = 36
 _HEAD_BYTES = 16 + _BOOT_BYTES
@@ -46,7 +47,7 @@ class SharedColumns:
         self._types = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in columns.items()}
         self._files: dict[str, mmap.mmap] = {}
         self._arrays: dict[str, Array] = {}
-        head = self._map("rows", _HEAD_BYTES)
+        head = self._map(ROWS_FILE, _HEAD_BYTES)
         self._counts: NDArray[np.int64] = np.frombuffer(head, np.int64, 2)
         boot = _boot_id()
         if head[16:_HEAD_BYTES] != boot:
@@ -95,7 +96,7 @@ class SharedColumns:
             self.flush_rows(durable, rows)
             sync(self._directory)
             self._counts[1] = rows
-            self._files["rows"].flush()
+            self._files[ROWS_FILE].flush()
 
     def _reserved(self, name: str, rows: int) -> Array:
         """The whole mapped column, with room for ``rows``."""
@@ -111,7 +112,7 @@ class SharedColumns:
         return array
 
     def _map(self, name: str, size_bytes: int) -> mmap.mmap:
-        path = self._directory / (name if name == "rows" else f"{name}.col")
+        path = self._directory / (name if name == ROWS_FILE else f"{name}.col")
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:

@@ -52,6 +52,13 @@ class Steward:
         for device, release in self._state.ledger.rollouts.told():
             self._send(release_for(device, release))
 
+    def withdraw_superseded(self) -> None:
+        """Have the broker forget the files of models that devices are no longer given."""
+        given = {self._versions.model.recommender.sha256, self._versions.model.classifier.sha256}
+        for ref in self._state.registry.superseded(SHARE_LIFETIME_S):
+            if ref.sha256 not in given:
+                self._withdraw(ref)
+
     def step(self) -> None:
         """Do what is due."""
         state = self._state
@@ -65,7 +72,7 @@ class Steward:
             state.answers.expire()
         newer = self._given != self._versions.model.version
         if newer:
-            self._withdraw_superseded()
+            self.withdraw_superseded()
         if newer or time.monotonic() >= self._renew_s:
             self._renew_s = time.monotonic() + _RENEWAL_S
             for device, task in self._renew_task():

@@ -53,7 +53,6 @@ class Supervisor:
         self._config_file = config_file
         self._tell = Telling(on_event)
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self._embedded = 0  # version of the model that workers may take up
         self.tender = self._part("tender", "tend")
         self.workers = [
             self._part(config.of_worker(n).worker, "work", "--number", str(n)) for n in range(1, workers + 1)
@@ -106,25 +105,12 @@ class Supervisor:
         return not stop.is_set()
 
     def _keep_running(self, stop: threading.Event) -> None:
-        version = self._embedded
         while not stop.is_set():
             self._listen()
             for part in [self.tender, *self.workers]:
                 if part.start_again_s is not None and time.monotonic() >= part.start_again_s:
                     part.start()
                     self._tell({"event": "started", "part": part.name})
-            if self._embedded != version:
-                version = self._embedded
-                self._renew(stop)
-
-    def _renew(self, stop: threading.Event) -> None:
-        """A newer model is published and the pool embedded for it: one worker after the other takes it up."""
-        self._tell({"event": "renewing"})
-        for part in self.workers:
-            part.ask_to_end()
-            part.wait(_GRACE_S)
-            part.start()
-            self._listen_until(lambda part=part: part.up or part.start_again_s is not None, stop)  # type: ignore[misc]
 
     def _listen_until(self, done: Callable[[], bool], stop: threading.Event) -> None:
         while not done() and not stop.is_set():
@@ -142,8 +128,6 @@ class Supervisor:
                 self._tell({"event": "ended", "part": part.name, "exit_code": part.exit_code, "again_in_s": delay_s})
         else:
             part.up = part.up or event["event"] in _UP
-            if part is self.tender and event["event"] == "tending":
-                self._embedded = event["model_version"]
             told = event if event["event"] != "serving" else event | {"event": "worker"}
             self._tell(told | {"part": part.name})
 

@@ -1,4 +1,7 @@
-"""What the pool needs beside answering: others' samples are taken in, what is over goes, the index is kept in form."""
+"""What the pool needs beside answering: others' samples are taken in, what is over goes, indices are kept in form.
+
+A newer model is embedded here, too, while those before it are served.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +12,75 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cloud_broker.errors import CloudError
-from cloud_broker.index import SampleIndex
+from cloud_broker.preparing import summary
+from cloud_broker.telling import OnEvent, StoppedEarlyError
+from cloud_broker.versions import Versions
 
 _REFRESH_S = 1.0
 _RETAIN_S = 60.0
+_PREPARE_S = 2.0
+_LOG_S = 10.0  # how often a log line says how far embedding is
+_END_S = 5.0  # for a step of embedding to end
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def upkeep(index: SampleIndex) -> Iterator[None]:
-    """Keep the pool in form meanwhile; to be done by one process of those that have it open."""
+def upkeep(versions: Versions, tell: OnEvent) -> Iterator[None]:
+    """Keep the pool in form meanwhile; to be done by one process of those that have it open.
+
+    Args:
+        versions: The pool, as each model sees it.
+        tell: Told ``embedding`` while the pool is embedded for a newer model, and ``embedded`` when that is ready.
+    """
     stop = threading.Event()
-    threads = [
-        threading.Thread(target=_repeat, args=(stop, *what), daemon=True)
-        for what in (("take in samples", index.refresh, _REFRESH_S), ("retain", _retaining(index), _RETAIN_S))
-    ]
+    jobs = (
+        ("take in samples", versions.refresh, _REFRESH_S),
+        ("embed for a new model", _preparing(versions, tell, stop), _PREPARE_S),
+        ("retain", _retaining(versions), _RETAIN_S),
+    )
+    threads = [threading.Thread(target=_repeat, args=(stop, *job), daemon=True) for job in jobs]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
         stop.set()
-        threads[0].join()  # the other may be making an inverted file, which nobody misses that is not done
-        index.close()
+        threads[0].join()
+        threads[1].join(_END_S)
+        # What still runs is making an inverted file, which nobody misses that is not done.
+        versions.close()
 
 
-def _retaining(index: SampleIndex) -> Callable[[], None]:
+def _retaining(versions: Versions) -> Callable[[], None]:
     def retain() -> None:
-        deleted = index.pool.retain()
+        deleted = versions.pool.retain()
         if deleted:
             logger.info("%s samples were too old or too many and are deleted", deleted)
-        index.pool.flush()
-        index.tidy()
+        versions.pool.flush()
+        versions.tidy()
 
     return retain
+
+
+def _preparing(versions: Versions, tell: OnEvent, stop: threading.Event) -> Callable[[], None]:
+    logged_s = -_LOG_S
+
+    def progress(done: int, total: int) -> None:
+        nonlocal logged_s
+        if stop.is_set():
+            raise StoppedEarlyError
+        tell({"event": "embedding", "done": done, "total": total})
+        if time.monotonic() >= logged_s + _LOG_S:
+            logged_s = time.monotonic()
+            logger.info("%s of %s samples are embedded for the newest model", done, total)
+
+    def prepare() -> None:
+        if versions.prepare(progress):
+            tell({"event": "embedded", **summary(versions.model)})
+        versions.look()
+
+    return prepare
 
 
 def _repeat(stop: threading.Event, what: str, do: Callable[[], None], every_s: float) -> None:
@@ -52,6 +89,8 @@ def _repeat(stop: threading.Event, what: str, do: Callable[[], None], every_s: f
         due_s = time.monotonic() + every_s
         try:
             do()
+        except StoppedEarlyError:
+            return
         except CloudError:
             # Answering goes on; it is tried again.
             logger.exception("the pool's upkeep failed to %s", what)

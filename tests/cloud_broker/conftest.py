@@ -14,6 +14,7 @@ from cloud_broker.options import ModelOptions
 from cloud_broker.pool import Given, SamplePool
 from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.vectors import Embedder
+from cloud_broker.versions import Versions
 from protocol.messages import Query
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
@@ -46,17 +47,17 @@ def state_dir(published_state: tuple[Path, list[dict[str, Any]]], tmp_path: Path
     return Path(shutil.copytree(published_state[0], tmp_path / "state"))
 
 
-def model_and_index(state_dir: Path) -> tuple[Registry, PublishedModel, SampleIndex]:
+def model_and_versions(state_dir: Path) -> tuple[Registry, PublishedModel, Versions]:
     """What a cloud opens from its folder."""
     registry = Registry(state_dir)
-    model = registry.latest()
-    assert model is not None
-    path = registry.blobs.path(model.recommender.sha256)
-    return (
-        registry,
-        model,
-        SampleIndex(SamplePool(state_dir / "pool"), path, model.recommender.sha256, rows=registry.row_file(model)),
-    )
+    versions = Versions(SamplePool(state_dir / "pool"), registry)
+    return registry, versions.model, versions
+
+
+def model_and_index(state_dir: Path) -> tuple[Registry, PublishedModel, SampleIndex]:
+    """The same for the one model alone."""
+    registry, model, versions = model_and_versions(state_dir)
+    return registry, model, versions.newest
 
 
 def query_for(

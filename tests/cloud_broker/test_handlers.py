@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from cloud_broker.answer_store import LIFETIME_S, AnswerStore
 from cloud_broker.answers import Outgoing
 from cloud_broker.handlers import Handlers
-from cloud_broker.index import SampleIndex
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool_columns import content_keys
 from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.tasks import TaskBook
+from cloud_broker.versions import Versions
 from protocol import envelope, topics
 from protocol.batch_codec import decode_batch, encode_batch
 from protocol.messages import (
@@ -43,7 +43,7 @@ from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
 from protocol.transfer import blob_ref
-from tests.cloud_broker.conftest import model_and_index, query_for
+from tests.cloud_broker.conftest import model_and_versions, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
 HELLO = Hello("coda 0.1", "tflite 2.14", "board", ())
@@ -55,15 +55,16 @@ class Cloud:
     def __init__(self, state_dir: Path) -> None:
         self.registry: Registry
         self.model: PublishedModel
-        self.index: SampleIndex
-        self.registry, self.model, self.index = model_and_index(state_dir)
+        self.versions: Versions
+        self.registry, self.model, self.versions = model_and_versions(state_dir)
+        self.index = self.versions.newest
         self.tasks = TaskBook(state_dir)
         self.tasks.make_current(SCHEMA, Recipe(), self.model.recommender, self.model.classifier)
         self.ledger = Ledger(state_dir)
         self.events: list[dict[str, Any]] = []
         self.answers = AnswerStore(state_dir)
         self.handlers = Handlers(
-            self.registry, self.index, self.tasks, self.ledger, self.events.append, answers=self.answers
+            self.registry, self.versions, self.tasks, self.ledger, self.events.append, answers=self.answers
         )
 
     def hear(self, message: Message, message_id: str = "m1", device: str = "dev-a") -> list[Outgoing]:

@@ -28,7 +28,7 @@ from protocol.messages import Match, Message, Refusal, Rows, RowsRequest
 from protocol.recipe import Recipe
 from protocol.rows import RowColumn, TableRows, decode_rows, rows_version
 from protocol.samples import concatenate
-from tests.cloud_broker.conftest import model_and_index, query_for
+from tests.cloud_broker.conftest import model_and_versions, query_for
 from tests.cloud_broker.samples import ITEMS, SCHEMA, user_samples
 
 SHA = "c" * 64
@@ -55,12 +55,13 @@ class Cloud:
     """Handlers over real parts."""
 
     def __init__(self, state_dir: Path) -> None:
-        self.registry, self.model, self.index = model_and_index(state_dir)
+        self.registry, self.model, versions = model_and_versions(state_dir)
+        self.index = versions.newest
         self.rows = self.index.rows
         tasks = TaskBook(state_dir)
         self.task = tasks.make_current(SCHEMA, Recipe(), self.model.recommender, self.model.classifier, self.model.rows)
         self.answers = AnswerStore(state_dir)
-        self.handlers = Handlers(self.registry, self.index, tasks, Ledger(state_dir), answers=self.answers)
+        self.handlers = Handlers(self.registry, versions, tasks, Ledger(state_dir), answers=self.answers)
 
     def hear(self, message: Message) -> Any:
         """The one answer to a message."""

@@ -1,0 +1,254 @@
+"""The pool as each model sees it that devices may still hold: the newest, and those it superseded a short while ago.
+
+A newer model is embedded in the background, by one process, while all go on with those before; once it is ready every
+process takes it up by itself. A query is answered from the vectors of the model that made it, for as long as that model
+is kept; then its device is told to sync.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cloud_broker import derived
+from cloud_broker.errors import StorageError, UnknownModelError
+from cloud_broker.guards import DAY_S
+from cloud_broker.index import OnProgress, SampleIndex
+from cloud_broker.match_options import MatchOptions
+from cloud_broker.matching import Rows
+from cloud_broker.pool import SamplePool
+from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.rows import RowFile
+from protocol.messages import Query
+
+_LET_GO_S = 60.0  # in which every process has let go of a model that is not kept, before its vectors are removed
+_LOOK_BACK = 16  # models before the newest, among which one is ready that is served until the newest is
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Served:
+    """Models that are answered for; replaced and never changed, so that whoever asks meanwhile sees one whole state."""
+
+    model: PublishedModel
+    indices: Mapping[str, SampleIndex]
+
+
+class Versions:
+    """One index a model; safe to use from several threads, and beside other processes that have the pool open.
+
+    Attributes:
+        pool: The samples.
+    """
+
+    def __init__(
+        self,
+        pool: SamplePool,
+        registry: Registry,
+        options: MatchOptions | None = None,
+        on_progress: OnProgress | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the models that are ready; where none is, embed the pool for the newest one now.
+
+        Args:
+            pool: The samples.
+            registry: The models.
+            options: How samples are chosen, and which models are kept.
+            on_progress: Told rows done and rows in all.
+            clock: Unix seconds.
+
+        Raises:
+            StorageError: If no model is published for such a pool, or one's file is not a recommender.
+        """
+        self.pool = pool
+        self._registry = registry
+        self._options = options or MatchOptions()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: _Served | None = None
+        self.look()
+        if self._open is None:
+            model = next(iter(self._kept()), None)
+            if model is None:
+                raise StorageError("no model is published that fits the pool: make one with `coda cloud train`")
+            self._opened(model, on_progress).close()
+            derived.mark_ready(pool.directory, model.recommender.sha256)
+            self.look()
+
+    def __len__(self) -> int:
+        return len(self.newest)
+
+    @property
+    def model(self) -> PublishedModel:
+        """The newest model that is ready: the one that devices are given."""
+        return self._served.model
+
+    @property
+    def newest(self) -> SampleIndex:
+        """The pool as `model` sees it."""
+        served = self._served
+        return served.indices[served.model.recommender.sha256]
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Digests of the recommenders whose queries are answered, the newest first."""
+        return tuple(self._served.indices)
+
+    def of(self, model_sha256: str) -> SampleIndex:
+        """The pool as a model sees it.
+
+        Raises:
+            UnknownModelError: If that model is not kept, or not ready.
+        """
+        if model_sha256 not in self._served.indices:
+            self.look()  # another process may have taken up a model that this one has not looked for yet
+        index = self._served.indices.get(model_sha256)
+        if index is None:
+            known = ", ".join(sha256[:12] for sha256 in self.served)
+            raise UnknownModelError(f"query for model {model_sha256[:12]}, this cloud serves {known}: sync the task")
+        return index
+
+    def rank(self, query: Query, asker: str) -> Rows:
+        """The pool's rows that suit a device's query, by the model that made it; see `SampleIndex.rank`.
+
+        Raises:
+            UnknownModelError: If that model is not kept, or not ready.
+            MalformedMessageError: If its centroids have another width.
+        """
+        return self.of(query.model_sha256).rank(query, asker)
+
+    def rows_of(self, model_sha256: str) -> RowFile | None:
+        """What a model's file does not hold of its largest table; None where it holds everything.
+
+        Raises:
+            UnknownModelError: If that model is not kept, or not ready.
+        """
+        return self.of(model_sha256).rows
+
+    def rows_of_version(self, version: str) -> RowFile:
+        """The rows of a version, which a task names.
+
+        Raises:
+            UnknownModelError: If no model that is kept has them.
+        """
+        files = [index.rows for index in self._served.indices.values() if index.rows is not None]
+        if not files:
+            raise UnknownModelError("the model that this cloud serves holds all of its rows: sync the task")
+        return next((file for file in files if file.table.version == version), files[0])
+
+    def refresh(self) -> None:
+        """Take in the samples that were added to the pool since, by whatever process, for every model."""
+        for index in self._served.indices.values():
+            index.refresh()
+
+    def look(self) -> None:
+        """Take up models that became ready, let go of those no longer kept.
+
+        Raises:
+            StorageError: If a model's file cannot be used.
+        """
+        with self._lock:
+            before, ready = self._open, [model for model in self._kept() if self._is_ready(model)]
+            if not ready:
+                return
+            held = {} if before is None else before.indices
+            opened: dict[str, SampleIndex] = {}
+            for model in ready:
+                sha256 = model.recommender.sha256
+                if sha256 not in opened:
+                    opened[sha256] = held[sha256] if sha256 in held else self._opened(model)
+            self._open = _Served(ready[0], opened)
+        for sha256 in set(held) - set(opened):
+            held[sha256].close()
+
+    def prepare(self, on_progress: OnProgress | None = None) -> bool:
+        """Embed and index the pool for the newest model that is not ready, and remove what is no longer kept.
+
+        Queries are answered meanwhile, by the models before. What was done is not done again after a crash. To be
+        called by one process at a time.
+
+        Args:
+            on_progress: Told rows done and rows in all; what it raises ends the work.
+
+        Returns:
+            Whether a model became ready.
+
+        Raises:
+            StorageError: If the model's file cannot be used, or the disk fails.
+        """
+        model = next((model for model in self._kept() if not self._is_ready(model)), None)
+        if model is not None:
+            logger.info("embedding %s samples for model %s", len(self.pool), model.version)
+            index = self._opened(model, on_progress)
+            index.tidy(on_progress)
+            index.close()
+            derived.mark_ready(self.pool.directory, model.recommender.sha256)
+            logger.info("model %s is ready", model.version)
+            self.look()
+        self._remove_others([model.recommender.sha256 for model in self._kept(_LET_GO_S)])
+        return model is not None
+
+    def tidy(self) -> None:
+        """See `SampleIndex.tidy`; of every model."""
+        for index in self._served.indices.values():
+            index.tidy()
+
+    def embedded_share(self) -> float:
+        """Share of the pool that is embedded for the newest published model, ready or not."""
+        newest, rows = next(iter(self._kept()), None), len(self.pool)
+        if newest is None or not rows:
+            return 1.0
+        return min(1.0, derived.embedded_rows(self.pool.directory, newest.recommender.sha256) / rows)
+
+    def close(self) -> None:
+        """Let go of all engines; the vectors stay on disk."""
+        for index in self._served.indices.values():
+            index.close()
+
+    @property
+    def _served(self) -> _Served:
+        assert self._open is not None
+        return self._open
+
+    def _kept(self, longer_s: float = 0.0) -> list[PublishedModel]:
+        """Models that fit the pool and are to be served, the newest first; the last of them until another is ready."""
+        options = self._options
+        since_s = self._clock() - options.keep_models_days * DAY_S - longer_s
+        history = self._registry.history(max(options.keep_models, _LOOK_BACK))
+        fitting = [(model, ended_s) for model, ended_s in history if model.schema == self.pool.schema]
+        kept = [
+            model
+            for model, ended_s in fitting[: options.keep_models]
+            if ended_s is None or ended_s > since_s or model is fitting[0][0]
+        ]
+        if not any(map(self._is_ready, kept)):
+            kept += [model for model, _ in fitting[len(kept) :] if self._is_ready(model)][:1]
+        return kept
+
+    def _is_ready(self, model: PublishedModel) -> bool:
+        return derived.is_ready(self.pool.directory, model.recommender.sha256)
+
+    def _remove_others(self, kept: list[str]) -> None:
+        for name in derived.keep_only(self.pool.directory, kept):
+            logger.info("removed the vectors of model %s, which is no longer kept", name)
+            if self._options.milvus_uri:
+                from cloud_broker.milvus_index import remove_collection  # noqa: PLC0415 - pymilvus is needed by few
+
+                remove_collection(self._options.milvus_uri, derived.collection_name(name))
+
+    def _opened(self, model: PublishedModel, on_progress: OnProgress | None = None) -> SampleIndex:
+        return SampleIndex(
+            self.pool,
+            self._registry.blobs.path(model.recommender.sha256),
+            model.recommender.sha256,
+            rows=self._registry.row_file(model),
+            options=self._options,
+            on_progress=on_progress,
+            clock=self._clock,
+        )
