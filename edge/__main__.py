@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import sys
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     chosen = parser.parse_args(arguments)
+    faulthandler.enable()  # what it was doing when the watchdog ended it, or a fault, is on standard error
     return_freed_memory()
     supervisor, restarts = Supervisor.from_environment(), Restarts(_folder_of_unit())
     try:

@@ -8,8 +8,8 @@ from typing import Any
 
 from edge.config import EdgeConfig
 from edge.errors import EdgeError
-from edge.keys import Validity, validity
 from edge.known_time import KnownTime, date_of, why_not_followed
+from edge.validity import Validity, validity
 
 
 def clock_fault(config: EdgeConfig, known: KnownTime, now_s: float | None = None) -> str | None:

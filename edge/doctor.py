@@ -16,11 +16,11 @@ from edge.data_budget import DataBudget
 from edge.database import Database
 from edge.errors import EdgeError
 from edge.health import Finding, disk, heat, memory, power
-from edge.keys import Validity, validity
 from edge.release_state import TRIAL, ReleaseFolder
 from edge.round_store import ABANDONED, RoundStore
 from edge.runtime import load_runtime, open_model
 from edge.tls import device_context, refusal_of_certificate
+from edge.validity import Validity, validity
 from profiling.data_use import DataUse
 from protocol.enrolment import RENEW_BELOW
 from protocol.releases import BAD_OUTCOMES

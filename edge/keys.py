@@ -1,4 +1,4 @@
-"""A device's own key, made by the system's OpenSSL, and what its certificate says.
+"""A device's own key and its certificate request, made by the system's OpenSSL.
 
 A program and not a library: it is on every system that has `ca-certificates`, runs for milliseconds once in months, and
 costs the service no memory.
@@ -7,26 +7,11 @@ costs the service no memory.
 from __future__ import annotations
 
 import shutil
-import ssl
 import subprocess
-from dataclasses import dataclass
-from pathlib import Path
 
 from edge.errors import CertificateError
 
 _TIMEOUT_S = 60.0  # a board that has just booted may wait for randomness
-
-
-@dataclass(frozen=True)
-class Validity:
-    """From when until when a certificate is valid, in seconds since 1970."""
-
-    begins_s: float
-    ends_s: float
-
-    def share_left(self, now_s: float) -> float:
-        """The share of its life that is left; below 0 once it has expired."""
-        return (self.ends_s - now_s) / (self.ends_s - self.begins_s)
 
 
 def new_key() -> bytes:
@@ -45,21 +30,6 @@ def certificate_request(key_pem: bytes, name: str) -> bytes:
         CertificateError: If OpenSSL is missing or fails.
     """
     return _openssl("req", "-new", "-batch", "-key", "/dev/stdin", "-subj", f"/CN={name}", given=key_pem)
-
-
-def validity(cert_file: Path) -> Validity:
-    """When a certificate file is valid.
-
-    Raises:
-        CertificateError: If it is not a PEM certificate, or OpenSSL is missing.
-    """
-    lines = _openssl("x509", "-noout", "-dates", "-in", str(cert_file)).decode().splitlines()
-    dates = dict(line.split("=", 1) for line in lines if "=" in line)
-    try:
-        begins_s, ends_s = (float(ssl.cert_time_to_seconds(dates[name])) for name in ("notBefore", "notAfter"))
-    except (KeyError, ValueError) as error:
-        raise CertificateError(f"{cert_file}: OpenSSL does not say from when until when it is valid") from error
-    return Validity(begins_s, ends_s)
 
 
 def _openssl(*arguments: str, given: bytes = b"") -> bytes:

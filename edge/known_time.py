@@ -101,12 +101,11 @@ class KnownTime:
             return now
 
     def not_before(self, unix_s: float) -> None:
-        """It cannot be earlier than this: a certificate was made then."""
-        belief = self.look()
+        """It cannot be earlier than this: a certificate was made then. Put on disk with the next `look`."""
+        belief = self.look(keep=False)
         with self._lock:
             if belief.unix_s < unix_s:
                 self._belief = replace(belief, unix_s=unix_s)
-                self._save(self._belief)
 
     @property
     def unix_s(self) -> float:

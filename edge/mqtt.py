@@ -21,14 +21,8 @@ KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 7 * 24 * 3600  # how long the broker keeps our subscription and queue while we are away
 
 
-def new_client(config: EdgeConfig, traffic: Traffic) -> mqtt.Client:
-    """A client that leaves reconnecting, acknowledging and all writing to its owner's loop.
-
-    Raises:
-        CertificateError: If a certificate or key is unreadable.
-    """
-    context = device_context(config.ca_file, config.cert_file, config.key_file)
-    context.sslsocket_class = traffic.socket_class()
+def new_client(config: EdgeConfig) -> mqtt.Client:
+    """A client that leaves reconnecting, acknowledging and all writing to its owner's loop; `secure` it before use."""
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2,
         client_id=config.device,
@@ -36,11 +30,21 @@ def new_client(config: EdgeConfig, traffic: Traffic) -> mqtt.Client:
         reconnect_on_failure=False,
         manual_ack=True,
     )
-    client.tls_set_context(context)
-    client.on_pre_connect = lambda _client, _userdata: use_newest(context, config)
     # Having this, paho leaves all writing to the thread that loops, and does not write from the one that publishes.
     client.on_socket_register_write = _leave_it_to_the_loop
     return client
+
+
+def secure(client: mqtt.Client, config: EdgeConfig, traffic: Traffic) -> None:
+    """Give a client its certificate, once; what passes over its socket is counted.
+
+    Raises:
+        CertificateError: If a certificate or key is unreadable.
+    """
+    context = device_context(config.ca_file, config.cert_file, config.key_file)
+    context.sslsocket_class = traffic.socket_class()
+    client.tls_set_context(context)
+    client.on_pre_connect = lambda _client, _userdata: use_newest(context, config)
 
 
 def connect(client: mqtt.Client, config: EdgeConfig) -> None:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from edge.config import EdgeConfig
 from edge.enrolment import renew
 from edge.errors import EdgeError
-from edge.keys import validity
 from edge.session import Emit
+from edge.validity import validity
 from protocol.enrolment import RENEW_BELOW
 
 CHECK_EVERY_S = 6 * 3600.0

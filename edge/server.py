@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from edge.api import problem
-from edge.errors import ConfigError
 from edge.http_wire import Connection, HttpError, Request, response
+from edge.listening import Door, Tell, loopback_listener, unix_listener
 
 MAX_CONNECTIONS = 16
 IDLE_S = 60.0
 DRAIN_S = 5.0
-LOOPBACK = "127.0.0.1"
-_BACKLOG = 16
 
 Answer = Callable[[Request], tuple[HTTPStatus, Any]]
 
@@ -30,34 +28,29 @@ class Server:
         answer: Answers one request; it does not raise.
         path: Of the Unix socket, which its owner and group may use; None for none.
         port: On loopback; 0 for any that is free, None for none.
+        tell: Told of an address that cannot be had, and why; and, with None, once it is had after all.
 
     Attributes:
         port: The port that was taken; None for none.
     """
 
-    def __init__(self, answer: Answer, path: Path | None, port: int | None) -> None:
+    def __init__(self, answer: Answer, path: Path | None, port: int | None, tell: Tell = lambda *_: None) -> None:
         self._answer = answer
         self._path = path
         self.port = port
+        self._tell = tell
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._stack = ExitStack()
 
     def __enter__(self) -> Server:
-        """Begin to listen.
-
-        Raises:
-            ConfigError: If an address cannot be used.
-        """
+        """Begin to listen. An address that cannot be had is tried again, and holds up nothing else."""
         with ExitStack() as stack:
-            if self._path is not None:
-                stack.enter_context(self._listening(_unix_listener(self._path)))
-                stack.callback(self._path.unlink, missing_ok=True)
-            if self.port is not None:
-                listener = _loopback_listener(self.port)
-                self.port = listener.getsockname()[1]
-                stack.enter_context(self._listening(listener))
+            if (path := self._path) is not None:
+                stack.enter_context(Door("api.socket", lambda: unix_listener(path), self._accept, self._tell))
+            if (port := self.port) is not None:
+                stack.enter_context(Door("api.port", lambda: self._loopback_listener(port), self._accept, self._tell))
             self._stack = stack.pop_all()
         return self
 
@@ -74,16 +67,10 @@ class Server:
             with suppress(OSError):  # the app was faster
                 peer.shutdown(how)
 
-    @contextmanager
-    def _listening(self, listener: socket.socket) -> Iterator[None]:
-        thread = threading.Thread(target=self._accept, args=(listener,), name="api", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
-            thread.join()
-            listener.close()
+    def _loopback_listener(self, port: int) -> socket.socket:
+        listener = loopback_listener(port)
+        self.port = listener.getsockname()[1]
+        return listener
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -137,28 +124,3 @@ def _refuse(peer: socket.socket) -> None:
             peer.sendall(response(HTTPStatus.SERVICE_UNAVAILABLE, problem("busy", detail), keep_alive=False))
         except OSError:
             pass
-
-
-def _unix_listener(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)  # of a process that was killed; the store's lock says that no other one lives
-        listener.bind(str(path))
-        path.chmod(0o660)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"configuration: api.socket {path}: {error.strerror or error}") from error
-    return listener
-
-
-def _loopback_listener(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((LOOPBACK, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"configuration: api.port {port}: {error.strerror or error}") from error
-    return listener

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 IDLE_LOOK_S = 10.0  # for what was queued meanwhile
 DISK_RETRY_S = 60.0  # after something found no room; what an app tells is tried each time
 BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
+PREDECESSOR_S = 5.0  # for a process that was killed just now to let go of the store
 OPENING_S = 300.0  # a large store on a slow card is checked when it is opened
 RETRY_S = 30.0  # after the cloud could not be spoken to; jittered, so that a fleet does not return in step
 
@@ -47,8 +48,9 @@ class EdgeService:
         on_event: Told what happens, as plain values with a name under ``event``: ``phase`` (``status`` begin or end),
             ``progress``, ``message-refused``, ``round-abandoned``, ``recording-lost``, ``round`` (with the whole
             record), ``idle``, ``offline``, ``over-budget``, ``outbox-full``, ``decision``, ``forgotten``, ``serving``,
-            ``model-unusable``, ``user-forgotten``, ``disk-unusable``, ``disk-usable``, ``clock-wrong``,
-            ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``update``, ``stopped``.
+            ``model-unusable``, ``user-forgotten``, ``disk-unusable``, ``disk-usable``, ``api-unusable``,
+            ``api-usable``, ``clock-wrong``, ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``update``,
+            ``stopped``.
         supervisor: Told when the service is ready, what it does, and that its work goes on; None for nobody.
         clocks: As `edge.store.Store` takes them.
     """
@@ -136,12 +138,12 @@ class EdgeService:
 
     @contextmanager
     def _tools(self, stop: threading.Event) -> Iterator[tuple[Tools, Sensing]]:
+        """Open what is there and serve, before anything that may take its time: the clock, the link, a round."""
         config, supervisor = self._config, self._supervisor
         supervisor.starting("opening the store", OPENING_S)
         with (
             Sensing(config, stop, rest=partial(supervisor.rest, stop)) as sensing,
-            Store(config.state_dir, self._clocks) as store,
-            Link(config, stop, supervisor.alive) as link,
+            Store(config.state_dir, self._clocks, patience_s=PREDECESSOR_S) as store,
         ):
 
             def emit(event: dict[str, Any]) -> None:
@@ -152,31 +154,32 @@ class EdgeService:
             store.disk.tell = emit
             store.disk.look()
             turnstile = Turnstile(stop, supervisor.alive)
-            api = _local_api(config, store, turnstile, emit)
-            conditions = Conditions(sensing.root, config.metered_link, api.ranker.drift if api else lambda: None)
-            session = Session(link, store, emit, config.timeout_s)
-            metering = Metering(link.network_by_purpose, store.data_use)
-            budget = DataBudget(store.data_use, config.data_budget_bytes_per_month)
-            keeper = Gatekeeper(
-                config.policy,
-                conditions,
-                store,
-                lambda: budget.left_bytes,
-                turnstile=turnstile,
-                emit=emit,
-                asked=partial(_asked_of_the_moment, store, session),
-            )
             clock = ClockWatch(config, store.time, emit)
-            tools = Tools(
-                config, store, session, emit, stop, metering, budget, turnstile, keeper, supervisor, clock, api
-            )
-            try:
-                with api.running() if api else nullcontext(), _announced(supervisor):
-                    clock.look()
-                    yield tools, sensing
-            finally:
-                _settle(metering)
-                store.wear.settle()
+            api = _local_api(config, store, turnstile, emit)
+            with api.running() if api else nullcontext(), Link(config, stop, supervisor.alive) as link:
+                conditions = Conditions(sensing.root, config.metered_link, api.ranker.drift if api else lambda: None)
+                session = Session(link, store, emit, config.timeout_s)
+                metering = Metering(link.network_by_purpose, store.data_use)
+                budget = DataBudget(store.data_use, config.data_budget_bytes_per_month)
+                keeper = Gatekeeper(
+                    config.policy,
+                    conditions,
+                    store,
+                    lambda: budget.left_bytes,
+                    turnstile=turnstile,
+                    emit=emit,
+                    asked=partial(_asked_of_the_moment, store, session),
+                )
+                tools = Tools(
+                    config, store, session, emit, stop, metering, budget, turnstile, keeper, supervisor, clock, api
+                )
+                try:
+                    with _announced(supervisor):
+                        clock.look()
+                        yield tools, sensing
+                finally:
+                    _settle(metering)
+                    store.wear.settle()
 
 
 @contextmanager

@@ -32,22 +32,19 @@ class LocalApi:
         config: Where it listens.
         store: The device's.
         turnstile: Which training passes.
-        emit: Told ``serving`` with the model's version, ``model-unusable``, and ``user-forgotten``.
+        emit: Told ``serving`` with the model's version, ``model-unusable``, ``user-forgotten``, and, of an address that
+            cannot be had, ``api-unusable`` and once it can ``api-usable``.
     """
 
     def __init__(self, config: EdgeConfig, store: Store, turnstile: Turnstile, emit: Emit) -> None:
         self._emit = emit
         self.ranker = Ranker(store, config.events, config.runtime, config.threads)
         api = Api(store, config.events, self.ranker, turnstile, self._on_forgotten)
-        self._server = Server(api.answer, config.api.socket, config.api.port)
+        self._server = Server(api.answer, config.api.socket, config.api.port, self._on_address)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Serve while the body runs, which is of lower priority from then on, and for good.
-
-        Raises:
-            ConfigError: If an address cannot be used.
-        """
+        """Serve while the body runs, which is of lower priority from then on, and for good."""
         interval_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         self.reload()
@@ -69,6 +66,12 @@ class LocalApi:
         else:
             if version != before:
                 self._emit({"event": "serving", "model": version})
+
+    def _on_address(self, name: str, fault: str | None) -> None:
+        if fault is None:
+            self._emit({"event": "api-usable", "address": name})
+        else:
+            self._emit({"event": "api-unusable", "address": name, "reason": f"{fault}; it is tried again"})
 
     def _on_forgotten(self, what: Forgotten) -> None:
         self.reload()

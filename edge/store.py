@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from hardware.durable import sweep
 from profiling.data_use import DataUse
 
 Clocks = Callable[[], Reading]
+_LOOK_S = 0.05
 
 
 class Store:
@@ -57,16 +59,17 @@ class Store:
     Args:
         state_dir: The folder; made if absent.
         clocks: Reads the machine's clocks; by default `edge.known_time.read_clocks`.
+        patience_s: How long to wait for a process that uses the folder to go, such as one that was killed just now.
 
     Raises:
         StoreBusyError: If another process uses the folder.
         StoreError: If the database is damaged, foreign or of a later version, or there is none and none can be made.
     """
 
-    def __init__(self, state_dir: Path, clocks: Clocks | None = None) -> None:
+    def __init__(self, state_dir: Path, clocks: Clocks | None = None, *, patience_s: float = 0.0) -> None:
         self.folder = state_dir
         self.disk = DiskWatch(state_dir)
-        self._lock = _lock(state_dir)
+        self._lock = _lock(state_dir, patience_s)
         try:
             self._database = Database(state_dir / "device.db", lenient=True)
             self.blobs = BlobStore(state_dir / "blobs")
@@ -129,18 +132,27 @@ def alone_in(state_dir: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _lock(state_dir: Path) -> int:
+def _lock(state_dir: Path, patience_s: float = 0.0) -> int:
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = _lock_file(state_dir)
     except OSError as error:
         raise store_error(state_dir, f"device store {state_dir}: see that it can be made and written", error) from error
+    until_s = time.monotonic() + patience_s
+    while not _taken(lock):
+        if time.monotonic() >= until_s:
+            os.close(lock)
+            raise StoreBusyError(f"device store {state_dir}: another process uses it; stop that one first")
+        time.sleep(_LOOK_S)
+    return lock
+
+
+def _taken(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise StoreBusyError(f"device store {state_dir}: another process uses it; stop that one first") from error
-    return lock
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _lock_file(state_dir: Path) -> int:

@@ -113,6 +113,6 @@ def status_of(event: Mapping[str, Any]) -> str | None:
         return f"round {event['record']['round_id'][:12]}: {event['record']['outcome']['decision']}; waiting for a task"
     if name == "decision" and not event["act"]:
         return f"not training: {', '.join(f'{why}: {detail}' for why, detail in event['reasons'].items())}"
-    if name in {"offline", "over-budget", "clock-wrong"}:
+    if name in {"offline", "over-budget", "clock-wrong", "api-unusable"}:
         return f"{name}: {event['reason']}"
     return None

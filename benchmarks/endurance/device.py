@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from edge.signals import stop_on_signals
 
 
 def main(config: Path, clock: Path) -> None:
-    """Run until SIGTERM."""
+    """Run until SIGTERM; SIGABRT has it say first what it was doing."""
+    faulthandler.enable()
     return_freed_memory()
     with stop_on_signals() as stop:
         EdgeService(load_config(config), _tell, clocks=SharedClock(clock).reading).run_forever(stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -62,12 +63,14 @@ class Lane:
         self._file.write_text(self._file.read_text() + tables)
         self.config: EdgeConfig = load_config(self._file)
         self.tasks = 0
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the device."""
         command = [sys.executable, "-m", "benchmarks.endurance.device", str(self._file), str(self._clock_file)]
         with (self._file.parent / "log").open("ab") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return self._process
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -135,14 +138,27 @@ class Lane:
         """The first ranking that a device gives which was just started.
 
         Raises:
-            TimeoutError: If it gives none.
+            TimeoutError: If it gives none, or has ended.
         """
         deadline_s = time.monotonic() + READY_S
         while True:
             try:
                 return client.rank([1, 2, 3])
             except NOT_NOW as error:
-                if time.monotonic() > deadline_s:
-                    said = (self._file.parent / "log").read_text(errors="replace")[-2000:]
-                    raise TimeoutError(f"no ranking in {READY_S:g} s; the device's log ends: {said}") from error
+                ended = self._process is not None and self._process.poll() is not None
+                if ended or time.monotonic() > deadline_s:
+                    raise TimeoutError(f"no ranking ({error}); {self._last_words()}") from error
                 threading.Event().wait(_LOOK_S)
+
+    def _last_words(self) -> str:
+        """How the device ended, or what it is doing instead of answering; and the end of its log."""
+        process = self._process
+        if process is None:
+            how = "it was not started"
+        elif process.poll() is not None:
+            how = f"it ended with status {process.returncode}"
+        else:
+            how = f"it lived for {READY_S:g} s, and was aborted"
+            process.send_signal(signal.SIGABRT)
+            process.wait()
+        return f"{how}; its log ends: {(self._file.parent / 'log').read_text(errors='replace')[-4000:]}"

@@ -133,7 +133,7 @@ def test_a_half_open_link_is_broken_off(
 ) -> None:
     """Neither end is told that the other is gone: the device notices that nothing moves, and connects again."""
     monkeypatch.setattr("protocol.connection.SILENT_S", 0.3)
-    monkeypatch.setattr("edge.link._LOOP_S", 0.05)
+    monkeypatch.setattr("edge.line._LOOP_S", 0.05)
     with (
         ChaosProxy(own_broker.host, own_broker.port) as proxy,
         Link(_through(proxy, own_broker, "half-1", tmp_path)) as link,

@@ -148,7 +148,7 @@ def test_an_inbox_that_is_not_read_is_bounded(
     limit: int,
 ) -> None:
     """What does not fit while nobody reads is turned away, and comes again when there is room: nothing is lost."""
-    monkeypatch.setattr("edge.link.Inbox", lambda: Inbox(limit))
+    monkeypatch.setattr("edge.line.Inbox", lambda: Inbox(limit))
     cloud, count, device = peer("cloud"), 60, f"link-6-{limit}"
     config = config_for(fleet_broker, device, tmp_path)
     with Link(config) as link:
@@ -218,14 +218,20 @@ def test_a_false_broker_is_refused_at_once(fleet_broker: FleetBroker, tmp_path: 
 def test_an_unreadable_certificate_is_told(
     fleet_broker: FleetBroker, tmp_path: Path, which: str, content: bytes | None
 ) -> None:
-    """Absent, empty or garbled files are named before anything is sent."""
+    """Absent, empty or garbled files are named before anything is sent; once the file is there, the link comes up."""
     path = tmp_path / "bad.pem"
     if content is not None:
         path.write_bytes(content)
     config = config_for(fleet_broker, "link-11", tmp_path)
-    changes: dict[str, Path] = {which: path}
-    with pytest.raises(CertificateError, match=r"bad\.pem"):
-        Link(replace(config, **changes))  # type: ignore[arg-type]
+    good, changes = getattr(config, which).read_bytes(), {which: path}
+    with Link(replace(config, **changes)) as link:  # type: ignore[arg-type]
+        with pytest.raises(CertificateError, match=r"bad\.pem"):
+            link.open(60.0)
+        path.write_bytes(good)
+        deadline_s = time.monotonic() + WAIT_S
+        while link.connections == 0 and time.monotonic() < deadline_s:
+            threading.Event().wait(0.05)
+        link.open(WAIT_S)
 
 
 def test_a_wait_ends_when_told_to_stop(fleet_broker: FleetBroker, tmp_path: Path) -> None:

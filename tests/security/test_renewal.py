@@ -14,9 +14,10 @@ from cloud_broker.revocation import revoke
 from cloud_broker.rotation import rotate
 from edge.enrolment import renew
 from edge.errors import ConfigError, RefusedError
-from edge.keys import certificate_request, new_key, validity
+from edge.keys import certificate_request, new_key
 from edge.link import Link
 from edge.renewal import kept_current
+from edge.validity import validity
 from protocol import topics
 from protocol.enrolment import RENEW_PATH
 from protocol.messages import Presence

@@ -126,7 +126,9 @@ def test_a_loop_that_hangs_starves_the_watchdog(device: MakeDevice, tmp_path: Pa
 
 def test_after_crashes_it_waits_before_it_starts(device: MakeDevice, tmp_path: Path) -> None:
     """The third start in a row says so, asks for time, and ends at once when told to."""
-    config = device("crashing", ca_file=tmp_path / "nothing.crt").config
+    config = device("crashing").config
+    config.state_dir.mkdir(parents=True, exist_ok=True)
+    (config.state_dir / "device.db").write_bytes(b"damaged")
     with listening(tmp_path / "notify") as far:
         for _ in range(2):
             with _running(config, far, STATE_DIRECTORY=str(tmp_path)) as process:
