@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cloud_broker.config import CloudConfig
 from cloud_broker.index import SampleIndex
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool import Given, SamplePool
@@ -45,6 +48,42 @@ def published_state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, lis
 def state_dir(published_state: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> Path:
     """A copy of that folder."""
     return Path(shutil.copytree(published_state[0], tmp_path / "state"))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training published: bytes of the two files, and what it told."""
+
+    recommender: bytes
+    classifier: bytes
+    events: list[dict[str, Any]]
+
+    def publish(self, registry: Registry) -> PublishedModel:
+        """Publish it as the newest model of another cloud with the same features."""
+        return registry.publish(SCHEMA, self.recommender, self.classifier, {})
+
+
+@pytest.fixture(scope="session")
+def trained_again(
+    published_state: tuple[Path, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """Another model than the published one, by the job that `coda cloud train` runs; seconds of training, so once."""
+    from cloud_broker.roles import train
+
+    folder = Path(shutil.copytree(published_state[0], tmp_path_factory.mktemp("again") / "state"))
+    events: list[dict[str, Any]] = []
+    files = {name: folder / name for name in ("ca_file", "cert_file", "key_file")}
+    config = CloudConfig(
+        fleet="test", host="localhost", port=1, state_dir=folder, models=ModelOptions(epochs=1, seed=2), **files
+    )
+    train(config, threading.Event(), events.append, again=True)
+    registry = Registry(folder)
+    (model, _), (before, ended_s) = registry.history(2)
+    assert model.recommender != before.recommender
+    assert ended_s == model.published_s
+    trained = Trained(*(registry.blobs.get(ref.sha256) for ref in (model.recommender, model.classifier)), events)
+    registry.close()
+    return trained
 
 
 def model_and_versions(state_dir: Path) -> tuple[Registry, PublishedModel, Versions]:

@@ -7,7 +7,7 @@ import signal
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,20 @@ from cloud_broker.pool import SamplePool
 from cloud_broker.registry import Registry
 from cloud_broker.supervisor import Supervisor
 from protocol.batch_codec import decode_batch, encode_batch
-from protocol.messages import Accepted, Busy, Contribution, Forget, Match, Refusal, RefusalCode, Report
+from protocol.messages import (
+    Accepted,
+    Busy,
+    Contribution,
+    Forget,
+    Match,
+    Query,
+    Refusal,
+    RefusalCode,
+    Report,
+    Task,
+)  # fmt: skip
 from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
-from tests.cloud_broker.conftest import query_for
+from tests.cloud_broker.conftest import Trained, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 from tests.cloud_broker.test_service import pull
 
@@ -70,9 +81,13 @@ class Running:
 
     def wait_for(self, *names: str, after: int = 0) -> dict[str, Any]:
         """The first event of one of these names, from the n-th event on."""
+        return self.wait_until(lambda event: event["event"] in names, after)
+
+    def wait_until(self, wanted: Callable[[dict[str, Any]], bool], after: int = 0) -> dict[str, Any]:
+        """The first event that is wanted, from the n-th event on."""
 
         def found() -> list[dict[str, Any]]:
-            return [event for event in self.events[after:] if event["event"] in names]
+            return [event for event in self.events[after:] if wanted(event)]
 
         with self._changed:
             assert self._changed.wait_for(found, 60), self.events
@@ -198,6 +213,61 @@ def _give(device: Peer, gift: Contribution, message_id: str) -> None:
             continue
         return
     raise AssertionError(f"{message_id} was never accepted")
+
+
+@pytest.mark.slow
+def test_a_newer_model_is_taken_up_while_devices_of_both_ask(
+    own_broker: FleetBroker, state_dir: Path, trained_again: Trained
+) -> None:
+    """The old model answers while the pool is embedded, also where the tender is killed at that; then both do.
+
+    No worker is restarted for it, and devices have the new task.
+    """
+    path = config_file(own_broker, state_dir, devices=["dev-a"], observe_port=(port := free_port()))
+    with (
+        closing(Registry(state_dir)) as registry,
+        supervised(path) as running,
+        closing(SamplePool(state_dir / "pool")) as pool,
+        Peer(own_broker, own_broker.device("dev-a")) as device,
+    ):
+        old = running.wait_for("worker")["recommender_sha256"]
+        device.listen()
+        assert _task(device).recommender.sha256 == old
+        before = registry.latest()
+        assert before is not None
+        with pool.locked():  # embedding waits for its turn, answering does not
+            new = trained_again.publish(registry)
+            assert _answer(device, query_for(registry, before, user_samples(1), "q1")) == 50
+            assert _answer(device, query_for(registry, new, user_samples(1), "q2")) == RefusalCode.UNKNOWN_MODEL
+            share = [line for line in ask(port + 1, "/metrics")[1].splitlines() if line.startswith("coda_embedded")]
+            assert share == ["coda_embedded_share 0.0"]
+            os.kill(running.pid("tender"), signal.SIGKILL)
+            running.wait_for("started")
+            assert _answer(device, query_for(registry, before, user_samples(1), "q3")) == 50
+        running.wait_for("embedded")
+        for number, model in enumerate([before, new] * 4):  # whichever worker hears it
+            assert _answer(device, query_for(registry, model, user_samples(1), f"both-{number}")) == 50
+        assert _task(device).recommender == new.recommender
+        for part in ("cloud", "cloud-2"):
+            running.wait_until(lambda event, part=part: (event["event"], event.get("part")) == ("taken-up", part))
+    assert {event["part"] for event in running.events if event["event"] == "ended"} == {"tender"}
+
+
+def _task(device: Peer) -> Task:
+    task = device.hear("task").message
+    assert isinstance(task, Task)
+    return task
+
+
+def _answer(device: Peer, query: Query) -> int | str:
+    """How many samples a query is answered with, or the code of its refusal."""
+    device.say(query, f"message-{query.query_id}")
+    answer = device.hear("match", "refusal").message
+    if isinstance(answer, Refusal):
+        return answer.code
+    assert isinstance(answer, Match)
+    assert answer.query_id == query.query_id
+    return answer.count
 
 
 def test_a_worker_without_a_certificate_is_told_how_to_get_one(own_broker: FleetBroker, state_dir: Path) -> None:
