@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge.counters import Counters
@@ -146,10 +146,12 @@ class EventStore:
 
     def _take(self, event: Event, featuriser: Featuriser) -> SampleBatch | None:
         """Note one event, and give the sample that it makes, if it makes one that is kept."""
-        rules = featuriser.rules
-        after, label = judge(event, self._exposure(event.item), rules)
-        # Also where there is no sample: whether an event fits is told to the app that sends it, not to a later one.
-        sample = featuriser.sample(event.item, after.features, label or 0.0, event.time_s)
+        rules, before = featuriser.rules, self._exposure(event.item)
+        try:
+            after, label, sample = _judged(event, before, featuriser)
+        except BadRequestError:
+            # What is remembered of the item may be of another task's features; the event's own are to fit.
+            after, label, sample = _judged(event, replace(before, features={}), featuriser)
         self._put_exposure(event, after)
         if label == POSITIVE:
             self.histories.append(LIKED, event.item)
@@ -179,3 +181,10 @@ class EventStore:
                 " LIMIT 1 OFFSET ?)",
                 (MAX_EXPOSURES_KEPT,),
             )
+
+
+def _judged(event: Event, before: Exposure, featuriser: Featuriser) -> tuple[Exposure, float | None, SampleBatch]:
+    """The item's exposure after an event, the label that it gives, if any, and the sample as it would be now."""
+    after, label = judge(event, before, featuriser.rules)
+    # Also where there is no label: whether an event fits is told to the app that sends it, not to a later one.
+    return after, label, featuriser.sample(event.item, after.features, label or 0.0, event.time_s)

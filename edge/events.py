@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -52,6 +52,7 @@ class Event:
         return {name: value for name, value in values.items() if value is not None and value != {}}
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can write and no file can hold
 _FIELDS = frozenset({"kind", "item", "time_s", "event_id", "dwell_s", "features"})
 
 
@@ -102,7 +103,9 @@ def _integer(values: Mapping[str, Any], name: str, least: int, most: int) -> int
 
 
 def _event_id(value: Any) -> str | None:
-    if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= MAX_EVENT_ID_LENGTH):
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_EVENT_ID_LENGTH or _SURROGATE.search(value):
         raise BadRequestError(f"event_id has 1 to {MAX_EVENT_ID_LENGTH} characters")
     return value
 
@@ -112,7 +115,7 @@ def _dwell_s(kind: EventKind, value: Any) -> float | None:
         raise BadRequestError("dwell_s is stated of a dwell, and of nothing else")
     if value is None:
         return None
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= MAX_DWELL_S:
+    if type(value) not in (int, float) or not 0 <= value <= MAX_DWELL_S:
         raise BadRequestError(f"dwell_s is a number of seconds in 0..{MAX_DWELL_S:g}")
     return float(value)
 

@@ -77,7 +77,9 @@ class Exposure:
 
 def judge(event: Event, before: Exposure, rules: EventRules) -> tuple[Exposure, float | None]:
     """What an event makes of an item's exposure, and the label of the sample that it gives, if any."""
-    now = replace(before, features={**before.features, **event.features})
+    begins = event.kind is EventKind.IMPRESSION and before.label is not None
+    known = {} if begins else before.features  # the moment's features are of that exposure alone
+    now = replace(before, features={**known, **event.features})
     if event.kind is EventKind.IMPRESSION:
         return _shown(now, rules)
     if _pleases(event, rules):

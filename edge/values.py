@@ -26,9 +26,11 @@ def column_of(feature: Feature, values: Sequence[Any]) -> Array:
     column = _array(feature, values)
     if feature.vocabulary is not None and len(values) and not 0 <= column.min() <= column.max() < feature.vocabulary:
         raise BadRequestError(f"feature {feature.name}: ids are in 0..{feature.vocabulary - 1}")
+    with np.errstate(over="ignore"):
+        column = column.astype(feature.dtype, copy=False)
     if feature.vocabulary is None and not np.isfinite(column).all():
-        raise BadRequestError(f"feature {feature.name}: a number is not finite")
-    return column.astype(feature.dtype, copy=False)
+        raise BadRequestError(f"feature {feature.name}: a number is not finite, or too large for {column.dtype}")
+    return column
 
 
 def _array(feature: Feature, values: Sequence[Any]) -> Array:

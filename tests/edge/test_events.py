@@ -20,7 +20,7 @@ from edge.labelling import EventRules, Exposure, judge, keeps
 from edge.prior import corrected
 from edge.store import Store
 from edge.values import column_of
-from protocol.schema import Feature, FeatureKind
+from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.edge.samples import SCHEMA
 
 RULES = EventRules(keep_days=36500)
@@ -140,6 +140,43 @@ def test_what_does_not_fit_is_refused_alone(tmp_path: Path) -> None:
         assert store.samples.all(SCHEMA).features["item"].tolist() == [2, 4]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_number_too_large_for_the_model_is_refused_alone(tmp_path: Path, waits: bool) -> None:
+    """Also among events that waited: it stops neither the others nor the round that labels them."""
+    schema = FeatureSchema((*SCHEMA.features, Feature("price", FeatureKind.DENSE)))
+    events = [_event(CLICK, 3, features={"price": 1e39}), _event(CLICK, 4, features={"price": 9.5})]
+    with Store(tmp_path) as store:
+        store.events.add(events, None if waits else schema, RULES)
+        if waits:
+            store.events.label_waiting(schema, RULES)
+        assert store.samples.all(schema).features["item"].tolist() == [4]
+        assert store.events.waiting == 0
+
+
+def test_features_are_of_one_exposure(tmp_path: Path) -> None:
+    """A late click has those of the exposure that it answers; what is shown again begins without them."""
+    told = [
+        _event(SHOWN, features={"genres": [3]}),
+        _event(SKIP),
+        _event(CLICK),
+        _event(SHOWN),
+        _event(CLICK),
+    ]
+    with Store(tmp_path) as store:
+        assert store.events.add(told, SCHEMA, RULES).refused == 0
+        assert store.samples.all(SCHEMA).features["genres"][:, 0].tolist() == [3, 3, 0]
+
+
+def test_features_of_an_earlier_task_are_no_fault_of_an_event(tmp_path: Path) -> None:
+    """An item that was shown under other features goes on without them."""
+    newer = FeatureSchema(tuple(feature for feature in SCHEMA.features if feature.name != "genres"))
+    with Store(tmp_path) as store:
+        store.events.add([_event(SHOWN, features={"genres": [3]})], SCHEMA, RULES)
+        taken = store.events.add([_event(CLICK), _event(CLICK, 3, features={"genres": [3]})], newer, RULES)
+        assert (taken.events, taken.refused) == (1, 1)
+        assert store.samples.all(newer).features["item"].tolist() == [2]
+
+
 def test_an_error_leaves_histories_as_they_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was rolled back is not remembered in memory either."""
     with Store(tmp_path) as store:
@@ -221,7 +258,9 @@ def test_negatives_are_left_out_by_share_and_corrected_for() -> None:
         ({"kind": "dwell", "item": 1}, "dwell_s"),
         ({"kind": "click", "item": 1, "dwell_s": 3}, "dwell_s"),
         ({"kind": "dwell", "item": 1, "dwell_s": float("nan")}, "dwell_s"),
+        ({"kind": "dwell", "item": 1, "dwell_s": 10**400}, "dwell_s"),
         ({"kind": "click", "item": 1, "event_id": "x" * 65}, "event_id"),
+        ({"kind": "click", "item": 1, "event_id": "\ud800"}, "event_id"),
         ({"kind": "click", "item": 1, "features": {"a": "b"}}, "features.a"),
         ({"kind": "click", "item": 1, "more": 1}, "an object with"),
         ("click", "an object with"),
