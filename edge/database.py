@@ -92,7 +92,9 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         self._check_ours(connection)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-1024"):
+        # What is deleted is overwritten at once: wiping could not find what lies in pages that became free before.
+        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-1024", "secure_delete=ON")
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
         finding = _pragma(connection, "quick_check")
         if finding != "ok":
@@ -174,18 +176,14 @@ class Database:
 
     @contextmanager
     def wiping(self) -> Iterator[sqlite3.Connection]:
-        """As `transaction`, and what it deletes is overwritten in the file, and in the log beside it left behind.
+        """As `transaction`, and what was deleted, overwritten in the file, is not left in the log beside it either.
 
         A flash card may keep old copies of its own below the file system.
         """
         with self._lock:
-            self._connection.execute("PRAGMA secure_delete=ON")
-            try:
-                with self.transaction() as connection:
-                    yield connection
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                self._connection.execute("PRAGMA secure_delete=OFF")
+            with self.transaction() as connection:
+                yield connection
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a query.

@@ -69,6 +69,17 @@ def test_nothing_of_the_user_stays_but_the_request_to_the_cloud(tmp_path: Path) 
     assert not list(tmp_path.glob("events*"))
 
 
+def test_what_was_deleted_before_is_not_left_in_free_pages(tmp_path: Path) -> None:
+    """Events that waited and were labelled long before the user is forgotten, a second time too."""
+    with Store(tmp_path) as store:
+        for _ in range(2):
+            events = [Event(EventKind.IMPRESSION, 2, 10**9, f"{SECRET}-{number}") for number in range(300)]
+            store.events.add(events, None, EventRules())
+            store.events.label_waiting(SCHEMA, EventRules(keep_days=36500))
+            forget_user(store)
+            assert SECRET.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+
+
 def test_forgetting_twice_forgets_nothing_more(tmp_path: Path) -> None:
     """The request that waits is replaced by one that says the same."""
     with Store(tmp_path) as store:
