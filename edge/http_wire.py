@@ -15,6 +15,7 @@ from typing import Any
 MAX_HEAD_BYTES = 8 << 10
 MAX_BODY_BYTES = 4 << 20
 _READ_BYTES = 64 << 10
+_ONCE = ("host", "content-length")  # of two, the peer and we might each believe another
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", ""})
 
 Receive = Callable[[int], bytes]
@@ -94,21 +95,19 @@ class Connection:
             return None
         first, *lines = head.decode("latin-1").split("\r\n")
         method, target, version = _request_line(first)
-        headers = dict(map(_header, lines))
+        headers = _headers(lines)
         _check_local(headers)
         body = self._body(headers)
         close = headers.get("connection", "").lower() == "close" or version == "HTTP/1.0"
         return Request(method, target.partition("?")[0], headers, body, not close)
 
     def _head(self) -> bytes | None:
-        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
-            if len(self._buffer) > MAX_HEAD_BYTES:
-                raise HttpError(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head", "the head is too large", closes=True
-                )
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0 and len(self._buffer) <= MAX_HEAD_BYTES:
             if not (piece := self._receive(_READ_BYTES)):
                 return None
             self._buffer += piece
+        if not 0 <= end <= MAX_HEAD_BYTES:
+            raise HttpError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head", "the head is too large", closes=True)
         head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return head
 
@@ -148,6 +147,14 @@ def _request_line(line: str) -> tuple[str, str, str]:
     if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].startswith("/"):
         raise HttpError(HTTPStatus.BAD_REQUEST, "request-line", "this is not an HTTP/1.1 request", closes=True)
     return words[0], words[1], words[2]
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    found = list(map(_header, lines))
+    names = [name for name, _ in found]
+    if any(names.count(name) > 1 for name in _ONCE):
+        raise HttpError(HTTPStatus.BAD_REQUEST, "header", f"{' and '.join(_ONCE)} are said once", closes=True)
+    return dict(found)
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
@@ -88,12 +89,12 @@ class Server:
     def _converse(self, peer: socket.socket) -> None:
         try:
             with peer:
-                peer.settimeout(IDLE_S)
                 if peer.family == socket.AF_INET:
                     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection = Connection(peer.recv, peer.sendall)
+                patience = _Patience(peer)
+                connection = Connection(patience.receive, peer.sendall)
                 while self._exchange(connection, peer):
-                    pass
+                    patience.begin()
         except OSError:
             pass  # the app went away, or was silent for long
         finally:
@@ -114,6 +115,30 @@ class Server:
         status, value = self._answer(request)
         peer.sendall(response(status, value, keep_alive=request.keep_alive))
         return request.keep_alive
+
+
+class _Patience:
+    """Receives; a peer may be idle for `IDLE_S`, and a request that it has begun takes no longer than that either."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
+        self.begin()
+
+    def begin(self) -> None:
+        """Wait for another request."""
+        self._until_s: float | None = None
+        self._peer.settimeout(IDLE_S)
+
+    def receive(self, size: int) -> bytes:
+        """As `socket.socket.recv`; raises TimeoutError, an OSError."""
+        if self._until_s is not None:
+            if (left_s := self._until_s - time.monotonic()) <= 0:
+                raise TimeoutError("the request is not whole yet")
+            self._peer.settimeout(left_s)
+        piece = self._peer.recv(size)
+        if self._until_s is None:
+            self._until_s = time.monotonic() + IDLE_S
+        return piece
 
 
 def _refuse(peer: socket.socket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import socket
 import threading
@@ -252,10 +253,13 @@ _POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: applicati
         (b"GET /v1/status HTTP/3\r\n\r\n", 400, "request-line"),
         (b"GET /v1/status HTTP/1.1\r\nbroken\r\n\r\n", 400, "header"),
         (b"GET /v1/status HTTP/1.1\r\nX: " + b"x" * 2 * MAX_HEAD_BYTES, 431, "head"),
+        (b"GET /v1/status HTTP/1.1\r\nX: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n", 431, "head"),
         (b"GET /v1/status HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403, "not-local"),
+        (b"GET /v1/status HTTP/1.1\r\nHost: evil.example\r\nHost: localhost\r\n\r\n", 400, "header"),
         (b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n", 403, "not-local"),
         (_POST + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1), 413, "too-large"),
         (_POST + b"Content-Length: -1\r\n\r\n", 411, "length"),
+        (_POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400, "header"),
         (_POST + b"Transfer-Encoding: chunked\r\n\r\n", 411, "length"),
         (_POST + b"Content-Length: 9\r\n\r\n{}", 400, "cut-short"),
         (_POST + b"Content-Length: 2\r\n\r\n{]", 400, "not-json"),
@@ -289,6 +293,21 @@ def test_connections_are_bounded(device: _Device) -> None:
         one_too_many.status()
     for client in clients:
         client.close()
+
+
+def test_a_request_that_drips_in_does_not_keep_its_place(device: _Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often another byte comes, a request is whole in time or its connection ends; another's is answered."""
+    monkeypatch.setattr("edge.server.IDLE_S", 0.3)
+    with socket.create_connection(("127.0.0.1", device.server.port or 0), 10) as peer:
+        peer.sendall(b"GET /v1/status HTTP/1.1\r\nX: ")
+        ended = False
+        for _ in range(1000):
+            if ended := bool(select.select([peer], [], [], 0.02)[0]):
+                break
+            peer.sendall(b"x")
+        assert ended
+    with Client(str(device.socket)) as client:
+        assert client.status()["disk"] == "ok"
 
 
 def test_the_socket_is_for_owner_and_group_and_goes_with_the_server(tmp_path: Path) -> None:
