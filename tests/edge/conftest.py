@@ -16,6 +16,7 @@ from edge.runtime import RUNTIMES, load_runtime, open_model
 from edge.trainer import Trainer
 from protocol.rows import RowTable
 from tests.edge.samples import SCHEMA
+from tests.sharing import made_once
 
 BATCH_SIZE = 16
 SLOTS = 56
@@ -35,13 +36,13 @@ class ModelFiles:
 @pytest.fixture(scope="session")
 def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     """A tiny recommender and a tiny sample classifier."""
-    return _convert_both(tmp_path_factory.mktemp("models"), {})
+    return made_once(tmp_path_factory, "models", lambda folder: _convert_both(folder, {}))
 
 
 @pytest.fixture(scope="session")
 def slotted_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     """The same, with fewer slots than there are items."""
-    return _convert_both(tmp_path_factory.mktemp("slotted"), {"item": SLOTS})
+    return made_once(tmp_path_factory, "slotted", lambda folder: _convert_both(folder, {"item": SLOTS}))
 
 
 def _convert_both(folder: Path, slots: dict[str, int]) -> ModelFiles:

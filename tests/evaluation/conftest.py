@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from evaluation.samples import Labels
 from evaluation.split import Protocol, split_interactions
 from evaluation.synthetic import generate_synthetic
 from evaluation.world import World, build_world
+from tests.sharing import made_once
 
 DATA = generate_synthetic(users=40, items=100, seed=3).interactions
 
@@ -16,4 +19,8 @@ DATA = generate_synthetic(users=40, items=100, seed=3).interactions
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A cloud with its models and its pool."""
     split = split_interactions(DATA, Labels.IMPLICIT, Protocol.NEW)
-    return build_world(split, tmp_path_factory.mktemp("world"), labels=Labels.IMPLICIT)
+
+    def build(folder: Path) -> Path:
+        return build_world(split, folder, labels=Labels.IMPLICIT).folder
+
+    return World(made_once(tmp_path_factory, "world", build), split)

@@ -41,12 +41,12 @@ def test_bytes_are_counted_by_day_from_run_to_run(tmp_path: Path) -> None:
     assert min(days) == "1970-01-06"
 
 
-def test_what_the_kernel_counts_of_this_process(tmp_path: Path) -> None:
+def test_what_the_kernel_counts_of_this_process(disk_path: Path) -> None:
     """Bytes that really went to a disk are counted; a kernel that does not say gives no number."""
     before = written_bytes()
     if before is None:
         pytest.skip("this kernel keeps no /proc/self/io")
-    with (tmp_path / "file").open("wb") as file:
+    with (disk_path / "file").open("wb") as file:
         file.write(os.urandom(1 << 20))
         file.flush()
         os.fsync(file.fileno())
@@ -55,8 +55,8 @@ def test_what_the_kernel_counts_of_this_process(tmp_path: Path) -> None:
     if after == before:
         pytest.skip("the tests' folder is in memory")
     assert after - before >= 1 << 20
-    assert written_bytes(tmp_path) is None
-    assert Wear(tmp_path / "wear.json", Count(), lambda: None).settle() == {}
+    assert written_bytes(disk_path) is None
+    assert Wear(disk_path / "wear.json", Count(), lambda: None).settle() == {}
 
 
 def test_a_mean_is_over_whole_days() -> None:
