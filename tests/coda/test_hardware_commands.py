@@ -32,6 +32,9 @@ from tests.profiling.samples import record, write_run
 
 Answer = Callable[[bytes], tuple[bytes, int]]
 
+_STEP_S = 1.5  # of each of ten loads; with less, a busy machine may miss too many readings
+_CALIBRATION = ("--kind", "csv", "--csv-header", "bus_V,power_W", "--step-seconds", str(_STEP_S))
+
 
 def _um(amps: Callable[[], float]) -> Answer:
     """A UM25C at 5 V."""
@@ -51,7 +54,7 @@ def _board(root: Path) -> Iterator[Callable[[], float]]:
     begin_s, done = time.monotonic(), threading.Event()
 
     def utilisation() -> float:
-        return 0.5 + 0.4 * math.sin((time.monotonic() - begin_s) * 0.7)
+        return 0.5 + 0.4 * math.sin((time.monotonic() - begin_s) / _STEP_S)
 
     def tick() -> None:
         last_s, busy, whole = begin_s, 0.0, 1.0
@@ -75,11 +78,11 @@ def _board(root: Path) -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def _csv_meter(watts: Callable[[], float]) -> Iterator[Device]:
-    """A microcontroller that prints the power ten times a second."""
+    """A microcontroller that prints the power twenty times a second."""
     done = threading.Event()
 
     def speak() -> None:
-        while not done.wait(0.1):
+        while not done.wait(0.05):
             far.send(f"5.0,{watts():.4f}\r\n".encode())
 
     with device(silent) as far:
@@ -97,20 +100,7 @@ def test_calibrate_then_info_and_report_cite_it(tmp_path: Path) -> None:
     """Ten steps against a meter give a calibration with an id and a bar, and what is measured here then cites it."""
     with _board(tmp_path / "root") as watts, _csv_meter(watts) as far:
         folder, root = str(tmp_path / "calibrations"), str(tmp_path / "root")
-        options = (
-            "--kind",
-            "csv",
-            "--csv-header",
-            "bus_V,power_W",
-            "--step-seconds",
-            "1.5",
-            "--root",
-            root,
-            "--out",
-            folder,
-            "--json",
-        )
-        done = coda("hardware", "calibrate", far.path, *options)
+        done = coda("hardware", "calibrate", far.path, *_CALIBRATION, "--root", root, "--out", folder, "--json")
         assert done.returncode == 0, done.stderr
         info = coda("hardware", "info", "--root", root, "--calibrations", folder)
         page = _report_of_a_round(tmp_path, load_calibrations(tmp_path / "calibrations"))
@@ -141,10 +131,8 @@ def _report_of_a_round(tmp_path: Path, calibrations: list[Calibration]) -> str:
 def test_calibrate_refuses_a_meter_that_the_load_does_not_move(tmp_path: Path) -> None:
     """A meter beside another board stays where it is: no calibration is written, and the reason is told."""
     with _board(tmp_path / "root"), _csv_meter(lambda: 2.5) as far:
-        options = ("--kind", "csv", "--csv-header", "bus_V,power_W", "--step-seconds", "1.5", "--root")
-        done = coda(
-            "hardware", "calibrate", far.path, *options, str(tmp_path / "root"), "--out", str(tmp_path / "calibrations")
-        )
+        places = ("--root", str(tmp_path / "root"), "--out", str(tmp_path / "calibrations"))
+        done = coda("hardware", "calibrate", far.path, *_CALIBRATION, *places)
     assert done.returncode == 1
     assert "the load has no effect" in done.stderr
     assert "Traceback" not in done.stderr
@@ -154,9 +142,8 @@ def test_calibrate_refuses_a_meter_that_the_load_does_not_move(tmp_path: Path) -
 def test_calibrate_that_is_interrupted(tmp_path: Path) -> None:
     """Ctrl-C in mid-step writes nothing, ends the load's processes and gives the port back."""
     with _board(tmp_path / "root") as watts, _csv_meter(watts) as far:
-        options = ("--kind", "csv", "--csv-header", "bus_V,power_W", "--step-seconds", "1.5")
         places = ("--root", str(tmp_path / "root"), "--out", str(tmp_path / "calibrations"))
-        running = start_coda("hardware", "calibrate", far.path, *options, *places)
+        running = start_coda("hardware", "calibrate", far.path, *_CALIBRATION, *places)
         assert running.stderr is not None
         try:
             while "load " not in running.stderr.readline():
