@@ -20,6 +20,9 @@ from cloud_broker.telling import Event, StoppedEarlyError
 from converters.errors import ConverterError
 from protocol.errors import ProtocolError
 
+# What happens a thousand times a second: to print it and read it took a quarter of a worker's time.
+_TOLD_BY_METRICS = frozenset({"matched", "rows"})
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the part until it is done or told to stop by SIGTERM.
@@ -53,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _print(event: Event) -> None:
+    if event["event"] in _TOLD_BY_METRICS:
+        return
     sys.stdout.write(json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n")
     sys.stdout.flush()
 

@@ -71,7 +71,7 @@ def encode_within(
     count, chosen = len(ranked), None
     if quick and count:
         rows = np.sort(ranked)
-        payload = encode_plain(take(rows), zstd=zstd)
+        payload = encode_plain(take(rows), zstd=zstd, quick=True)
         if len(payload) <= max_bytes:
             return rows, payload
     while count > 0:

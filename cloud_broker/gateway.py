@@ -23,7 +23,7 @@ from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.worker_link import Delivery, WorkerLink
 from profiling.traffic import Traffic
 from protocol import envelope, topics
-from protocol.messages import BlobRef, Busy, Chunk
+from protocol.messages import BlobRef, Busy, Chunk, Match
 from protocol.purposes import SAMPLES, purpose_of
 from protocol.transfer import chunk_count
 
@@ -149,8 +149,8 @@ class Gateway:
             assert isinstance(message, Chunk)
             topic = topics.shared_chunk(self._fleet, message.blob, message.index)
             return self._link.publish(topic, payload, qos=1, retain=True, expiry_s=SHARE_LIFETIME_S)
-        # A chunk is asked for again, so the broker need not keep it for a device that went away.
-        qos = 0 if isinstance(message, Chunk) else 1
+        # A chunk is asked for again, and so are samples: the broker need not keep them for a device that went away.
+        qos = 0 if isinstance(message, Chunk) or (isinstance(message, Match) and message.data is not None) else 1
         topic = topics.down(self._fleet, outgoing.device, message.kind)
         return self._link.publish(topic, payload, qos=qos, retain=outgoing.retain)
 

@@ -88,9 +88,9 @@ def decode_batch(payload: bytes | memoryview, schema: FeatureSchema, *, max_samp
     return batch
 
 
-def encode_plain(batch: SampleBatch, *, zstd: bool = True) -> bytes:
-    """The batch in layout 1, unchecked: what `encode_batch` writes where that is smaller."""
-    columns = [encode_column(array, zstd=zstd) for _, array in batch.columns()]
+def encode_plain(batch: SampleBatch, *, zstd: bool = True, quick: bool = False) -> bytes:
+    """The batch in layout 1, unchecked; ``quick``: in less time and a few more bytes."""
+    columns = [encode_column(array, zstd=zstd, quick=quick) for _, array in batch.columns()]
     sizes = [[int(codec), len(data)] for codec, data in columns]
     header = pack({"schema": batch.schema.digest, "samples": len(batch), "columns": sizes})
     return b"".join([_PREFIX.pack(PLAIN_MAGIC, len(header)), header, *(data for _, data in columns)])

@@ -10,6 +10,7 @@ The reader states dtype and shape. That bounds the decompressed size before anyt
 from __future__ import annotations
 
 import math
+import threading
 import zlib
 from enum import IntEnum
 from typing import Any
@@ -27,6 +28,10 @@ except ImportError:  # 32-bit ARM has no wheel of it
 _ZLIB_LEVEL = 6
 _ZLIB_MEMORY = 9  # fewer, longer blocks than the default 8
 _ZSTD_LEVEL = 9  # up to a quarter smaller than the default level 3, and still faster than zlib
+_ZSTD_QUICK_LEVEL = 3  # a quarter of the time
+
+
+_of_thread = threading.local()
 
 
 class Codec(IntEnum):
@@ -42,13 +47,16 @@ def zstd_available() -> bool:
     return zstandard is not None
 
 
-def encode_column(array: NDArray[Any], *, zstd: bool = True, phrases: bool = True) -> tuple[Codec, bytes]:
+def encode_column(
+    array: NDArray[Any], *, zstd: bool = True, phrases: bool = True, quick: bool = False
+) -> tuple[Codec, bytes]:
     """Pack an array.
 
     Args:
         array: Integers or floats of any shape and byte order.
         zstd: Whether its reader has zstd. It is used if this machine has it too, else zlib.
         phrases: Whether zlib shall look for what repeats; without, it codes each byte by its frequency alone.
+        quick: Whether zstd shall take less time and a few more bytes.
 
     Returns:
         The codec and the bytes, never more of them than ``array.nbytes``.
@@ -59,7 +67,7 @@ def encode_column(array: NDArray[Any], *, zstd: bool = True, phrases: bool = Tru
     shuffled = _shuffle(array)
     codec = Codec.ZSTD if zstd and zstd_available() else Codec.ZLIB
     if codec is Codec.ZSTD:
-        packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(shuffled)
+        packed = _compressor(_ZSTD_QUICK_LEVEL if quick else _ZSTD_LEVEL).compress(shuffled)
     else:
         strategy = zlib.Z_DEFAULT_STRATEGY if phrases else zlib.Z_HUFFMAN_ONLY
         deflate = zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _ZLIB_MEMORY, strategy)
@@ -94,6 +102,14 @@ def decode_column(codec: int, data: bytes | memoryview, dtype: DTypeLike, shape:
     planes = np.frombuffer(shuffled, np.uint8).reshape(native.itemsize, -1)
     array = planes.T.copy().reshape(-1).view(native.newbyteorder("<"))
     return array.astype(native, copy=False).reshape(shape)
+
+
+def _compressor(level: int) -> Any:
+    """This thread's compressor: to make one takes longer than to pack a small column."""
+    made: dict[int, Any] = _of_thread.__dict__
+    if level not in made:
+        made[level] = zstandard.ZstdCompressor(level=level)
+    return made[level]
 
 
 def _shuffle(array: NDArray[Any]) -> bytes:

@@ -18,6 +18,7 @@ from coda.simulation.credentials import PREFIX, Credentials
 from coda.simulation.crowd import Crowd
 from coda.simulation.herd import Order, Wave
 from coda.simulation.profiles import published_profiles
+from coda.simulation.questions import Questions
 from protocol.messages import Query
 
 
@@ -44,7 +45,7 @@ def _run(order: Order) -> None:
     with (
         Credentials(Path(order.directory), order.fleet, order.host, order.port) as credentials,
         Crowd(
-            credentials, names, profiles.schema, make_query, seed=order.seed, decode_share=order.decode_share
+            credentials, names, profiles.schema, Questions(make_query), seed=order.seed, decode_share=order.decode_share
         ) as crowd,
     ):
         _tell({"event": "connected", "elapsed_s": crowd.connect()})

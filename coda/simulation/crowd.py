@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import random
 import selectors
 import socket
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,12 +17,12 @@ from coda.simulation.credentials import Credentials
 from coda.simulation.device import KEEPALIVE_S, Outcome, SimulatedDevice
 from coda.simulation.errors import SimulationError
 from coda.simulation.packets import pingreq
-from protocol.messages import Query
+from coda.simulation.questions import Questions
 from protocol.schema import FeatureSchema
 
 _CONNECTING = 32  # handshakes at a time
 _CONNECT_TIMEOUT_S = 120.0
-_READ_BYTES = 1 << 18
+_READ_BYTES = 16 << 10  # a TLS record; a larger buffer would be made and cut for each
 _LOOK_S = 0.05
 _LAST_WAIT_S = 30.0
 
@@ -100,7 +101,7 @@ class Crowd:
     """
 
     def __init__(
-        self, credentials: Credentials, names: list[str], schema: FeatureSchema, make_query: Callable[[str], Query],
+        self, credentials: Credentials, names: list[str], schema: FeatureSchema, questions: Questions,
         *, seed: int, decode_share: float,
     ) -> None:  # fmt: skip
         """Prepare.
@@ -109,11 +110,11 @@ class Crowd:
             credentials: Let each device connect under its name.
             names: The devices'.
             schema: Of the samples.
-            make_query: A question of that id.
+            questions: What is asked.
             seed: Of when who asks.
             decode_share: Share of the devices that decode what they get; all check its digest.
         """
-        self._credentials, self._make_query = credentials, make_query
+        self._credentials, self._questions = credentials, questions
         self._rng = random.Random(seed)  # noqa: S311 - when who asks, not a secret
         self._selector = selectors.DefaultSelector()
         self._connections: list[_Connection] = []
@@ -121,8 +122,9 @@ class Crowd:
         self._schema = schema
         self._free: deque[_Connection] = deque()
         self._asking: set[int] = set()
-        self._questions = self.ready = 0
-        self._repeats_s = 0.0
+        self._asked = self.ready = 0
+        self._clocks: list[tuple[float, int, _Connection]] = []  # when to look at whom; the numbers break ties
+        self._numbers = itertools.count()
         self.found = Found()
 
     def connect(self) -> float:
@@ -139,6 +141,8 @@ class Crowd:
             if time.monotonic() - begun_s > _CONNECT_TIMEOUT_S + wanted / 50:
                 raise SimulationError(f"{self.ready} of {wanted} devices connected in {_CONNECT_TIMEOUT_S:.0f} s")
         self._free.extend(self._connections)
+        for connection in self._connections:
+            self._look_again(connection, connection.said_s + KEEPALIVE_S / 2)
         return time.monotonic() - begun_s
 
     def ask(self, rate: float, duration_s: float, patience_s: float) -> Found:
@@ -158,7 +162,7 @@ class Crowd:
                 self._ask_one(due_s)
                 due_s += self._rng.expovariate(rate)
             self._repeat(now_s)
-            self._step(max(0.0, min(_LOOK_S, due_s - now_s)))
+            self._step(max(0.0, min(_LOOK_S, min(due_s, self._clocks[0][0]) - now_s)))
             now_s = time.monotonic()
         while self._unanswered() and now_s < end_s + patience_s + _LAST_WAIT_S:
             self._step(_LOOK_S)
@@ -231,9 +235,14 @@ class Crowd:
             now_s, was_ready = time.monotonic(), connection.device.ready
             outcome = connection.device.hear(data, now_s, self._rng.random)
             self.ready += connection.device.ready and not was_ready
+            asking = connection.device.asking
             if outcome is not None:
                 self.found.note(outcome, now_s)
                 self._settle(connection)
+            elif asking is not None and asking.again_s is not None:
+                self._look_again(connection, asking.again_s)
+            if not connection.channel.pending():
+                return
 
     def _settle(self, connection: _Connection) -> None:
         self._asking.discard(id(connection))
@@ -276,10 +285,10 @@ class Crowd:
             self.found.occupied += 1
             return
         connection = self._free.popleft()
-        self._questions += 1
+        self._asked += 1
         self.found.asked += 1
         self._asking.add(id(connection))
-        connection.device.ask(self._make_query(f"{connection.device.name}-q{self._questions}"), due_s)
+        connection.device.ask(self._questions.ask(f"{connection.device.name}-q{self._asked:08d}"), due_s)
         self._try_send(connection)
 
     def _try_send(self, connection: _Connection) -> None:
@@ -290,20 +299,23 @@ class Crowd:
 
     def _repeat(self, now_s: float) -> None:
         """Ask again what was put off and is due; keep quiet connections alive."""
-        if now_s < self._repeats_s:
-            return
-        self._repeats_s = now_s + _LOOK_S
-        for connection in self._connections:
-            device = connection.device
+        while self._clocks and self._clocks[0][0] <= now_s:
+            connection = heapq.heappop(self._clocks)[2]
+            device, asking = connection.device, connection.device.asking
             if not device.ready:
                 continue
-            asking = device.asking
             if asking is not None and asking.again_s is not None and asking.again_s <= now_s:
                 device.ask_again()
                 self._try_send(connection)
-            elif now_s - connection.said_s > KEEPALIVE_S / 2:
+            elif now_s - connection.said_s >= KEEPALIVE_S / 2:
                 device.out += pingreq()
                 self._try_send(connection)
+                self._look_again(connection, now_s + KEEPALIVE_S / 2)
+            elif asking is None or asking.again_s is None:
+                self._look_again(connection, connection.said_s + KEEPALIVE_S / 2)
+
+    def _look_again(self, connection: _Connection, when_s: float) -> None:
+        heapq.heappush(self._clocks, (when_s, next(self._numbers), connection))
 
     def _end_questions(self) -> None:
         for connection in self._connections:

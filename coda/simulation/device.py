@@ -1,7 +1,8 @@
 """One simulated device: what it says, and what it makes of what it hears; no sockets and no clocks.
 
-It says hello and its presence, asks for matched samples, pulls them chunk by chunk and checks their digest, and comes
-again when it is told that the cloud is busy: what a device's round asks of the cloud, without the training.
+It says hello and its presence, asks for matched samples, has them in the answer or pulls them chunk by chunk, checks
+their digest, and comes again when it is told that the cloud is busy: what a device's round asks of the cloud, without
+the training.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 
 from coda.simulation import packets
 from coda.simulation.errors import BrokenPacketError
+from coda.simulation.questions import Question
 from protocol import topics
 from protocol.batch_codec import decode_batch
 from protocol.envelope import decode, encode
@@ -43,21 +45,21 @@ class Asking:
     """One question on its way to its samples.
 
     Attributes:
-        query: What is asked.
+        question: What is asked.
         begun_s: When it was to be asked.
         samples: That the cloud found; None before it answered.
         refused: Times that it was put off.
         again_s: When to ask again after being put off; None while an answer is awaited.
     """
 
-    query: Query
+    question: Question
     begun_s: float
     samples: int | None = None
     refused: int = 0
     again_s: float | None = None
     blob: BlobRef | None = None
     missing: set[int] = field(default_factory=set)
-    data: bytearray = field(default_factory=bytearray)
+    data: bytes | bytearray = b""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class SimulatedDevice:
         self._fleet, self._schema, self._decode = fleet, schema, decode_samples
         self._reader = packets.Reader()
         self._mid = self._said = 0
+        self._heard_at = topics.down(fleet, name, Match.kind).removesuffix(Match.kind)
+        self._asks_at = self._up(Query.kind)
 
     def greet(self) -> None:
         """Connect, subscribe, and tell that it is there."""
@@ -112,16 +116,16 @@ class SimulatedDevice:
         self._say(Presence(True), self._next_id(), retain=True)
         self._say(_HELLO, self._next_id())
 
-    def ask(self, query: Query, now_s: float) -> None:
+    def ask(self, question: Question, now_s: float) -> None:
         """Ask for matched samples."""
-        self.asking = Asking(query, now_s)
-        self._say(query, query.query_id)
+        self.asking = Asking(question, now_s)
+        self._put(question)
 
     def ask_again(self) -> None:
         """Ask what was put off."""
         if self.asking is not None:
             self.asking.again_s = None
-            self._say(self.asking.query, self.asking.query.query_id)
+            self._put(self.asking.question)
 
     def hear(self, data: bytes, now_s: float, jitter: Callable[[], float]) -> Outcome | None:
         """Take in bytes.
@@ -153,19 +157,19 @@ class SimulatedDevice:
 
     def _take(self, packet: packets.Packet, now_s: float, jitter: Callable[[], float]) -> Outcome | None:
         try:
-            message = decode("down", topics.parse(packet.topic).kind, packet.payload).message
+            message = decode("down", packet.topic.removeprefix(self._heard_at), packet.payload).message
         except ProtocolError as error:
             return self.give_up(f"unreadable: {error}")
         asking = self.asking
         if asking is None or isinstance(message, Accepted):
             return None
-        if isinstance(message, Busy) and message.message_id == asking.query.query_id:
+        if isinstance(message, Busy) and message.message_id == asking.question.query_id:
             self.put_offs += 1
             asking.refused += 1
             asking.again_s = now_s + message.retry_after_s * (1 + 0.5 * jitter())
         elif isinstance(message, Refusal):
             return self.give_up(f"refused: {message.code}")
-        elif isinstance(message, Match) and message.query_id == asking.query.query_id and asking.samples is None:
+        elif isinstance(message, Match) and message.query_id == asking.question.query_id and asking.samples is None:
             return self._matched(asking, message)
         elif isinstance(message, Chunk) and asking.blob is not None and message.blob == asking.blob.sha256:
             return self._chunk(asking, asking.blob, message)
@@ -175,6 +179,9 @@ class SimulatedDevice:
         asking.samples, asking.blob = match.count, match.samples
         if match.samples is None:
             return self._done(asking)
+        if match.data is not None:
+            asking.data = match.data
+            return self._whole(asking, match.samples)
         count = -(-match.samples.size_bytes // MAX_CHUNK_BYTES)
         asking.missing = set(range(count))
         asking.data = bytearray(match.samples.size_bytes)
@@ -185,10 +192,12 @@ class SimulatedDevice:
 
     def _chunk(self, asking: Asking, blob: BlobRef, chunk: Chunk) -> Outcome | None:
         begin = chunk.index * MAX_CHUNK_BYTES
+        assert isinstance(asking.data, bytearray)
         asking.data[begin : begin + len(chunk.data)] = chunk.data
         asking.missing.discard(chunk.index)
-        if asking.missing:
-            return None
+        return None if asking.missing else self._whole(asking, blob)
+
+    def _whole(self, asking: Asking, blob: BlobRef) -> Outcome | None:
         if hashlib.sha256(asking.data).hexdigest() != blob.sha256:
             return self.give_up("damaged: another digest")
         if self._decode and len(decode_batch(bytes(asking.data), self._schema)) != asking.samples:
@@ -198,6 +207,9 @@ class SimulatedDevice:
     def _done(self, asking: Asking) -> Outcome:
         self.asking = None
         return Outcome(asking.begun_s, asking.samples or 0, len(asking.data), asking.refused)
+
+    def _put(self, question: Question) -> None:
+        self.out += packets.publish(self._asks_at, question.payload, self._next_mid())
 
     def _say(self, message: Message, message_id: str, *, retain: bool = False) -> None:
         payload = encode(message, message_id)

@@ -15,6 +15,7 @@ from coda.simulation.errors import SimulationError
 from protocol.messages import Query
 from protocol.samples import SampleBatch, empty_batch
 from protocol.schema import FeatureKind, FeatureSchema
+from protocol.topics import MAX_CHUNK_BYTES
 
 _POINTS = 2048
 _BYTES_A_NUMBER = 2  # a profile is float16
@@ -49,6 +50,7 @@ class Profiles:
             samples,
             max_bytes,
             zstd=True,
+            inline_bytes=MAX_CHUNK_BYTES,
         )
 
 

@@ -8,6 +8,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from coda.simulation.errors import BrokenPacketError
 from coda.simulation.figures import figures, rows
 from coda.simulation.herd import Wave
 from coda.simulation.packets import Packet, Reader
+from coda.simulation.questions import Question, Questions
 from protocol import topics
 from protocol.batch_codec import encode_batch
 from protocol.envelope import decode, encode
@@ -100,7 +102,7 @@ def test_a_question_ends_with_its_samples() -> None:
     """Query, match, pull, chunks: the outcome tells how many samples came, and they were decoded."""
     cloud = Cloud()
     assert [kind for kind, _, _ in cloud.said] == ["presence", "hello"]
-    cloud.device.ask(QUERY, 0.0)
+    cloud.device.ask(Question.of(QUERY), 0.0)
     assert cloud.listen() == ["query"]
     ref = BlobRef(hashlib.sha256(SAMPLES).hexdigest(), len(SAMPLES))
     assert cloud.say(Match("another", 20, ref)) is None
@@ -113,6 +115,25 @@ def test_a_question_ends_with_its_samples() -> None:
     assert cloud.device.asking is None
 
 
+@pytest.mark.parametrize("sent", [SAMPLES, SAMPLES[:-1] + b"x"])
+def test_a_question_may_end_with_its_answer(sent: bytes) -> None:
+    """Samples in the answer are checked as those that are pulled are, and nothing is pulled."""
+    cloud = Cloud()
+    cloud.device.ask(Question.of(QUERY), 0.0)
+    cloud.listen()
+    ref = BlobRef(hashlib.sha256(SAMPLES).hexdigest(), len(SAMPLES))
+    outcome = cloud.say(Match("q1", 20, ref, None, sent))
+    assert (outcome.fault == "", "another digest" in outcome.fault) == (sent == SAMPLES, sent != SAMPLES)
+    assert cloud.listen() == []
+
+
+def test_questions_are_encoded_once_and_asked_under_any_id() -> None:
+    """Each is the message that its query would be, under its id, by one profile after the other."""
+    questions = Questions(lambda query_id: replace(QUERY, query_id=query_id), profiles=2)
+    for query_id in ("sim-1-q1", "sim-1-q2", "another-length"):
+        assert questions.ask(query_id) == Question.of(replace(QUERY, query_id=query_id))
+
+
 @pytest.mark.parametrize(
     ("count", "sent", "fault"),
     [(20, SAMPLES[:-1] + b"x", "another digest"), (19, SAMPLES, "another number of samples")],
@@ -120,7 +141,7 @@ def test_a_question_ends_with_its_samples() -> None:
 def test_a_damaged_answer_is_noticed(count: int, sent: bytes, fault: str) -> None:
     """An answer counts only when it is what it says it is."""
     cloud = Cloud()
-    cloud.device.ask(QUERY, 0.0)
+    cloud.device.ask(Question.of(QUERY), 0.0)
     sha256 = hashlib.sha256(SAMPLES).hexdigest()
     cloud.say(Match("q1", count, BlobRef(sha256, len(SAMPLES))))
     outcome = cloud.say(Chunk(sha256, 0, zlib.crc32(sent), sent, MAX_CHUNK_BYTES))
@@ -130,7 +151,7 @@ def test_a_damaged_answer_is_noticed(count: int, sent: bytes, fault: str) -> Non
 def test_one_that_is_put_off_asks_the_same_again() -> None:
     """After the time that it was told and half as long by chance; a refusal ends the question instead."""
     cloud = Cloud()
-    cloud.device.ask(QUERY, 0.0)
+    cloud.device.ask(Question.of(QUERY), 0.0)
     cloud.say(Busy("another", 9.0))
     assert cloud.say(Busy("q1", 2.0), now_s=10.0) is None
     asking = cloud.device.asking
