@@ -17,6 +17,7 @@ from edge.errors import DataBudgetError, DiskError, ForgottenError, HandOverErro
 from edge.forgetting import forget_blobs
 from edge.gatekeeper import LOOK_S, Gatekeeper
 from edge.link import Link
+from edge.memory import give_back
 from edge.renewal import kept_current
 from edge.rounds import RoundRunner
 from edge.sensing import Sensing
@@ -185,6 +186,7 @@ class EdgeService:
 @contextmanager
 def _announced(supervisor: Supervisor) -> Iterator[None]:
     """Ready from now until the body ends, which is told before anything is torn down."""
+    give_back()
     supervisor.ready("waiting for a task")
     try:
         yield
