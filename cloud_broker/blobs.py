@@ -1,54 +1,63 @@
-"""Blobs by their content: each a file named by its SHA-256, checked when it is read.
+"""Blobs by their content: each named by its SHA-256, checked when it is read.
 
-    {directory}/blobs/{first two digits}/{sha256}
-    {directory}/blobs.sqlite
-
-Published blobs stay; temporary ones, such as patches, expire. What is made for one device alone is kept apart from
-these, by `cloud_broker.answer_store`.
+Their bytes are files of this machine, ``{state folder}/blobs``, or objects of an S3-compatible store; which blobs there
+are, and until when, is in the database. Published blobs stay; temporary ones, such as patches, expire. What is made for
+one device alone is no blob of these, see `cloud_broker.answer_store`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from cloud_broker.database import Database
-from cloud_broker.errors import BlobCorruptError, StorageError, UnknownBlobError
-from cloud_broker.files import make_private_directory
-from hardware.durable import write_private
+from sqlalchemy import bindparam, case, delete, or_, select
+
+from cloud_broker.errors import UnknownBlobError
+from cloud_broker.storage.blob_files import BlobFiles, DiskBlobs, check_name
+from cloud_broker.storage.database import SharedDatabase, insert
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.tables import BLOB
 from protocol.messages import BlobRef, Chunk
 from protocol.topics import CHUNK_BYTES
 from protocol.transfer import chunk_of
 
 CACHE_BYTES = 128 << 20
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_TABLES = """
-CREATE TABLE IF NOT EXISTS blob (
-    sha256 TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, expires_s REAL
-) WITHOUT ROWID;
-DROP TABLE IF EXISTS reader;
-"""
+_MAX_KNOWN = 10_000  # published blobs, which a process need not look up again
+_ADD = insert(BLOB)
+_NEW = _ADD.excluded.expires_s
+# NULL, "never", outlives any time, so a published blob is not shortened by a temporary namesake.
+_ADD = _ADD.on_conflict_do_update(
+    index_elements=[BLOB.c.sha256],
+    set_={
+        "expires_s": case(
+            (or_(BLOB.c.expires_s.is_(None), _NEW.is_(None)), None),
+            (BLOB.c.expires_s > _NEW, BLOB.c.expires_s),
+            else_=_NEW,
+        )
+    },
+)
+_FIND = select(BLOB.c.size_bytes, BLOB.c.expires_s).where(BLOB.c.sha256 == bindparam("sha256"))
+_EXPIRE = delete(BLOB).where(BLOB.c.expires_s <= bindparam("now_s")).returning(BLOB.c.sha256)
 
 
 class BlobStore:
-    """Blobs on disk; safe to use from several threads."""
+    """Blobs of one cloud; safe to use from several threads and processes."""
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open the store under ``directory``, or create it.
+    def __init__(self, where: Place | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open the store, or create it.
 
         Raises:
             StorageError: If what is there cannot be used.
         """
-        self._blobs = make_private_directory(directory / "blobs")
-        self._database = Database(directory / "blobs.sqlite", _TABLES)
+        self._files = open_files(Place.of(where))
+        self._database = SharedDatabase(where)
         self._clock = clock
         self._cache = _Cache(CACHE_BYTES)
-        self._lock = threading.Lock()
+        self._known: dict[str, BlobRef] = {}
 
     def put(self, data: bytes, *, lifetime_s: float | None = None) -> BlobRef:
         """Store a blob; storing it again only prolongs its life.
@@ -60,34 +69,32 @@ class BlobStore:
         Raises:
             OversizeError: If it exceeds the contract's bound.
             StorageError: If the disk fails.
+            UnavailableError: If the database or the store of blobs is away.
         """
         ref = BlobRef(hashlib.sha256(data).hexdigest(), len(data))
         expires_s = None if lifetime_s is None else self._clock() + lifetime_s
-        with self._lock:
-            self._write(ref, data)
-            with self._database.transaction() as database:
-                # NULL, "never", outlives any time, so a published blob is not shortened by a temporary namesake.
-                database.execute(
-                    "INSERT INTO blob VALUES (?, ?, ?) ON CONFLICT (sha256) DO UPDATE SET expires_s ="
-                    " CASE WHEN expires_s IS NULL OR excluded.expires_s IS NULL THEN NULL"
-                    " ELSE max(expires_s, excluded.expires_s) END",
-                    (ref.sha256, ref.size_bytes, expires_s),
-                )
+        self._files.write(ref, data)
+        with self._database.transaction() as database:
+            row = {"sha256": ref.sha256, "size_bytes": ref.size_bytes, "expires_s": expires_s}
+            database.execute(_ADD, row)
+        if not self._files.has(ref):  # it expired between the two, and was removed
+            self._files.write(ref, data)
         self._cache.put(ref.sha256, data)
         return ref
 
     def get(self, sha256: str) -> bytes:
-        """A blob's bytes, checked against its name when they come from disk.
+        """A blob's bytes, checked against its name when they come from where they are kept.
 
         Raises:
             UnknownBlobError: If it is not here or has expired.
-            BlobCorruptError: If its file was damaged.
+            BlobCorruptError: If it was damaged.
+            UnavailableError: If the database or the store of blobs is away.
         """
-        self.ref(sha256)
+        ref = self.ref(sha256)
         cached = self._cache.get(sha256)
         if cached is not None:
             return cached
-        data = self._read(sha256)
+        data = self._files.read(ref)
         self._cache.put(sha256, data)
         return data
 
@@ -95,24 +102,22 @@ class BlobStore:
         """One chunk of a blob that is cut by ``chunk_bytes``.
 
         Raises:
-            UnknownBlobError: If the blob is not here or has expired.
-            BlobCorruptError: If its file was damaged.
+            UnknownBlobError, BlobCorruptError, UnavailableError: As `get`.
             MalformedMessageError: If it has no such chunk.
         """
         return chunk_of(self.get(sha256), sha256, index, chunk_bytes)
 
     def published(self, sha256: str) -> bool:
         """Whether a blob is here and stays."""
-        return bool(self._database.rows("SELECT 1 FROM blob WHERE sha256 = ? AND expires_s IS NULL", sha256))
+        return sha256 in self._known or any(expires_s is None for _size, expires_s in self._find(sha256))
 
     def expire(self) -> int:
         """Remove the blobs whose time is over; how many."""
-        with self._lock, self._database.transaction() as database:
-            over = [row[0] for row in database.execute("SELECT sha256 FROM blob WHERE expires_s <= ?", [self._clock()])]
-            for sha256 in over:
-                database.execute("DELETE FROM blob WHERE sha256 = ?", [sha256])
+        with self._database.transaction() as database:
+            over = list(database.scalars(_EXPIRE, {"now_s": self._clock()}))
+            for sha256 in over:  # before others may put them anew
                 self._cache.drop(sha256)
-                self.path(sha256).unlink(missing_ok=True)
+                self._files.remove(sha256)
         return len(over)
 
     def ref(self, sha256: str) -> BlobRef:
@@ -121,43 +126,45 @@ class BlobStore:
         Raises:
             UnknownBlobError: If it is not here or has expired.
         """
-        rows = self._database.rows("SELECT size_bytes, expires_s FROM blob WHERE sha256 = ?", sha256)
-        if not rows or (rows[0][1] is not None and rows[0][1] <= self._clock()):
-            self._cache.drop(sha256)  # another worker may have removed it
-            raise _unknown(sha256)
-        return BlobRef(sha256, rows[0][0])
+        if (known := self._known.get(sha256)) is not None:
+            return known
+        for size_bytes, expires_s in self._find(sha256):
+            ref = BlobRef(sha256, size_bytes)
+            if expires_s is None and len(self._known) < _MAX_KNOWN:
+                self._known[sha256] = ref
+            if expires_s is None or expires_s > self._clock():
+                return ref
+        self._cache.drop(sha256)  # another worker may have removed it
+        raise UnknownBlobError(f"no blob {sha256[:12]} here, or it has expired")
+
+    def path(self, sha256: str) -> Path:
+        """A file of this machine with a blob's bytes, which are not checked.
+
+        Raises:
+            UnknownBlobError: If it is not here or has expired.
+        """
+        return self._files.path(self.ref(sha256))
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
-    def _write(self, ref: BlobRef, data: bytes) -> None:
-        path = self.path(ref.sha256)
-        try:
-            make_private_directory(path.parent)
-            write_private(path, data)
-        except OSError as error:
-            raise StorageError(f"cannot write blob {path}: {error.strerror}") from error
-
-    def _read(self, sha256: str) -> bytes:
-        path = self.path(sha256)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise BlobCorruptError(f"blob {path} is listed but cannot be read: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise BlobCorruptError(f"blob {path} does not match its name: the disk or someone changed it")
-        return data
-
-    def path(self, sha256: str) -> Path:
-        """Where a blob's file is, or would be."""
-        if not _SHA256.fullmatch(sha256):
-            raise UnknownBlobError(f"{sha256[:80]!r} does not name a blob")
-        return self._blobs / sha256[:2] / sha256
+    def _find(self, sha256: str) -> list[tuple[int, float | None]]:
+        check_name(sha256)
+        return [(size_bytes, expires_s) for size_bytes, expires_s in self._database.rows(_FIND, sha256=sha256)]
 
 
-def _unknown(sha256: str) -> UnknownBlobError:
-    return UnknownBlobError(f"no blob {sha256[:12]} here, or it has expired")
+def open_files(place: Place) -> BlobFiles:
+    """Where the bytes of a cloud's blobs are.
+
+    Raises:
+        StorageError: If a store that is configured cannot be used.
+    """
+    if place.options.bucket is None:
+        return DiskBlobs(place.state_dir / "blobs")
+    from cloud_broker.storage.blob_s3 import S3Blobs  # noqa: PLC0415 - needed by few
+
+    return S3Blobs(*place.options.bucket, place.state_dir / "blobs")
 
 
 class _Cache:

@@ -13,7 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_broker.database import Database
+from sqlalchemy import and_, bindparam, delete, select, update
+
+from cloud_broker.storage.database import SharedDatabase, keep, replace
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.tables import OFFER, PIECE
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef, Collect, Message, Offer, Piece, Refusal, RefusalCode
 from protocol.transfer import Bitmap, chunk_count
@@ -21,17 +25,35 @@ from protocol.transfer import Bitmap, chunk_count
 WINDOW_PIECES = 4
 MAX_OFFERS = 8  # of one device at a time; more are refused by forgetting the oldest, which is then offered again
 _REMEMBERED_S = 30 * 24 * 3600.0
-_TABLES = """
-CREATE TABLE IF NOT EXISTS offer (
-    device TEXT NOT NULL, message_id TEXT NOT NULL, letter TEXT NOT NULL, sha256 TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL, chunk_bytes INTEGER NOT NULL, offered_s REAL NOT NULL, done INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (device, message_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS piece (
-    device TEXT NOT NULL, message_id TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (device, message_id, number)
-);
-"""
+_OF_LETTER = and_(OFFER.c.device == bindparam("device"), OFFER.c.message_id == bindparam("message_id"))
+_PIECES = and_(PIECE.c.device == bindparam("device"), PIECE.c.message_id == bindparam("message_id"))
+_DONE = select(OFFER.c.done).where(_OF_LETTER, OFFER.c.done)
+_TOLD = select(OFFER.c.letter, OFFER.c.sha256, OFFER.c.size_bytes, OFFER.c.chunk_bytes).where(_OF_LETTER)
+_OPEN = (
+    select(OFFER.c.message_id, OFFER.c.letter, OFFER.c.size_bytes)
+    .where(
+        OFFER.c.device == bindparam("device"),
+        OFFER.c.sha256 == bindparam("sha256"),
+        OFFER.c.chunk_bytes == bindparam("chunk_bytes"),
+        OFFER.c.done.is_(False),
+    )
+    .limit(1)
+)
+_OPENED = (
+    select(OFFER.c.message_id)
+    .where(OFFER.c.device == bindparam("device"), OFFER.c.done.is_(False))
+    .order_by(OFFER.c.offered_s.desc())
+)
+_HAVE = select(PIECE.c.number).where(_PIECES)
+_DATA = select(PIECE.c.data).where(_PIECES).order_by(PIECE.c.number)
+_ADD_OFFER, _ADD_PIECE = replace(OFFER), keep(PIECE)
+_FORGET_OFFER, _FORGET_PIECES = delete(OFFER).where(_OF_LETTER), delete(PIECE).where(_PIECES)
+_ACCEPT = (
+    update(OFFER)
+    .where(OFFER.c.device == bindparam("of_device"), OFFER.c.message_id == bindparam("of_letter"))
+    .values(done=True)
+)
+_FORGET_OLD = delete(OFFER).where(OFFER.c.done, OFFER.c.offered_s < bindparam("before_s"))
 
 
 @dataclass(frozen=True)
@@ -54,32 +76,31 @@ class _Open:
 class Collecting:
     """What is offered and not whole; safe to use from several threads and by several workers."""
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open the collection under ``directory``, or create it.
+    def __init__(self, where: Place | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open the collection, or create it.
 
         Raises:
             StorageError: If what is there cannot be used.
         """
-        self._database = Database(directory / "collecting.sqlite", _TABLES)
+        self._database = SharedDatabase(where)
         self._clock = clock
 
     def done(self, device: str, message_id: str) -> bool:
         """Whether that letter was acted on."""
-        query = "SELECT 1 FROM offer WHERE device = ? AND message_id = ? AND done"
-        return bool(self._database.rows(query, device, message_id))
+        return bool(self._database.rows(_DONE, device=device, message_id=message_id))
 
     def begin(self, device: str, message_id: str, offer: Offer) -> list[Message]:
         """Note an offer, and ask for the first pieces of it that are missing.
 
         A letter that is offered again with other chunks begins anew.
         """
-        told = (device, message_id, offer.letter, offer.blob.sha256, offer.blob.size_bytes, offer.chunk_bytes)
-        with self._database.transaction() as database:
-            fields = "(device, message_id, letter, sha256, size_bytes, chunk_bytes)"
-            known = f"SELECT 1 FROM offer WHERE {fields} = (?,?,?,?,?,?)"  # noqa: S608 (no value in it)
-            if not database.execute(known, told).fetchone():
-                database.execute("DELETE FROM piece WHERE device = ? AND message_id = ?", told[:2])
-                database.execute("INSERT OR REPLACE INTO offer VALUES (?,?,?,?,?,?,?,0)", (*told, self._clock()))
+        which = {"device": device, "message_id": message_id}
+        told = (offer.letter, offer.blob.sha256, offer.blob.size_bytes, offer.chunk_bytes)
+        if self._database.rows(_TOLD, **which) != [told]:
+            letter = dict(zip(("letter", "sha256", "size_bytes", "chunk_bytes"), told, strict=True))
+            with self._database.transaction() as database:
+                database.execute(_FORGET_PIECES, which)
+                database.execute(_ADD_OFFER, {**which, **letter, "offered_s": self._clock(), "done": False})
         self._forget_oldest(device)
         opened = _Open(message_id, offer.letter, offer.blob, offer.chunk_bytes)
         missing = list(self._have(device, opened).missing())[:WINDOW_PIECES]
@@ -98,8 +119,8 @@ class Collecting:
         opened = self._open(device, piece)
         _check(piece, opened)
         with self._database.transaction() as database:
-            row = (device, opened.message_id, piece.index, piece.data)
-            new = database.execute("INSERT OR IGNORE INTO piece VALUES (?,?,?,?)", row).rowcount == 1
+            row = {"device": device, "message_id": opened.message_id, "number": piece.index, "data": piece.data}
+            new = database.execute(_ADD_PIECE, row).rowcount == 1
         have = self._have(device, opened)
         if have.count == have.size:
             return self._whole(device, opened)
@@ -108,22 +129,21 @@ class Collecting:
 
     def finish(self, device: str, message_id: str, *, accepted: bool) -> None:
         """Forget the pieces of a letter that was acted on, not that it was accepted; a refused one may come again."""
+        which = {"device": device, "message_id": message_id}
         with self._database.transaction() as database:
-            mark = "UPDATE offer SET done = 1" if accepted else "DELETE FROM offer"
-            database.execute(f"{mark} WHERE device = ? AND message_id = ?", (device, message_id))
-            database.execute("DELETE FROM piece WHERE device = ? AND message_id = ?", (device, message_id))
-            database.execute("DELETE FROM offer WHERE done AND offered_s < ?", [self._clock() - _REMEMBERED_S])
+            if accepted:
+                database.execute(_ACCEPT, {"of_device": device, "of_letter": message_id})
+            else:
+                database.execute(_FORGET_OFFER, which)
+            database.execute(_FORGET_PIECES, which)
+            database.execute(_FORGET_OLD, {"before_s": self._clock() - _REMEMBERED_S})
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
     def _open(self, device: str, piece: Piece) -> _Open:
-        query = (
-            "SELECT message_id, letter, size_bytes FROM offer"
-            " WHERE device = ? AND sha256 = ? AND chunk_bytes = ? AND NOT done LIMIT 1"
-        )
-        rows = self._database.rows(query, device, piece.blob, piece.chunk_bytes)
+        rows = self._database.rows(_OPEN, device=device, sha256=piece.blob, chunk_bytes=piece.chunk_bytes)
         if not rows:
             raise MalformedMessageError(f"piece of {piece.blob[:12]}, which is not offered: offer it first")
         message_id, letter, size_bytes = rows[0]
@@ -131,33 +151,30 @@ class Collecting:
 
     def _have(self, device: str, opened: _Open) -> Bitmap:
         have = Bitmap(chunk_count(opened.ref.size_bytes, opened.chunk_bytes))
-        query = "SELECT number FROM piece WHERE device = ? AND message_id = ?"
-        for (number,) in self._database.rows(query, device, opened.message_id):
+        for (number,) in self._database.rows(_HAVE, device=device, message_id=opened.message_id):
             have.add(number)
         return have
 
     def _whole(self, device: str, opened: _Open) -> tuple[list[Message], Letter | None]:
-        query = "SELECT data FROM piece WHERE device = ? AND message_id = ? ORDER BY number"
-        payload = b"".join(data for (data,) in self._database.rows(query, device, opened.message_id))
+        which = {"device": device, "message_id": opened.message_id}
+        payload = b"".join(data for (data,) in self._database.rows(_DATA, **which))
         if hashlib.sha256(payload).hexdigest() == opened.ref.sha256:
             return [], Letter(opened.message_id, opened.letter, payload)
         with self._database.transaction() as database:
-            for table in ("piece", "offer"):
-                query = f"DELETE FROM {table} WHERE device = ? AND message_id = ?"  # noqa: S608
-                database.execute(query, (device, opened.message_id))
+            database.execute(_FORGET_PIECES, which)
+            database.execute(_FORGET_OFFER, which)
         detail = "what came is not what was offered: it has another digest"
         return [Refusal(opened.message_id, RefusalCode.MALFORMED.value, detail)], None
 
     def _forget_oldest(self, device: str) -> None:
-        rows = self._database.rows(
-            "SELECT message_id FROM offer WHERE device = ? AND NOT done ORDER BY offered_s DESC LIMIT -1 OFFSET ?",
-            device,
-            MAX_OFFERS,
-        )
+        over = self._database.rows(_OPENED, device=device)[MAX_OFFERS:]
+        if not over:
+            return
         with self._database.transaction() as database:
-            for (message_id,) in rows:
-                database.execute("DELETE FROM piece WHERE device = ? AND message_id = ?", (device, message_id))
-                database.execute("DELETE FROM offer WHERE device = ? AND message_id = ?", (device, message_id))
+            for (message_id,) in over:
+                which = {"device": device, "message_id": message_id}
+                database.execute(_FORGET_PIECES, which)
+                database.execute(_FORGET_OFFER, which)
 
 
 def _check(piece: Piece, opened: _Open) -> None:

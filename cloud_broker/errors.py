@@ -16,6 +16,7 @@
     │   └── BlobCorruptError     a blob's bytes do not match its name (also a `protocol.errors.IntegrityError`)
     ├── UnknownBlobError         no such blob, or it has expired
     ├── UnknownModelError        a query for a model that is not the one served
+    ├── ModelStageError          a published model is not there, or cannot come to that stage
     ├── CohortError              a cohort, or a device's tag, is not as it has to be
     ├── TaskError                a rollout of a task, or an experiment, is missing, or not as it has to be
     ├── ReleaseError             a release, a key or a rollout is missing, taken, damaged, or not as it has to be
@@ -100,6 +101,10 @@ class CohortError(CloudError):
 
 class TaskError(CloudError):
     """A rollout of a task, or an experiment, is missing, or not as it has to be."""
+
+
+class ModelStageError(CloudError):
+    """A published model is not there, or cannot come to that stage."""
 
 
 class ReleaseError(CloudError):

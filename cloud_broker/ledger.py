@@ -8,33 +8,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import ColumnElement, func, select
+
 from cloud_broker.collecting import Collecting
-from cloud_broker.database import Database
 from cloud_broker.fleet_gains import gain_from
 from cloud_broker.logs import Logs
 from cloud_broker.rollouts import Rollouts
-from profiling.data_use import TABLE as DATA_USE_TABLE
+from cloud_broker.storage.database import SharedDatabase, keep, replace
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.plain import PlainSql
+from cloud_broker.storage.tables import DEVICE, REPORT
 from profiling.data_use import DataUse
 from protocol.errors import MalformedMessageError
 from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR, ReportedGain
 from protocol.messages import Hello, Report
 
-_TABLES = f"""
-CREATE TABLE IF NOT EXISTS device (
-    name TEXT PRIMARY KEY, seen_s REAL NOT NULL, online INTEGER, hello TEXT
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS report (
-    device TEXT NOT NULL, message_id TEXT NOT NULL, received_s REAL NOT NULL, round_id TEXT NOT NULL,
-    task_version INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (device, message_id)
-) WITHOUT ROWID;
-DROP TABLE IF EXISTS answer;
-DROP TABLE IF EXISTS answer_source;
-{DATA_USE_TABLE}
-"""
+_NOTE_PRESENCE, _NOTE_HELLO = replace(DEVICE, "seen_s", "online"), replace(DEVICE, "seen_s", "hello")
+_DEVICES = select(DEVICE).order_by(DEVICE.c.name)
+_ADD_REPORT = keep(REPORT)
+_REPORTS = select(REPORT.c.device, REPORT.c.record).order_by(REPORT.c.received_s, REPORT.c.device)
+
+
+def _of_record(*path: str) -> ColumnElement[Any]:
+    return REPORT.c.record[path]
+
+
+_SAMPLES = _of_record("outcome", "samples_local")
+_GAIN, _ERROR = (_of_record("outcome", "metrics", name) for name in (RANKING_GAIN, RANKING_GAIN_ERROR))
+_LAST_FIRST = func.row_number().over(partition_by=REPORT.c.device, order_by=REPORT.c.received_s.desc()).label("place")
+_TOLD_GAINS = (
+    select(REPORT.c.device, _SAMPLES.label("samples"), _GAIN.label("gain"), _ERROR.label("error"), _LAST_FIRST)
+    .where(_GAIN.as_string().is_not(None))
+    .subquery()
+)
+_GAINS = (
+    select(_TOLD_GAINS.c.samples, _TOLD_GAINS.c.gain, _TOLD_GAINS.c.error)
+    .where(_TOLD_GAINS.c.place == 1)
+    .order_by(_TOLD_GAINS.c.device)
+)
 
 
 class Ledger:
-    """One SQLite file; safe to use from several threads.
+    """Safe to use from several threads.
 
     Attributes:
         data_use: What workers sent and received; an account is a worker.
@@ -43,46 +58,35 @@ class Ledger:
         rollouts: Releases that devices are offered, and what came of them.
     """
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open the ledger under ``directory``, or create it.
+    def __init__(self, where: Place | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open the ledger, or create it.
 
         Raises:
             StorageError: If what is there cannot be used.
         """
-        self._database = Database(directory / "ledger.sqlite", _TABLES)
+        self._database = SharedDatabase(where)
         self._clock = clock
-        self.data_use = DataUse(self._database, clock)
-        self.collecting = Collecting(directory, clock=clock)
-        self.logs = Logs(directory, clock=clock)
-        self.rollouts = Rollouts(directory, clock=clock)
+        self.data_use = DataUse(PlainSql(self._database), clock)
+        self.collecting = Collecting(where, clock=clock)
+        self.logs = Logs(where, clock=clock)
+        self.rollouts = Rollouts(where, clock=clock)
 
     def note_presence(self, device: str, *, online: bool) -> None:
         """Remember that a device came or went."""
         with self._database.transaction() as database:
-            database.execute(
-                "INSERT INTO device (name, seen_s, online) VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET seen_s = excluded.seen_s, online = excluded.online",
-                (device, self._clock(), online),
-            )
+            database.execute(_NOTE_PRESENCE, {"name": device, "seen_s": self._clock(), "online": online})
 
     def note_hello(self, device: str, hello: Hello) -> None:
         """Remember what a device is and holds."""
-        text = json.dumps(
-            {"software": hello.software, "runtime": hello.runtime, "board": hello.board, "models": hello.models}
-        )
+        told = {"software": hello.software, "runtime": hello.runtime, "board": hello.board, "models": hello.models}
         with self._database.transaction() as database:
-            database.execute(
-                "INSERT INTO device (name, seen_s, hello) VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET seen_s = excluded.seen_s, hello = excluded.hello",
-                (device, self._clock(), text),
-            )
+            database.execute(_NOTE_HELLO, {"name": device, "seen_s": self._clock(), "hello": told})
 
     def devices(self) -> dict[str, dict[str, Any]]:
         """Of each device: ``seen_s``, ``online`` (None if it never said) and what its last hello said."""
-        rows = self._database.rows("SELECT name, seen_s, online, hello FROM device ORDER BY name")
         return {
-            name: {"seen_s": seen_s, "online": None if online is None else bool(online), **json.loads(hello or "{}")}
-            for name, seen_s, online, hello in rows
+            name: {"seen_s": seen_s, "online": online, **(hello or {})}
+            for name, seen_s, online, hello in self._database.rows(_DEVICES)
         }
 
     def boards(self) -> dict[str, str]:
@@ -96,30 +100,30 @@ class Ledger:
             MalformedMessageError: If the record holds what JSON cannot, such as bytes or a number that is not finite.
         """
         try:
-            record = json.dumps(report.record, allow_nan=False)
+            text = json.dumps(report.record, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise MalformedMessageError(f"report: the record is not JSON ({error})") from error
+        if "\\u0000" in text:  # PostgreSQL would keep it, and then fail to look into any record
+            raise MalformedMessageError("report: the record holds a NUL character")
+        row = {
+            "device": device,
+            "message_id": message_id,
+            "received_s": self._clock(),
+            "round_id": report.round_id,
+            "task_version": report.task_version,
+            "record": report.record,
+        }
         with self._database.transaction() as database:
-            done = database.execute(
-                "INSERT OR IGNORE INTO report VALUES (?, ?, ?, ?, ?, ?)",
-                (device, message_id, self._clock(), report.round_id, report.task_version, record),
-            )
-            return done.rowcount == 1
+            return database.execute(_ADD_REPORT, row).rowcount == 1
 
     def reports(self, device: str | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Device and record of every report, or of one device's, in the order they came."""
-        query = "SELECT device, record FROM report WHERE ? IS NULL OR device = ? ORDER BY received_s, device"
-        return [(name, json.loads(record)) for name, record in self._database.rows(query, device, device)]
+        query = _REPORTS if device is None else _REPORTS.where(REPORT.c.device == device)
+        return [(name, record) for name, record in self._database.rows(query)]
 
     def gains(self) -> list[ReportedGain]:
         """What personalising gained on each device's hold-out, by the last of its reports that say so."""
-        query = (
-            "SELECT json_extract(record, '$.outcome.samples_local'), json_extract(record, ?) AS gain,"
-            " json_extract(record, ?), MAX(received_s)"
-            " FROM report WHERE gain IS NOT NULL GROUP BY device ORDER BY device"
-        )
-        paths = (f"$.outcome.metrics.{name}" for name in (RANKING_GAIN, RANKING_GAIN_ERROR))
-        found = (gain_from(*values[:3]) for values in self._database.rows(query, *paths))
+        found = (gain_from(*values) for values in self._database.rows(_GAINS))
         return [gain for gain in found if gain is not None]
 
     def close(self) -> None:

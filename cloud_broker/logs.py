@@ -1,7 +1,6 @@
 """Devices' logs: asked for by an operator, sent by the device when it is there, kept as files.
 
 {directory}/logs/{device}/{request id}.jsonl
-{directory}/logs.sqlite
 """
 
 from __future__ import annotations
@@ -12,8 +11,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from cloud_broker.database import Database
+from sqlalchemy import bindparam, delete, select, update
+
 from cloud_broker.files import make_private_directory
+from cloud_broker.storage.database import SharedDatabase, insert
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.tables import LOG_REQUEST
 from hardware.durable import write_private
 from protocol.errors import MalformedMessageError, OversizeError
 from protocol.messages import Log, LogRequest
@@ -22,25 +25,31 @@ from protocol.topics import check_name
 MAX_LOG_BYTES = 512 << 10
 MAX_UNPACKED_BYTES = 16 << 20
 _KEPT_S = 7 * 24 * 3600.0  # how long a request waits for a device that is away
-_TABLES = """
-CREATE TABLE IF NOT EXISTS request (
-    request_id TEXT PRIMARY KEY, device TEXT NOT NULL, asked_s REAL NOT NULL, sent INTEGER NOT NULL DEFAULT 0,
-    answered INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-"""
+_UNSENT = select(LOG_REQUEST.c.request_id).where(LOG_REQUEST.c.sent.is_(False)).limit(1)
+# What two workers want at once is given to one of them: the write itself says which were not sent.
+_TAKE = (
+    update(LOG_REQUEST)
+    .where(LOG_REQUEST.c.sent.is_(False))
+    .values(sent=True)
+    .returning(LOG_REQUEST.c.device, LOG_REQUEST.c.request_id)
+)
+_ASKED = select(LOG_REQUEST.c.request_id).where(
+    LOG_REQUEST.c.request_id == bindparam("request_id"), LOG_REQUEST.c.device == bindparam("device")
+)
+_ANSWERED = select(LOG_REQUEST.c.answered).where(LOG_REQUEST.c.request_id == bindparam("request_id"))
 
 
 class Logs:
     """Requests for logs and what came of them; an operator's command and a worker use it side by side."""
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open the logs under ``directory``, or create them.
+    def __init__(self, where: Place | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open the logs, or create them; the logs themselves are files of this machine.
 
         Raises:
             StorageError: If what is there cannot be used.
         """
-        self._database = Database(directory / "logs.sqlite", _TABLES)
-        self._files = directory / "logs"
+        self._database = SharedDatabase(where)
+        self._files = Place.of(where).state_dir / "logs"
         self._clock = clock
 
     def ask(self, device: str) -> str:
@@ -51,18 +60,17 @@ class Logs:
         """
         request_id = uuid.uuid4().hex
         with self._database.transaction() as database:
-            database.execute("DELETE FROM request WHERE asked_s < ?", [self._clock() - _KEPT_S])
-            row = (request_id, check_name(device, "device"), self._clock())
-            database.execute("INSERT INTO request (request_id, device, asked_s) VALUES (?, ?, ?)", row)
+            database.execute(delete(LOG_REQUEST).where(LOG_REQUEST.c.asked_s < self._clock() - _KEPT_S))
+            row = {"request_id": request_id, "device": check_name(device, "device"), "asked_s": self._clock()}
+            database.execute(insert(LOG_REQUEST), row)
         return request_id
 
     def take_unsent(self) -> list[tuple[str, LogRequest]]:
         """Requests that no worker has sent yet, by device; they are this worker's now."""
-        if not self._database.rows("SELECT 1 FROM request WHERE NOT sent LIMIT 1"):
+        if not self._database.rows(_UNSENT):
             return []
         with self._database.transaction() as database:
-            rows = database.execute("SELECT device, request_id FROM request WHERE NOT sent").fetchall()
-            database.executemany("UPDATE request SET sent = 1 WHERE request_id = ?", [row[1:] for row in rows])
+            rows = database.execute(_TAKE).all()
         return [(device, LogRequest(request_id, MAX_LOG_BYTES)) for device, request_id in rows]
 
     def keep(self, device: str, log: Log) -> None:
@@ -72,7 +80,7 @@ class Logs:
             MalformedMessageError: If nobody asked this device for it, or it is not packed as it should be.
             OversizeError: If it unpacks to too much.
         """
-        if not self._database.rows("SELECT 1 FROM request WHERE request_id = ? AND device = ?", log.request_id, device):
+        if not self._database.rows(_ASKED, request_id=log.request_id, device=device):
             raise MalformedMessageError("log: nobody asked for it")
         unpacker = zlib.decompressobj()
         try:
@@ -85,11 +93,13 @@ class Logs:
         make_private_directory(path.parent)
         write_private(path, text)
         with self._database.transaction() as database:
-            database.execute("UPDATE request SET answered = 1 WHERE request_id = ?", [log.request_id])
+            database.execute(
+                update(LOG_REQUEST).where(LOG_REQUEST.c.request_id == log.request_id).values(answered=True)
+            )
 
     def answered(self, request_id: str) -> bool:
         """Whether the log is here."""
-        return bool(self._database.rows("SELECT 1 FROM request WHERE request_id = ? AND answered", request_id))
+        return self._database.rows(_ANSWERED, request_id=request_id) == [(True,)]
 
     def path(self, device: str, request_id: str) -> Path:
         """Where a log is, or will be."""

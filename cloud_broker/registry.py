@@ -1,32 +1,38 @@
-"""The models that were published, newest first in mind: what devices are given and how it came to be.
+"""The models that were published: which of them devices are given, and how each came to be.
 
-A published model is two blobs, the recommender and the sample classifier, with its lineage: the data, the training's
-metrics and the conversion's parity reports. Where the recommender's file holds no rows of its largest table, these lie
-in a file beside it, ``{directory}/rows/{version}.npy``.
+A published model is two blobs, the recommender and the sample classifier, with its lineage: the data, the code, the
+model before, the training's metrics and the conversion's parity reports. Nothing of it changes; its stage does, see
+`cloud_broker.stages`. Where the recommender's file holds no rows of its largest table, these lie in a file of this
+machine, ``{state folder}/rows/{version}.npy``, beside the pool that is embedded with them.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import bindparam, select
+
 from cloud_broker.blobs import BlobStore
-from cloud_broker.database import Database
+from cloud_broker.errors import ModelStageError
 from cloud_broker.rows import RowFile, write_rows
+from cloud_broker.stages import Stages
+from cloud_broker.storage.database import SharedDatabase, insert
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.stages import LIVE
+from cloud_broker.storage.tables import MODEL
 from protocol.messages import BlobRef
 from protocol.rows import RowTable, TableRows
 from protocol.schema import FeatureSchema
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS model (
-    version INTEGER PRIMARY KEY AUTOINCREMENT, published_s REAL NOT NULL, features TEXT NOT NULL,
-    recommender TEXT NOT NULL, classifier TEXT NOT NULL, lineage TEXT NOT NULL, rows TEXT
-);
-"""
+_ADD = insert(MODEL).returning(MODEL.c.version)
+_FIND = select(MODEL).where(MODEL.c.version.in_(bindparam("versions", expanding=True)))
+_TIMES = 4  # a model is live as often, going back and forth, before it hides one that was live before
+_MOST_ENDED = 32  # models that end within a day or so
+_VERSIONS = select(MODEL.c.version).order_by(MODEL.c.version.desc())
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class PublishedModel:
         schema: The features both were made for.
         recommender: h0's file.
         classifier: The sample classifier's file.
-        lineage: How it came to be: ``data``, ``metrics`` and ``parity`` as plain values.
+        lineage: How it came to be: ``parent`` (the model that was live then), and what was given to `publish`, such as
+            ``data``, ``code``, ``options``, ``metrics`` and ``parity``, as plain values.
         rows: The table of which the recommender's file holds no rows; None where it holds everything.
     """
 
@@ -60,18 +67,20 @@ class Registry:
 
     Attributes:
         blobs: Every blob that a device may pull.
+        stages: Which stage each model is in.
     """
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open the registry under ``directory``, or create it.
+    def __init__(self, where: Place | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open the registry, or create it.
 
         Raises:
             StorageError: If what is there cannot be used.
         """
-        self.blobs = BlobStore(directory, clock=clock)
-        self._database = Database(directory / "registry.sqlite", _TABLES)
+        self.blobs = BlobStore(where, clock=clock)
+        self._database = SharedDatabase(where)
+        self.stages = Stages(self._database, clock)
         self._clock = clock
-        self._rows = directory / "rows"
+        self._rows = Place.of(where).state_dir / "rows"
 
     def publish(
         self,
@@ -81,9 +90,10 @@ class Registry:
         lineage: dict[str, Any],
         rows: RowTable | None = None,
         *,
+        stage: str = LIVE,
         prepare: Prepare | None = None,
     ) -> PublishedModel:
-        """Store a recommender and its classifier as the newest model.
+        """Store a recommender and its classifier as a model, by default as the one that is live.
 
         Args:
             schema: The features both were made for.
@@ -91,42 +101,69 @@ class Registry:
             classifier: The file's bytes.
             lineage: Plain values, JSON at heart.
             rows: What the recommender's file does not hold.
+            stage: Live or candidate.
             prepare: Called with the recommender's file, its digest and its rows when they are stored and the model is
-                not the newest yet.
+                not live yet.
 
         Raises:
             StorageError: If the disk fails.
         """
         blobs = [self.blobs.put(recommender), self.blobs.put(classifier)]
-        texts = [json.dumps(schema.to_dict()), *(blob.sha256 for blob in blobs), json.dumps(lineage)]
-        table = None if rows is None else json.dumps(rows.description.to_dict())
         if rows is not None:
             write_rows(self._rows / f"{rows.description.version}.npy", rows.values)
         if prepare is not None:
             at = None if rows is None else self._rows / f"{rows.description.version}.npy"
             file = None if at is None or rows is None else RowFile(at, rows.description, blobs[0].sha256)
             prepare(self.blobs.path(blobs[0].sha256), blobs[0].sha256, file)
+        now_s = self._clock()
+        row = {
+            "published_s": now_s,
+            "features": schema.to_dict(),
+            "recommender": blobs[0].sha256,
+            "classifier": blobs[1].sha256,
+            "lineage": {"parent": self.stages.live(), **lineage},
+            "rows": None if rows is None else rows.description.to_dict(),
+        }
         with self._database.transaction() as database:
-            database.execute(
-                "INSERT INTO model (published_s, features, recommender, classifier, lineage, rows)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (self._clock(), *texts, table),
-            )
-        newest = self.latest()
-        assert newest is not None
-        return newest
+            version = database.scalars(_ADD, row).one()
+            self.stages.begin(database, version, stage, now_s)
+        return self.find(version)
+
+    def find(self, version: int) -> PublishedModel:
+        """A model by its version.
+
+        Raises:
+            ModelStageError: If there is none.
+            UnknownBlobError: If one of its blobs is gone.
+        """
+        for model in self._models([version]):
+            return model
+        raise ModelStageError(f"there is no model {version}: see `coda cloud models list`")
 
     def latest(self) -> PublishedModel | None:
-        """The newest model; None before the first.
+        """The live model, which devices are given; None before the first.
 
         Raises:
             UnknownBlobError: If one of its blobs is gone.
         """
-        rows = self._database.rows("SELECT * FROM model ORDER BY version DESC LIMIT 1")
-        return self._model(rows[0]) if rows else None
+        live = self.stages.live()
+        return None if live is None else self.find(live)
+
+    def canary(self) -> PublishedModel | None:
+        """The model that a few devices are to try; None where there is none.
+
+        Raises:
+            UnknownBlobError: If one of its blobs is gone.
+        """
+        canary = self.stages.canary()
+        return None if canary is None else self.find(canary)
+
+    def versions(self) -> list[int]:
+        """Every model's version, the newest first."""
+        return [version for (version,) in self._database.rows(_VERSIONS)]
 
     def history(self, most: int) -> list[tuple[PublishedModel, float | None]]:
-        """The newest models, the newest first, and when each was superseded, unix seconds; None for the newest.
+        """The models that were live, the live one first, and when each was superseded, unix seconds; None for it.
 
         Args:
             most: At most so many.
@@ -134,24 +171,18 @@ class Registry:
         Raises:
             UnknownBlobError: If a blob of one of them is gone.
         """
-        rows = self._database.rows(
-            "SELECT *, lead(published_s) OVER (ORDER BY version) FROM model ORDER BY version DESC LIMIT ?", most
-        )
-        return [(self._model(row[:-1]), row[-1]) for row in rows]
+        ended: dict[int, float | None] = {}
+        for version, ended_s in self.stages.live_times(_TIMES * most):
+            ended.setdefault(version, ended_s)  # one that was live twice counts by its last time
+        found = {model.version: model for model in self._models(list(ended)[:most])}
+        return [(found[version], ended_s) for version, ended_s in list(ended.items())[:most]]
 
     def superseded(self, within_s: float) -> list[BlobRef]:
-        """Files of models that were the newest at some time in the last ``within_s`` seconds, and are no more."""
-        newest = self.latest()
-        if newest is None:
-            return []
-        kept = {newest.recommender.sha256, newest.classifier.sha256}
-        # A model's time ends when the next one is published.
-        rows = self._database.rows(
-            "SELECT recommender, classifier FROM (SELECT *, lead(published_s) OVER (ORDER BY version) AS ended_s"
-            " FROM model) WHERE ended_s > ?",
-            self._clock() - within_s,
-        )
-        return [self.blobs.ref(sha256) for sha256 in sorted({one for row in rows for one in row} - kept)]
+        """Files of models that were live at some time in the last ``within_s`` seconds, and are no more."""
+        since_s = self._clock() - within_s
+        ended = [model for model, ended_s in self.history(_MOST_ENDED) if ended_s is not None and ended_s > since_s]
+        kept = {ref for model in (self.latest(), self.canary()) if model is not None for ref in _files(model)}
+        return sorted({ref for model in ended for ref in _files(model)} - kept, key=lambda ref: ref.sha256)
 
     def row_file(self, model: PublishedModel) -> RowFile | None:
         """The rows that a model's file does not hold; None where it holds everything.
@@ -168,9 +199,15 @@ class Registry:
         self.blobs.close()
         self._database.close()
 
+    def _models(self, versions: list[int]) -> list[PublishedModel]:
+        return [self._model(row) for row in self._database.rows(_FIND, versions=versions)]
+
     def _model(self, row: tuple[Any, ...]) -> PublishedModel:
         version, published_s, features, recommender, classifier, lineage, rows = row
-        schema = FeatureSchema.from_dict(json.loads(features))
         refs = (self.blobs.ref(recommender), self.blobs.ref(classifier))
-        table = None if rows is None else TableRows.from_dict(json.loads(rows))
-        return PublishedModel(version, published_s, schema, *refs, json.loads(lineage), table)
+        table = None if rows is None else TableRows.from_dict(rows)
+        return PublishedModel(version, published_s, FeatureSchema.from_dict(features), *refs, lineage, table)
+
+
+def _files(model: PublishedModel) -> tuple[BlobRef, BlobRef]:
+    return model.recommender, model.classifier

@@ -1,14 +1,11 @@
 """Which devices are offered which release, and what came of it; a rollout that fails too often halts by itself.
 
-{directory}/rollouts.sqlite
-
 An operator's command and the workers use it side by side. The newest rollout is the one that counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,34 +13,33 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from cloud_broker.database import Database
+from sqlalchemy import bindparam, or_, select, update
+
 from cloud_broker.errors import ReleaseError
+from cloud_broker.storage.database import SharedDatabase, insert, replace
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.tables import OUTCOME, ROLLOUT, TOLD
 from protocol.messages import BlobRef, Release, Updated
 from protocol.releases import BAD_OUTCOMES
 
 ON, HALTED = "on", "halted"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS rollout (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, metadata_sha256 TEXT NOT NULL,
-    metadata_bytes INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL, cohort TEXT NOT NULL, state TEXT NOT NULL,
-    reason TEXT NOT NULL DEFAULT '', made_s REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS told (
-    device TEXT PRIMARY KEY, number INTEGER NOT NULL, offered INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outcome (
-    device TEXT NOT NULL, number INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL, running TEXT NOT NULL,
-    received_s REAL NOT NULL, PRIMARY KEY (device, number)
-) WITHOUT ROWID;
-"""
-_NEWEST = (
-    "SELECT number, target, metadata_sha256, metadata_bytes, bundle_sha256, cohort, state, reason FROM rollout"
-    " ORDER BY number DESC LIMIT 1"
+_NEWEST = select(ROLLOUT).order_by(ROLLOUT.c.number.desc()).limit(1)
+_NEWS = select(ROLLOUT.c.number, ROLLOUT.c.state).order_by(ROLLOUT.c.number.desc()).limit(1)
+_TOLD = select(TOLD.c.number, TOLD.c.offered).where(TOLD.c.device == bindparam("device"))
+_ALL_TOLD = select(TOLD.c.device, TOLD.c.offered).where(TOLD.c.number == bindparam("number")).order_by(TOLD.c.device)
+_PART = (
+    select(ROLLOUT.c.number)
+    .where(or_(ROLLOUT.c.metadata_sha256 == bindparam("sha256"), ROLLOUT.c.bundle_sha256 == bindparam("sha256")))
+    .limit(1)
 )
-_INSERT = (
-    "INSERT INTO rollout (target, metadata_sha256, metadata_bytes, bundle_sha256, cohort, state, made_s)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+_OUTCOMES = select(OUTCOME).where(OUTCOME.c.number == bindparam("number")).order_by(OUTCOME.c.device)
+_ANSWERED = select(OUTCOME.c.device).where(OUTCOME.c.number == bindparam("number"))
+_WAITING = (
+    select(TOLD.c.device)
+    .where(TOLD.c.number == bindparam("number"), TOLD.c.offered, TOLD.c.device.not_in(_ANSWERED))
+    .order_by(TOLD.c.device)
 )
+_TELL, _NOTE = replace(TOLD), replace(OUTCOME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,30 +99,29 @@ class Rollout:
 class Rollouts:
     """The newest rollout, whom it was offered to, and what they said; safe to use from several threads."""
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open what is under ``directory``, or create it.
+    def __init__(self, where: Place | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open what is there, or create it.
 
         Raises:
             StorageError: If what is there cannot be used.
         """
-        self._database = Database(directory / "rollouts.sqlite", _TABLES)
+        self._database = SharedDatabase(where)
         self._clock = clock
         self._seen: tuple[int, str] | None = None
 
     def begin(self, target: str, metadata: BlobRef, bundle_sha256: str, cohort: Cohort) -> Rollout:
         """Offer a release from now on, and none that was offered before."""
-        plain = json.dumps(vars(cohort))
-        row = (
-            target,
-            metadata.sha256,
-            metadata.size_bytes,
-            bundle_sha256,
-            plain,
-            ON,
-            self._clock(),
-        )
+        row = {
+            "target": target,
+            "metadata_sha256": metadata.sha256,
+            "metadata_bytes": metadata.size_bytes,
+            "bundle_sha256": bundle_sha256,
+            "cohort": vars(cohort),
+            "state": ON,
+            "made_s": self._clock(),
+        }
         with self._database.transaction() as database:
-            database.execute(_INSERT, row)
+            database.execute(insert(ROLLOUT), row)
         made = self.newest()
         assert made is not None
         return made
@@ -141,10 +136,8 @@ class Rollouts:
         if newest is None:
             raise ReleaseError("no release was offered yet")
         with self._database.transaction() as database:
-            database.execute(
-                "UPDATE rollout SET state = ?, reason = ? WHERE number = ?",
-                (HALTED, reason, newest.number),
-            )
+            halted = update(ROLLOUT).where(ROLLOUT.c.number == newest.number)
+            database.execute(halted, {"state": HALTED, "reason": reason})
         return newest
 
     def newest(self) -> Rollout | None:
@@ -152,8 +145,7 @@ class Rollouts:
         rows = self._database.rows(_NEWEST)
         if not rows:
             return None
-        number, target, sha256, size_bytes, bundle, cohort, state, reason = rows[0]
-        values = json.loads(cohort)
+        number, target, sha256, size_bytes, bundle, values, state, reason, _made_s = rows[0]
         whom = Cohort(**{**values, "devices": tuple(values["devices"])})
         return Rollout(number, target, BlobRef(sha256, size_bytes), bundle, whom, state, reason)
 
@@ -162,13 +154,12 @@ class Rollouts:
         newest = self.newest()
         if newest is None:
             return None
-        told = self._database.rows("SELECT number, offered FROM told WHERE device = ?", device)
+        told = self._database.rows(_TOLD, device=device)
         offered = newest.state == ON and newest.cohort.has(device, board, newest.bundle_sha256)
-        if told == [(newest.number, int(offered))] or not (told or offered):
+        if told == [(newest.number, offered)] or not (told or offered):
             return None
         with self._database.transaction() as database:
-            row = (device, newest.number, int(offered))
-            database.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", row)
+            database.execute(_TELL, {"device": device, "number": newest.number, "offered": offered})
         return _message(newest, offered=offered)
 
     def news(self, boards: Callable[[], Mapping[str, str]]) -> list[tuple[str, Release]]:
@@ -177,7 +168,7 @@ class Rollouts:
         Args:
             boards: Gives the board of each known device.
         """
-        rows = self._database.rows("SELECT number, state FROM rollout ORDER BY number DESC LIMIT 1")
+        rows = self._database.rows(_NEWS)
         if not rows or rows[0] == self._seen:
             return []
         self._seen = rows[0]
@@ -189,16 +180,12 @@ class Rollouts:
         newest = self.newest()
         if newest is None:
             return []
-        rows = self._database.rows(
-            "SELECT device, offered FROM told WHERE number = ? ORDER BY device",
-            newest.number,
-        )
-        return [(device, _message(newest, offered=bool(offered))) for device, offered in rows]
+        rows = self._database.rows(_ALL_TOLD, number=newest.number)
+        return [(device, _message(newest, offered=offered)) for device, offered in rows]
 
     def is_part(self, sha256: str) -> bool:
         """Whether a blob is a release's."""
-        query = "SELECT 1 FROM rollout WHERE metadata_sha256 = ? OR bundle_sha256 = ? LIMIT 1"
-        return bool(self._database.rows(query, sha256, sha256))
+        return bool(self._database.rows(_PART, sha256=sha256))
 
     def note(self, device: str, updated: Updated) -> str | None:
         """Keep what came of an offer; the newest of what a device says of one counts.
@@ -206,13 +193,12 @@ class Rollouts:
         Returns:
             Why the rollout halts, if it does now.
         """
-        values = (updated.outcome, updated.reason, updated.running, self._clock())
+        said = {"outcome": updated.outcome, "reason": updated.reason, "running": updated.running}
+        if not self._database.rows(_TOLD, device=device):
+            return None  # nobody offered it anything
         with self._database.transaction() as database:
-            known = database.execute("SELECT 1 FROM told WHERE device = ?", [device]).fetchone()
-            if not known:
-                return None  # nobody offered it anything
-            row = (device, updated.offer, *values)
-            database.execute("INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?, ?, ?)", row)
+            row = {"device": device, "number": updated.offer, "received_s": self._clock(), **said}
+            database.execute(_NOTE, row)
         newest = self.newest()
         if newest is None or newest.state != ON or newest.number != updated.offer:
             return None
@@ -225,17 +211,13 @@ class Rollouts:
 
     def outcomes(self, number: int) -> dict[str, dict[str, Any]]:
         """What devices said of a rollout: ``outcome``, ``reason``, ``running``, ``received_s``."""
-        query = "SELECT device, outcome, reason, running, received_s FROM outcome WHERE number = ? ORDER BY device"
         names = ("outcome", "reason", "running", "received_s")
-        return {device: dict(zip(names, rest, strict=True)) for device, *rest in self._database.rows(query, number)}
+        rows = self._database.rows(_OUTCOMES, number=number)
+        return {device: dict(zip(names, said, strict=True)) for device, _number, *said in rows}
 
     def waiting(self, number: int) -> list[str]:
         """Devices that were offered it and have not said what came of it."""
-        query = (
-            "SELECT device FROM told WHERE number = ? AND offered"
-            " AND device NOT IN (SELECT device FROM outcome WHERE outcome.number = told.number) ORDER BY device"
-        )
-        return [device for (device,) in self._database.rows(query, number)]
+        return [device for (device,) in self._database.rows(_WAITING, number=number)]
 
     def close(self) -> None:
         """Close the database."""

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 
-from cloud_broker.database import Database
+from sqlalchemy import bindparam, select
+
+from cloud_broker.storage.database import SharedDatabase, keep, replace
+from cloud_broker.storage.place import Place
+from cloud_broker.storage.tables import ASSIGNMENT, TASK
 from protocol import envelope
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from protocol.rows import TableRows
 from protocol.schema import FeatureSchema
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS task (version INTEGER PRIMARY KEY, payload BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS assignment (device TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
-"""
+_NEWEST = select(TASK.c.payload).order_by(TASK.c.version.desc()).limit(1)
+_HAS = select(ASSIGNMENT.c.version).where(ASSIGNMENT.c.device == bindparam("device"))
+_ASSIGNED = (
+    select(ASSIGNMENT.c.device, TASK.c.payload)
+    .join(TASK, TASK.c.version == ASSIGNMENT.c.version)
+    .order_by(ASSIGNMENT.c.device)
+)
+_ADD, _ASSIGN = keep(TASK), replace(ASSIGNMENT)
 
 
 class TaskBook:
     """Tasks by version and who has which; safe to use from several threads."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open the book under ``directory``, or create it.
+    def __init__(self, where: Place | Path) -> None:
+        """Open the book, or create it.
 
         Raises:
             StorageError: If what is there cannot be used.
         """
-        self._database = Database(directory / "tasks.sqlite", _TABLES)
+        self._database = SharedDatabase(where)
 
     def make_current(
         self,
@@ -52,14 +60,15 @@ class TaskBook:
         if current is not None and _payload(task) == _payload(current):
             return current
         if current is not None:
-            task = replace(task, version=current.version + 1)
+            task = dataclasses.replace(task, version=current.version + 1)
         with self._database.transaction() as database:
-            database.execute("INSERT INTO task VALUES (?, ?)", (task.version, _payload(task)))
-        return task
+            added = database.execute(_ADD, {"version": task.version, "payload": _payload(task)}).rowcount
+        # Another process was quicker with that version: what it says counts, or is superseded.
+        return task if added else self.make_current(features, recipe, recommender, classifier, rows)
 
     def current(self) -> Task | None:
         """The newest task; None before the first."""
-        rows = self._database.rows("SELECT payload FROM task ORDER BY version DESC LIMIT 1")
+        rows = self._database.rows(_NEWEST)
         return _task(rows[0][0]) if rows else None
 
     def assign(self, device: str) -> Task | None:
@@ -69,18 +78,15 @@ class TaskBook:
             The task if the device did not have it yet, else None.
         """
         task = self.current()
-        if task is None or self._database.rows(
-            "SELECT 1 FROM assignment WHERE device = ? AND version = ?", device, task.version
-        ):
+        if task is None or self._database.rows(_HAS, device=device) == [(task.version,)]:
             return None
         with self._database.transaction() as database:
-            database.execute("INSERT OR REPLACE INTO assignment VALUES (?, ?)", (device, task.version))
+            database.execute(_ASSIGN, {"device": device, "version": task.version})
         return task
 
     def assigned(self) -> dict[str, Task]:
         """The task that each device has."""
-        query = "SELECT device, payload FROM assignment JOIN task USING (version) ORDER BY device"
-        return {device: _task(payload) for device, payload in self._database.rows(query)}
+        return {device: _task(payload) for device, payload in self._database.rows(_ASSIGNED)}
 
     def close(self) -> None:
         """Close the database."""

@@ -6,10 +6,9 @@ An account is a round on a device, and a worker in a cloud.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, fields
-from sqlite3 import Connection
 from typing import Any, Protocol
 
 from profiling.network import NetworkBytes
@@ -25,17 +24,26 @@ CREATE TABLE IF NOT EXISTS data_use (
 OFTEN_BYTES = 1 << 20  # within a transfer: what a killed device forgets to count is less than this
 KEPT_S = 400 * 24 * 3600.0
 _WAYS = tuple(f.name for f in fields(NetworkBytes))
+# PostgreSQL's sums of large integers are decimals.
+_SUMS = ", ".join(f"CAST(sum({way}) AS BIGINT)" for way in _WAYS)
 # What the network's owner charges: TCP's bytes, where the kernel counts them.
 _CHARGED = "coalesce(tcp_up, mqtt_up) + coalesce(tcp_down, mqtt_down)"
 
 
+class Executing(Protocol):
+    """A transaction that is open."""
+
+    def execute(self, query: str, values: Sequence[Any] = (), /) -> Any:
+        """Run a statement."""
+
+
 class Database(Protocol):
-    """The SQLite database of either side."""
+    """The database of either side: a device's is SQLite, a cloud's may be another; every ``?`` is a value."""
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
 
-    def transaction(self) -> AbstractContextManager[Connection]:
+    def transaction(self) -> AbstractContextManager[Executing]:
         """Everything inside happens, durably, or nothing does."""
 
 
@@ -69,7 +77,7 @@ class DataUse:
     def add(self, used: Mapping[str, NetworkBytes], account: str | None = None) -> None:
         """Count bytes by purpose, for an account or for none."""
         today, oldest = _day(self._clock()), _day(self._clock() - KEPT_S)
-        sums = ", ".join(f"{way} = {way} + excluded.{way}" for way in _WAYS)
+        sums = ", ".join(f"{way} = data_use.{way} + excluded.{way}" for way in _WAYS)
         with self._database.transaction() as rows:
             for purpose, count in used.items():
                 rows.execute(
@@ -81,8 +89,7 @@ class DataUse:
 
     def of(self, account: str) -> dict[str, dict[str, int | None]]:
         """An account's bytes so far: by purpose, the fields of `NetworkBytes` with ``_bytes`` at their end."""
-        sums = ", ".join(f"sum({way})" for way in _WAYS)
-        query = f"SELECT purpose, {sums} FROM data_use WHERE account = ? GROUP BY purpose"  # noqa: S608
+        query = f"SELECT purpose, {_SUMS} FROM data_use WHERE account = ? GROUP BY purpose"  # noqa: S608
         names = [f"{way}_bytes" for way in _WAYS]
         return {
             purpose: dict(zip(names, counts, strict=True)) for purpose, *counts in self._database.rows(query, account)
@@ -90,8 +97,7 @@ class DataUse:
 
     def by_day(self) -> list[DayUse]:
         """Every day and purpose, in order."""
-        sums = ", ".join(f"sum({way})" for way in _WAYS)
-        query = f"SELECT day, purpose, {sums} FROM data_use GROUP BY day, purpose ORDER BY day, purpose"  # noqa: S608
+        query = f"SELECT day, purpose, {_SUMS} FROM data_use GROUP BY day, purpose ORDER BY day, purpose"  # noqa: S608
         return [DayUse(day, purpose, NetworkBytes(*counts)) for day, purpose, *counts in self._database.rows(query)]
 
     def charged_this_month(self) -> int:

@@ -1,4 +1,4 @@
-"""Places for a cloud's state, over SQLite and over a real PostgreSQL: a database of its own for every test."""
+"""Places for a cloud's state: SQLite and a real PostgreSQL, disk and a real S3 server; every test has its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from cloud_broker.storage.database import SharedDatabase
 from cloud_broker.storage.place import Place, StorageOptions
 from tests.postgres import PostgresMissingError, PostgresServer, postgres_server
+from tests.s3 import S3Server, s3_server
 
 _TEMPLATE = "upgraded"
 _NUMBERS = itertools.count()
@@ -39,3 +40,20 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     server: PostgresServer = request.getfixturevalue("postgres")
     url = server.create(f"test_{next(_NUMBERS)}", _TEMPLATE)
     return Place(tmp_path, StorageOptions(database_url=url))
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """One server of the S3 protocol for the whole test session."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["disk", "s3"])
+def blob_place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Where a cloud's blobs are: a test runs on either kind of store."""
+    if request.param == "disk":
+        return Place(tmp_path)
+    server: S3Server = request.getfixturevalue("s3")
+    server.use(monkeypatch)
+    return Place(tmp_path, StorageOptions(blobs_url=server.url()))

@@ -11,7 +11,7 @@ To build on it: say the tables in `cloud_broker.storage.tables`; write the step 
     rows = database.rows(select(DEVICE.c.name).where(DEVICE.c.seen_s > bindparam("since_s")), since_s=0.0)
 
 `rows` reads one statement outside any transaction. PostgreSQL does not keep others out of a transaction as SQLite does:
-what is read to decide what to write is read with ``.with_for_update()``, or the write itself says the condition.
+what is read to decide what to write is read after `hold`, or the write itself says the condition.
 The pool of samples is not in here: it is files of one machine (`cloud_broker.pool`) with a SQLite file of its own.
 """
 
@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, Table
+from sqlalchemy import Connection, Engine, Executable, Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -103,11 +103,25 @@ def keep(table: Table) -> postgresql.Insert:
     return statement.execution_options(preserve_rowcount=True)
 
 
-def replace(table: Table) -> postgresql.Insert:
-    """Insert a row, in place of one of that primary key; columns that are not given take their defaults."""
+def replace(table: Table, *only: str) -> postgresql.Insert:
+    """Insert a row, in place of one of that primary key.
+
+    Args:
+        table: Where.
+        only: Columns that change where there is such a row; if none is named all do, and those not given take their
+            defaults.
+    """
     statement = insert(table)
-    changed = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
-    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
+    changed = only or [column.name for column in table.columns if not column.primary_key]
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key), set_={name: statement.excluded[name] for name in changed}
+    )
+
+
+def hold(connection: Connection, table: Table) -> None:
+    """Let no other transaction write to a table until this one ends; on SQLite none does anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f'LOCK TABLE "{table.name}" IN SHARE ROW EXCLUSIVE MODE'))
 
 
 @contextmanager

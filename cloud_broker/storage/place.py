@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,26 +12,37 @@ from sqlalchemy.exc import ArgumentError
 from cloud_broker.errors import ConfigError
 
 SQLITE_FILE = "cloud.sqlite"
+_S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>[A-Za-z0-9._/-]*))?")
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StorageOptions:
-    """Where the cloud's database is; a table ``[storage]`` in its configuration.
+    """Where the cloud's database and blobs are; a table ``[storage]`` in its configuration.
 
     Attributes:
         database_url: ``postgresql://user@host/name``, or ``sqlite:////absolute/path``; empty for ``cloud.sqlite`` in
             the state folder. A password may stand in it, but is better left to ``PGPASSWORD`` or ``~/.pgpass``.
+        blobs_url: ``s3://bucket/prefix``, a bucket of an S3-compatible store; empty for ``blobs`` in the state folder.
 
     Raises:
-        ConfigError: If it is no URL of a database that can be used. The text never holds the URL's password.
+        ConfigError: If one of them cannot be used. The text never holds the URL's password.
     """
 
     database_url: str = field(default="", repr=False)
+    blobs_url: str = ""
 
     def __post_init__(self) -> None:
         if self.database_url:
             _parsed(self.database_url)
+        if self.blobs_url and not _S3.fullmatch(self.blobs_url):
+            raise ConfigError(f"storage: blobs_url is {self.blobs_url!r}: write s3://bucket or s3://bucket/prefix")
+
+    @property
+    def bucket(self) -> tuple[str, str] | None:
+        """The bucket of the blobs and the prefix of their names; None where they are on disk."""
+        found = _S3.fullmatch(self.blobs_url)
+        return None if found is None else (found["bucket"], found["prefix"] or "")
 
 
 @dataclass(frozen=True)

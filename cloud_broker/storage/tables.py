@@ -37,13 +37,6 @@ BLOB = Table(
 )
 Index("blob_by_expiry", BLOB.c.expires_s)
 
-READER = Table(
-    "reader",
-    METADATA,
-    Column("sha256", Text, primary_key=True),
-    Column("device", Text, primary_key=True),
-)
-
 MODEL = Table(
     "model",
     METADATA,
@@ -105,24 +98,6 @@ REPORT = Table(
     Column("record", PLAIN, nullable=False),
 )
 Index("report_by_time", REPORT.c.received_s)
-
-ANSWER = Table(
-    "answer",
-    METADATA,
-    Column("device", Text, primary_key=True),
-    Column("query_id", Text, primary_key=True),
-    Column("made_s", Double, nullable=False),
-    Column("match", LargeBinary, nullable=False),
-)
-Index("answer_by_time", ANSWER.c.made_s)
-
-ANSWER_SOURCE = Table(
-    "answer_source",
-    METADATA,
-    Column("device", Text, primary_key=True),
-    Column("query_id", Text, primary_key=True),
-    Column("contributors", LargeBinary, nullable=False),
-)
 
 DATA_USE = Table(
     "data_use",

@@ -1,6 +1,7 @@
 """State folders of before, when every store had a SQLite file of its own: their rows go into the one database.
 
-It happens once, when the folder is opened, in one transaction; then the files are renamed, ``{name}.taken-over``.
+It happens once, when the folder is opened, in one transaction; then the files are renamed, ``{name}.taken-over``. What
+was made for one device and can be made again, matched samples and answers, is not taken over.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from cloud_broker.storage.place import name_of
 from cloud_broker.storage.stages import LIVE, RETIRED
 
 _FILES: dict[str, tuple[Table, ...]] = {
-    "blobs.sqlite": (tables.BLOB, tables.READER),
+    "blobs.sqlite": (tables.BLOB,),
     "registry.sqlite": (tables.MODEL,),
     "tasks.sqlite": (tables.TASK, tables.ASSIGNMENT),
-    "ledger.sqlite": (tables.DEVICE, tables.REPORT, tables.ANSWER, tables.ANSWER_SOURCE, tables.DATA_USE),
+    "ledger.sqlite": (tables.DEVICE, tables.REPORT, tables.DATA_USE),
     "collecting.sqlite": (tables.OFFER, tables.PIECE),
     "logs.sqlite": (tables.LOG_REQUEST,),
     "rollouts.sqlite": (tables.ROLLOUT, tables.TOLD, tables.OUTCOME),

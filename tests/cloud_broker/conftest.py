@@ -21,9 +21,9 @@ from cloud_broker.versions import Versions
 from protocol.messages import Query
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
-from tests.storage_fixtures import place, postgres
+from tests.storage_fixtures import blob_place, place, postgres, s3
 
-__all__ = ["place", "postgres"]
+__all__ = ["blob_place", "place", "postgres", "s3"]
 
 CONTRIBUTORS = 30
 

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from cloud_broker.collecting import MAX_OFFERS, WINDOW_PIECES, Collecting
 from cloud_broker.logs import Logs
+from cloud_broker.storage.place import Place
 from protocol.errors import IntegrityError, MalformedMessageError, OversizeError
 from protocol.messages import BlobRef, Collect, Log, Message, Offer, Piece, Refusal
 from protocol.topics import CHUNK_SIZES
@@ -29,9 +30,9 @@ def _pieces(collects: list[Message]) -> list[Piece]:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4)))[::5])
-def test_every_piece_is_asked_for_once(tmp_path: Path, order: tuple[int, ...]) -> None:
+def test_every_piece_is_asked_for_once(place: Place, order: tuple[int, ...]) -> None:
     """In whatever order the first pieces come, a perfect link carries each piece once."""
-    collecting = Collecting(tmp_path)
+    collecting = Collecting(place)
     under_way = _pieces(collecting.begin("dev", "m1", OFFER))
     assert len(under_way) == WINDOW_PIECES
     under_way = [under_way[index] for index in order]
@@ -118,9 +119,9 @@ TestCollection = Collection.TestCase
 TestCollection.settings = settings(deadline=None, derandomize=True, max_examples=25, stateful_step_count=15)
 
 
-def test_what_was_not_offered_or_is_damaged_is_refused(tmp_path: Path) -> None:
+def test_what_was_not_offered_or_is_damaged_is_refused(place: Place) -> None:
     """Neither takes room on the disk."""
-    collecting = Collecting(tmp_path)
+    collecting = Collecting(place)
     [first, *_] = _pieces(collecting.begin("dev", "m1", OFFER))
     for bad, error in (
         (Piece(first.blob, first.index, first.crc32 ^ 1, first.data, CHUNK), IntegrityError),
@@ -134,9 +135,9 @@ def test_what_was_not_offered_or_is_damaged_is_refused(tmp_path: Path) -> None:
         collecting.take("another", first)
 
 
-def test_a_letter_that_is_not_what_was_offered_is_refused(tmp_path: Path) -> None:
+def test_a_letter_that_is_not_what_was_offered_is_refused(place: Place) -> None:
     """The digest over the whole decides; nothing of it stays."""
-    collecting = Collecting(tmp_path)
+    collecting = Collecting(place)
     lie = Offer("contribution", BlobRef(hashlib.sha256(b"other").hexdigest(), 5), CHUNK)
     collecting.begin("dev", "m1", lie)
     answers, letter = collecting.take("dev", Piece(lie.blob.sha256, 0, zlib.crc32(b"wrong"), b"wrong", CHUNK))
@@ -145,10 +146,10 @@ def test_a_letter_that_is_not_what_was_offered_is_refused(tmp_path: Path) -> Non
     assert not collecting.done("dev", "m1")
 
 
-def test_offers_of_one_device_are_bounded(tmp_path: Path) -> None:
+def test_offers_of_one_device_are_bounded(place: Place) -> None:
     """The oldest gives way, and can be offered again."""
     now_s = iter(range(1000))
-    collecting = Collecting(tmp_path, clock=lambda: float(next(now_s)))
+    collecting = Collecting(place, clock=lambda: float(next(now_s)))
     blobs = [bytes([number]) * 10 for number in range(MAX_OFFERS + 1)]
     for number, blob in enumerate(blobs):
         collecting.begin("dev", f"m{number}", Offer("log", blob_ref(blob), CHUNK))
@@ -157,9 +158,9 @@ def test_offers_of_one_device_are_bounded(tmp_path: Path) -> None:
         collecting.take("dev", Piece(last, 0, zlib.crc32(blobs[0]), blobs[0], CHUNK))
 
 
-def test_a_log_is_kept_once_and_only_if_asked_for(tmp_path: Path) -> None:
+def test_a_log_is_kept_once_and_only_if_asked_for(place: Place) -> None:
     """Another device's, an unasked one, garbage, and one that unpacks to gigabytes are refused."""
-    logs = Logs(tmp_path)
+    logs = Logs(place)
     request_id = logs.ask("dev")
     [(device, request)] = logs.take_unsent()
     assert (device, request.request_id) == ("dev", request_id)

@@ -1,4 +1,4 @@
-"""The cloud's SQLite files, shared among its processes."""
+"""SQLite files of one machine, shared among its processes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_a_file_that_another_process_keeps_is_away_for_a_moment(tmp_path: Path) 
             database.rows("SELECT * FROM elsewhere")
 
 
-def test_a_device_is_put_off_while_a_file_is_kept(state_dir: Path) -> None:
+def test_a_device_is_put_off_while_a_file_is_kept(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told to come again, instead of that the cloud failed; then it is answered."""
+    monkeypatch.setattr("cloud_broker.storage.engine._PATIENCE_S", _PATIENCE_MS / 1000)
     cloud = Cloud(state_dir)
-    _impatient(cloud.ledger._database)
     report = Report("round-1", 1, {})
-    with closing(sqlite3.connect(state_dir / "ledger.sqlite")) as other:
+    with closing(sqlite3.connect(state_dir / "cloud.sqlite")) as other:
         other.execute("BEGIN IMMEDIATE")
         busy = only(cloud.hear(report, "report"))
         assert isinstance(busy, Busy)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_broker.fleet_gains import recipe_with_gains
 from cloud_broker.ledger import Ledger
+from cloud_broker.storage.place import Place
 from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR, FleetGain, ReportedGain
 from protocol.messages import Report
 from protocol.recipe import Recipe
@@ -24,10 +24,10 @@ def _gains(count: int) -> list[ReportedGain]:
     return [ReportedGain(20, -0.1, None)] * count
 
 
-def test_each_devices_last_gain_counts(tmp_path: Path) -> None:
+def test_each_devices_last_gain_counts(place: Place) -> None:
     """A round without one changes nothing, and what is no number is passed over."""
     clock = iter(range(100))
-    with closing(Ledger(tmp_path, clock=lambda: float(next(clock)))) as ledger:
+    with closing(Ledger(place, clock=lambda: float(next(clock)))) as ledger:
         for device, report in [
             ("dev-a", _report(0.5)),
             ("dev-b", _report(0.1, samples=40, error=0.02)),

@@ -1,145 +1,36 @@
-"""Blobs and published models: whole or absent, checked when read, gone when expired."""
+"""Published models: which is live, what came before, and how each came to be."""
 
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cloud_broker.blobs import BlobStore, _Cache
-from cloud_broker.errors import BlobCorruptError, StorageError, UnknownBlobError
-from cloud_broker.registry import Registry
-from protocol.errors import IntegrityError, MalformedMessageError
-from protocol.topics import CHUNK_BYTES
+from cloud_broker.errors import ModelStageError, StorageError
+from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.storage.place import Place
 from tests.cloud_broker.samples import SCHEMA
+from tests.cloud_broker.test_blobs import Clock
 
 
-class Clock:
-    """A time that the test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        """That time."""
-        return self.now_s
-
-
-def test_a_blob_comes_back_by_its_digest_after_a_restart(tmp_path: Path) -> None:
-    """What was put is named by its SHA-256 and read back whole by a new process."""
-    data = bytes(range(256)) * 300
-    ref = BlobStore(tmp_path).put(data)
-    assert ref.sha256 == hashlib.sha256(data).hexdigest()
-    reopened = BlobStore(tmp_path)
-    assert reopened.get(ref.sha256) == data
-    assert reopened.ref(ref.sha256) == ref
-
-
-def test_chunks_of_a_blob_join_to_it(tmp_path: Path) -> None:
-    """Chunks are the contract's size and in order; beyond the last there is none."""
-    store, data = BlobStore(tmp_path), b"x" * (2 * CHUNK_BYTES) + b"tail"
-    ref = store.put(data)
-    assert b"".join(store.chunk(ref.sha256, index).data for index in range(3)) == data
-    with pytest.raises(MalformedMessageError, match="no chunk 3"):
-        store.chunk(ref.sha256, 3)
-
-
-def test_a_damaged_blob_is_not_given_out(tmp_path: Path) -> None:
-    """A changed or missing file is an integrity error, not wrong bytes."""
-    ref = BlobStore(tmp_path).put(b"precious")
-    store = BlobStore(tmp_path)
-    store.path(ref.sha256).write_bytes(b"precioux")
-    with pytest.raises(IntegrityError, match="does not match its name"):
-        store.get(ref.sha256)
-    store.path(ref.sha256).unlink()
-    with pytest.raises(BlobCorruptError, match="cannot be read"):
-        store.get(ref.sha256)
-
-
-def test_putting_a_damaged_blob_again_heals_it(tmp_path: Path) -> None:
-    """The file is written anew."""
-    store = BlobStore(tmp_path)
-    ref = store.put(b"precious")
-    store.path(ref.sha256).write_bytes(b"")
-    store.put(b"precious")
-    assert BlobStore(tmp_path).get(ref.sha256) == b"precious"
-
-
-@pytest.mark.parametrize("name", ["0" * 64, "../../etc/passwd", "", "A" * 64])
-def test_an_unknown_name_is_refused(tmp_path: Path, name: str) -> None:
-    """No name reaches outside the store."""
-    with pytest.raises(UnknownBlobError):
-        BlobStore(tmp_path).get(name)
-
-
-def test_a_temporary_blob_expires(tmp_path: Path) -> None:
-    """At its time it is refused, and `expire` removes its file."""
-    clock = Clock()
-    store = BlobStore(tmp_path, clock=clock)
-    ref = store.put(b"match", lifetime_s=60)
-    clock.now_s += 59
-    assert store.expire() == 0
-    assert store.get(ref.sha256) == b"match"
-    clock.now_s += 1
-    with pytest.raises(UnknownBlobError, match="expired"):
-        store.get(ref.sha256)
-    assert store.expire() == 1
-    assert not store.path(ref.sha256).exists()
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.one_of(st.none(), st.integers(1, 100)), min_size=1, max_size=4))
-def test_the_longest_promise_counts(tmp_path_factory: pytest.TempPathFactory, lifetimes_s: list[int | None]) -> None:
-    """A blob put several times lives as long as its longest life, for ever if one was without end."""
-    clock = Clock()
-    store = BlobStore(tmp_path_factory.mktemp("blobs"), clock=clock)
-    for lifetime_s in lifetimes_s:
-        ref = store.put(b"same", lifetime_s=lifetime_s)
-    ends = [1000 if lifetime_s is None else lifetime_s for lifetime_s in lifetimes_s]
-    clock.now_s += max(ends) - 0.5
-    assert store.get(ref.sha256) == b"same"
-    clock.now_s += 1
-    assert store.expire() == (None not in lifetimes_s)
-    store.close()
-
-
-def test_the_cache_keeps_what_was_used_last() -> None:
-    """It holds no more bytes than its bound, but always the newest blob."""
-    cache = _Cache(10)
-    cache.put("a", b"1234")
-    cache.put("b", b"1234")
-    cache.get("a")
-    cache.put("c", b"1234")
-    assert [cache.get(name) is not None for name in "abc"] == [True, False, True]
-    cache.put("big", b"x" * 99)
-    assert [cache.get(name) is not None for name in ("a", "c", "big")] == [False, False, True]
-
-
-def test_the_newest_model_is_served_with_its_lineage(tmp_path: Path) -> None:
+def test_the_newest_model_is_served_with_its_lineage(place: Place) -> None:
     """Publishing again supersedes; versions rise; everything survives a restart."""
-    registry = Registry(tmp_path)
+    registry = Registry(place)
     assert registry.latest() is None
     registry.publish(SCHEMA, b"first", b"g", {"data": "old"})
     second = registry.publish(SCHEMA, b"second", b"g", {"data": "new", "metrics": {"auc": 0.8}})
     registry.close()
-    found = Registry(tmp_path).latest()
+    found = Registry(place).latest()
     assert found == second
     assert (found.version, found.schema, found.lineage["metrics"]) == (2, SCHEMA, {"auc": 0.8})
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
-    """An unusable database is an error with its path, before anything is written over it."""
-    (tmp_path / "registry.sqlite").write_bytes(b"this is not SQLite" * 100)
-    with pytest.raises(StorageError, match=r"registry\.sqlite"):
-        Registry(tmp_path)
-
-
-def test_a_model_is_the_newest_only_when_what_it_needs_is_made(tmp_path: Path) -> None:
+def test_a_model_is_the_newest_only_when_what_it_needs_is_made(place: Place) -> None:
     """While a model is being prepared its file is there and the model before is the newest; if it fails it stays so."""
-    registry, seen = Registry(tmp_path), []
+    registry, seen = Registry(place), []
     first = registry.publish(SCHEMA, b"one", b"c", {})
 
     def prepare(path: Path, sha256: str, _rows: object) -> None:
@@ -157,10 +48,10 @@ def test_a_model_is_the_newest_only_when_what_it_needs_is_made(tmp_path: Path) -
     assert registry.latest() == second
 
 
-def test_the_history_says_when_a_model_was_superseded(tmp_path: Path) -> None:
+def test_the_history_says_when_a_model_was_superseded(place: Place) -> None:
     """The newest first, as many as asked for, each with the moment at which the next one was published."""
     clock = Clock()
-    registry = Registry(tmp_path, clock=clock)
+    registry = Registry(place, clock=clock)
     assert registry.history(3) == []
     published = []
     for number in range(3):
@@ -168,3 +59,122 @@ def test_the_history_says_when_a_model_was_superseded(tmp_path: Path) -> None:
         published.append(registry.publish(SCHEMA, b"h0 %d" % number, b"g", {}))
     assert registry.history(2) == [(published[2], None), (published[1], 1002.0)]
     registry.close()
+
+
+class Published:
+    """A registry with models, over a clock that rises by one whenever it is looked at."""
+
+    def __init__(self, place: Place, models: int) -> None:
+        self.now_s = 0.0
+        self.registry = Registry(place, clock=self._tick)
+        for number in range(models):
+            self.publish(number)
+
+    def publish(self, number: int, **options: Any) -> PublishedModel:
+        """Another model."""
+        return self.registry.publish(SCHEMA, b"h%d" % number, b"c%d" % number, {}, **options)
+
+    @property
+    def live(self) -> int:
+        """The version that is live."""
+        model = self.registry.latest()
+        assert model is not None
+        return model.version
+
+    def stages(self, version: int) -> list[str]:
+        """Every stage that a model came to."""
+        return [change.stage for change in self.registry.stages.of(version)]
+
+    def _tick(self) -> float:
+        self.now_s += 1
+        return self.now_s
+
+
+def test_a_candidate_becomes_the_canary_then_live(place: Place) -> None:
+    """Devices keep the live model meanwhile; the one that it takes the place of is retired; all of it is accounted."""
+    book = Published(place, 1)
+    assert book.publish(1, stage="candidate").lineage == {"parent": 1}
+    assert (book.live, book.registry.canary()) == (1, None)
+    assert book.registry.stages.promote(2) == "canary"
+    canary = book.registry.canary()
+    assert canary is not None
+    assert (book.live, canary.version) == (1, 2)
+    assert book.registry.stages.promote(2, reason="the canaries do well") == "live"
+    assert (book.live, book.registry.canary()) == (2, None)
+    assert book.stages(1) == ["live", "retired"]
+    assert book.stages(2) == ["candidate", "canary", "live"]
+    assert [change.reason for change in book.registry.stages.of(2)][-1] == "the canaries do well"
+    assert {version: change.stage for version, change in book.registry.stages.now().items()} == {
+        1: "retired",
+        2: "live",
+    }
+    assert book.registry.versions() == [2, 1]
+
+
+def test_there_is_one_canary(place: Place) -> None:
+    """Another sends it back; a canary that is retired leaves none."""
+    book = Published(place, 1)
+    for number in (1, 2):
+        book.publish(number, stage="candidate")
+        book.registry.stages.promote(number + 1)
+    assert book.stages(2) == ["candidate", "canary", "candidate"]
+    book.registry.stages.retire(3, "it harms")
+    assert book.registry.canary() is None
+
+
+def test_rolling_back_goes_back_step_by_step(place: Place) -> None:
+    """Said twice it goes back twice; what was rolled back is not gone back to; a later model goes on from there."""
+    book = Published(place, 3)
+    assert book.registry.stages.roll_back("it harms") == 2
+    assert [book.live, *book.stages(3)] == [2, "live", "retired"]
+    book.publish(3)
+    assert (book.live, book.registry.find(4).lineage["parent"]) == (4, 2)
+    assert [book.registry.stages.roll_back() for _ in range(2)] == [2, 1]
+    with pytest.raises(ModelStageError, match="nothing to roll back to"):
+        book.registry.stages.roll_back()
+    assert book.live == 1
+    assert [model.version for model, _ in book.registry.history(9)] == [1, 2, 4, 3]
+    assert [ended_s is None for _, ended_s in book.registry.history(2)] == [True, False]
+
+
+def test_what_cannot_be_is_refused(place: Place) -> None:
+    """The live model cannot be retired, one that is not there not be promoted, none to where it is."""
+    book = Published(place, 2)
+    stages = book.registry.stages
+    for act, told in (
+        (lambda: stages.retire(2), "model 2 is live: promote another, or roll back"),
+        (lambda: stages.promote(2, "canary"), "model 2 is live"),
+        (lambda: stages.promote(2, "live"), "model 2 is live already"),
+        (lambda: stages.promote(1), "model 1 is retired: say to which stage"),
+        (lambda: stages.retire(1), "retired already"),
+        (lambda: stages.promote(9), "no model 9: see `coda cloud models list`"),
+        (lambda: book.registry.find(9), "no model 9"),
+    ):
+        with pytest.raises(ModelStageError, match=told):
+            act()
+    assert stages.promote(1, "live") == "live"
+    assert book.live == 1
+
+
+def test_the_brokers_copies_of_models_that_ended_are_named(place: Place) -> None:
+    """Those of the live model and of the canary stay."""
+    book = Published(place, 3)
+    superseded = {ref.sha256 for ref in book.registry.superseded(1e9)}
+    assert superseded == {hashlib.sha256(data).hexdigest() for data in (b"h0", b"c0", b"h1", b"c1")}
+    book.registry.stages.promote(1, "canary")
+    assert {ref.sha256 for ref in book.registry.superseded(1e9)} == {
+        hashlib.sha256(data).hexdigest() for data in (b"h1", b"c1")
+    }
+    assert book.registry.superseded(0.5) == []
+
+
+def test_promotions_at_once_leave_one_model_live(place: Place) -> None:
+    """Whoever comes second finds what the first did."""
+    book = Published(place, 1)
+    for number in range(1, 5):
+        book.publish(number, stage="candidate")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda version: book.registry.stages.promote(version, "live"), range(2, 6)))
+    now = book.registry.stages.now()
+    assert sorted(change.stage for change in now.values()) == ["live", *["retired"] * 4]
+    assert now[book.live].stage == "live"

@@ -12,6 +12,7 @@ from cloud_broker.errors import ReleaseError
 from cloud_broker.release_keys import key_path, load_key
 from cloud_broker.release_repository import ReleaseRepository
 from cloud_broker.rollouts import HALTED, Cohort, Rollouts
+from cloud_broker.storage.place import Place
 from protocol.messages import BlobRef, Release, Updated
 from protocol.releases import FAILED, INSTALLED, INTERRUPTED, ROLLED_BACK, unpack_metadata
 
@@ -32,9 +33,9 @@ def releases(tmp_path: Path) -> ReleaseRepository:
 
 
 @pytest.fixture
-def rollouts(tmp_path: Path) -> Iterator[Rollouts]:
+def rollouts(place: Place) -> Iterator[Rollouts]:
     """Rollouts of a cloud."""
-    with closing(Rollouts(tmp_path / "cloud")) as book:
+    with closing(Rollouts(place)) as book:
         yield book
 
 

@@ -15,22 +15,6 @@ PLAIN = sa.JSON(none_as_null=True)
 def upgrade() -> None:
     """Make the tables."""
     op.create_table(
-        "answer",
-        sa.Column("device", sa.Text(), nullable=False),
-        sa.Column("query_id", sa.Text(), nullable=False),
-        sa.Column("made_s", sa.Double(), nullable=False),
-        sa.Column("match", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("device", "query_id"),
-    )
-    op.create_index("answer_by_time", "answer", ["made_s"])
-    op.create_table(
-        "answer_source",
-        sa.Column("device", sa.Text(), nullable=False),
-        sa.Column("query_id", sa.Text(), nullable=False),
-        sa.Column("contributors", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("device", "query_id"),
-    )
-    op.create_table(
         "assignment",
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("version", NUMBER, nullable=False),
@@ -106,12 +90,6 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("device", "message_id", "number"),
-    )
-    op.create_table(
-        "reader",
-        sa.Column("sha256", sa.Text(), nullable=False),
-        sa.Column("device", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("sha256", "device"),
     )
     op.create_table(
         "report",
