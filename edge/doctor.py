@@ -39,24 +39,32 @@ def examine(config: EdgeConfig, root: Path = Path("/"), now_s: float | None = No
         now_s: Unix seconds; the clock's by default.
     """
     now_s = time.time() if now_s is None else now_s
-    checks: tuple[Callable[[], Finding], ...] = (
-        lambda: _clock(config, now_s),
-        lambda: _certificate(config, now_s),
-        lambda: _key(config),
-        lambda: _name(config),
-        lambda: _broker(config),
-        lambda: disk(config.state_dir),
-        lambda: _store(config),
-        lambda: _runtime(config),
-        lambda: _model(config),
-        lambda: power(root),
-        lambda: heat(root),
-        lambda: memory(root),
-        lambda: _data(config),
-        lambda: _rounds(config),
-        lambda: _update(config),
-    )
-    return [check() for check in checks]
+    checks: dict[str, Callable[[], Finding]] = {
+        "clock": lambda: _clock(config, now_s),
+        "certificate": lambda: _certificate(config, now_s),
+        "key": lambda: _key(config),
+        "name": lambda: _name(config),
+        "broker": lambda: _broker(config),
+        "disk": lambda: disk(config.state_dir),
+        "store": lambda: _store(config),
+        "runtime": lambda: _runtime(config),
+        "model": lambda: _model(config),
+        "power": lambda: power(root),
+        "heat": lambda: heat(root),
+        "memory": lambda: memory(root),
+        "data": lambda: _data(config),
+        "rounds": lambda: _rounds(config),
+        "update": lambda: _update(config),
+    }
+    return [_looked(name, check) for name, check in checks.items()]
+
+
+def _looked(name: str, check: Callable[[], Finding]) -> Finding:
+    """What a check found; one that is not let look hides nothing of what the others found."""
+    try:
+        return check()
+    except PermissionError as error:
+        return Finding(name, None, f"{error.filename}: {error.strerror}", "run this as root or as the service's user")
 
 
 def _validity(config: EdgeConfig) -> Validity | EdgeError:

@@ -45,6 +45,8 @@ class Finding:
 def disk(state_dir: Path) -> Finding:
     """Whether the device's folder can be written, and has room."""
     folder = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    if not folder.is_dir():
+        return Finding("disk", False, f"{folder} is not a folder", "move it away, or correct state_dir")
     free = shutil.disk_usage(folder).free
     fault = probe(folder)
     if fault in _NO_DISK:

@@ -80,10 +80,16 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_lines(state_dir: Path) -> Iterator[dict[str, Any]]:
-    """The event log, oldest first; a line that a power cut spoilt is left out."""
+    """The event log, oldest first; a line that a power cut spoilt is left out.
+
+    Raises:
+        PermissionError: If the log is another user's.
+    """
     for name in ("events.1.jsonl", "events.jsonl"):
         try:
             text = (state_dir / name).read_text(encoding="utf-8", errors="replace")
+        except PermissionError:
+            raise
         except OSError:
             continue
         for line in text.splitlines():
@@ -91,7 +97,7 @@ def log_lines(state_dir: Path) -> Iterator[dict[str, Any]]:
                 value = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(value, dict):
+            if isinstance(value, dict) and isinstance(value.get("unix_s"), (int, float)):
                 yield value
 
 
@@ -103,7 +109,8 @@ def reset(config: EdgeConfig) -> int:
         StoreError: If a file cannot be deleted.
     """
     with alone_in(config.state_dir):
-        patterns = ("device.db*", "events*.jsonl", "blobs/*")
+        # Also what an update keeps of the user while its release is on trial.
+        patterns = ("device.db*", "events*.jsonl", "blobs/*", "releases/device.*", "releases/canary.*")
         files = [path for pattern in patterns for path in config.state_dir.glob(pattern)]
         for path in files:
             try:

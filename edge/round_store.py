@@ -14,6 +14,7 @@ from edge.database import Database
 from edge.errors import ForgottenError
 from edge.recommender import Personal
 from profiling import record as decisions
+from profiling.errors import RecordError
 from profiling.record import PhaseRecord, RoundRecord
 from protocol.envelope import decode, encode
 from protocol.errors import SchemaMismatchError
@@ -132,9 +133,9 @@ class RoundStore:
                 rows.execute(f"DELETE FROM {table} WHERE round_id = ?", (round_id,))  # noqa: S608 - two fixed names
 
     def records(self) -> list[RoundRecord]:
-        """Records of the finished rounds that are kept, oldest first."""
+        """Records of the finished rounds that are kept, oldest first; another version's may be left out."""
         found = self._database.rows("SELECT record FROM rounds WHERE record IS NOT NULL ORDER BY rowid")
-        return [RoundRecord.from_dict(json.loads(record)) for (record,) in found]
+        return [record for (text,) in found if (record := _record(text)) is not None]
 
     def last_version(self) -> int | None:
         """The highest task version that a round was ended for; None where there was none."""
@@ -180,6 +181,13 @@ class RoundStore:
             return Serving(model_sha256, round_id, None)
         rows = None if block is None else unpack_rows(block)
         return Serving(model_sha256, round_id, Personal(unpack_arrays(weights), rows))
+
+
+def _record(text: str) -> RoundRecord | None:
+    try:
+        return RoundRecord.from_dict(json.loads(text))
+    except (RecordError, ValueError):  # of a version that says more or less of a round, or damaged
+        return None
 
 
 def _check_there(cursor: Cursor) -> None:

@@ -104,15 +104,18 @@ def open_database(path: Path) -> Iterator[tuple[EdgeConfig, Database]]:
     """A device's configuration and its database, to read only.
 
     Raises:
-        UsageError: If it has not run yet.
+        UsageError: If it has not run yet, or is another user's.
     """
     from coda.errors import UsageError
     from edge.database import Database
 
     config = read_config(path)
     file = config.state_dir / "device.db"
-    if not file.exists():
-        raise UsageError(f"nothing in {config.state_dir} yet: this device has not run")
+    try:
+        if not file.exists():
+            raise UsageError(f"nothing in {config.state_dir} yet: this device has not run")
+    except PermissionError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}; run this as root or as the service's user") from error
     with Database(file, read_only=True) as database:
         yield config, database
 

@@ -84,7 +84,7 @@ def test_rounds_tells_what_was_done(config: Path) -> None:
 def test_logs_can_be_chosen_by_event(config: Path) -> None:
     """The newest last; a line that a power cut spoilt is passed over."""
     log = config.parent / "state/events.jsonl"
-    log.write_text(log.read_text() + '{"event": "off')
+    log.write_text(log.read_text() + '{"event": "decision", "unix_s": "?"}\n{"event": "off')
     assert [line.split()[2] for line in _run("logs", "--config", config).splitlines()] == ["decision", "offline"]
     assert "no broker" in _run("logs", "--config", config, "--last", "1")
     found = json.loads(_run("logs", "--config", config, "--event", "decision", "--json"))
@@ -132,8 +132,13 @@ def test_reset_deletes_all_but_never_under_a_running_service(config: Path) -> No
     with Store(state), pytest.raises(StoreBusyError):
         _run("reset", "--config", config, "--yes")
     (state / "device.db").write_bytes(b"damaged")
+    releases = ReleaseFolder(state)
+    releases.write(UpdateState())
+    for kept in (releases.canary, releases.database_copy):  # samples of the user's
+        kept.write_bytes(b"while a release is on trial")
     _run("reset", "--config", config, "--yes")
-    assert sorted(path.name for path in state.iterdir()) == ["blobs", "lock"]
+    assert sorted(path.name for path in state.iterdir()) == ["blobs", "lock", "releases"]
+    assert [path.name for path in releases.path.iterdir()] == ["state.json"]
     with Store(state) as store:
         assert store.samples.count == 0
 

@@ -172,6 +172,15 @@ def test_a_swap_neither_drops_nor_mixes(device: _Device, model_files: ModelFiles
         assert answer["scores"] == expected[str(versions[answer["model"]])]
 
 
+def test_a_record_of_another_version_keeps_no_model_from_being_served(device: _Device, model_files: ModelFiles) -> None:
+    """What that version says more of a round is passed over."""
+    version = device.serve(model_files)
+    with device.store.transaction() as rows:
+        rows.execute("UPDATE rounds SET record = ?", (json.dumps({"schema_version": 2}),))
+    assert device.store.rounds.records() == []
+    assert Ranker(device.store, RULES, None, 1).reload() == version
+
+
 def test_without_a_model_events_are_kept_and_rankings_refused(device: _Device, model_files: ModelFiles) -> None:
     """Before the first round."""
     with Client(str(device.socket)) as client:

@@ -144,6 +144,27 @@ def test_what_is_on_disk(config: EdgeConfig, machine: Path) -> None:
     assert "coda edge reset" in found["store"].advice
 
 
+def test_a_folder_of_another_user(config: EdgeConfig, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be looked at is said so, with what to do, and hides nothing of the rest (emulated: root may look)."""
+
+    def refused(*_: object, **_named: object) -> None:
+        raise PermissionError(13, "Permission denied", "device.db")
+
+    monkeypatch.setattr("edge.doctor.Database", refused)
+    findings = {finding.check: finding for finding in examine(config, machine)}
+    assert findings["broker"].ok is findings["disk"].ok is True
+    for check in ("store", "model", "rounds"):
+        assert findings[check].ok is None
+        assert "as root" in findings[check].advice
+
+
+def test_a_file_in_place_of_the_folder(config: EdgeConfig, machine: Path, tmp_path: Path) -> None:
+    """It is told."""
+    (tmp_path / "file").touch()
+    found = _bad(examine(replace(config, state_dir=tmp_path / "file"), machine))
+    assert "not a folder" in found["disk"].detail
+
+
 def test_a_missing_runtime(config: EdgeConfig, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to install one."""
     monkeypatch.setenv("CODA_RUNTIME", "nothing")
