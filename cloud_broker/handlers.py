@@ -168,7 +168,7 @@ class Handlers:
     def _on_hello(self, device: str, hello: Hello, _message_id: str) -> list[Message]:
         self._ledger.note_hello(device, hello)
         self._tell({"event": "hello", "device": device, "board": hello.board, "runtime": hello.runtime})
-        answers = (self._tasks.assign(device), self._ledger.rollouts.for_device(device, hello.board))
+        answers = (self._tasks.assign(device, hello.board), self._ledger.rollouts.for_device(device, hello.board))
         return [answer for answer in answers if answer is not None]
 
     def _on_query(self, device: str, query: Query, _message_id: str) -> list[Message]:
@@ -215,6 +215,7 @@ class Handlers:
         check_id(report.round_id, "round_id")
         if self._ledger.add_report(device, report, message_id):
             self._tell({"event": "reported", "device": device, "round_id": report.round_id})
+        self._tasks.standings.note(device, report)
         return [Accepted(message_id)]
 
     def _on_updated(self, device: str, updated: Updated, message_id: str) -> list[Message]:

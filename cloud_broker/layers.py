@@ -30,6 +30,7 @@ ROLLOUT, EXPERIMENT = "rollout", "experiment"
 _NEWEST_FIRST = select(LAYER).order_by(LAYER.c.number.desc())
 _ON = _NEWEST_FIRST.where(LAYER.c.state != STOPPED)
 _OF_NAME = select(LAYER).where(LAYER.c.name == bindparam("called"))
+_OF_NUMBER = select(LAYER).where(LAYER.c.number == bindparam("of"))
 _LAST_CHANGE = select(func.max(LAYER_CHANGE.c.change))
 _CHANGES = (
     select(LAYER_CHANGE.c.at_s, LAYER_CHANGE.c.state, LAYER_CHANGE.c.stage, LAYER_CHANGE.c.reason)
@@ -127,15 +128,15 @@ class Layers:
                 f"there is a rollout or experiment {name!r} already: its devices' hash begins with its name"
             )
         plain = plan.to_dict() if isinstance(plan, Plan) else {"least_devices": plan}
-        progress = {"state": RUNNING, "stage": 0, "since_s": self._clock()}
+        progress = Progress(RUNNING, 0, self._clock())
         values = {
             "name": name, "kind": kind, "cohort": cohort.to_dict(), "arms": [arm.to_dict() for arm in arms],
-            "plan": plain, **progress,
+            "plan": plain, **vars(progress),
         }  # fmt: skip
         with self._database.transaction() as connection:
             connection.execute(plain_insert(LAYER), values)
             number = connection.execute(_OF_NAME, {"called": name}).one().number
-            self._note(connection, number, Progress(**progress))
+            self._note(connection, number, progress)
         return self.named(name)
 
     def turn(self, layer: Layer, progress: Progress) -> bool:
@@ -167,6 +168,11 @@ class Layers:
         if found is None or kind not in (None, found.kind):
             raise TaskError(f"there is no {kind or 'layer'} {name!r}")
         return found
+
+    def numbered(self, number: int) -> Layer | None:
+        """The layer of that number; None if there is none."""
+        rows = self._database.rows(_OF_NUMBER, of=number)
+        return _layer(rows[0]) if rows else None
 
     def changes(self, layer: Layer) -> list[dict[str, Any]]:
         """What became of it: ``at_s``, ``state``, ``stage``, ``reason``, in order."""

@@ -37,6 +37,12 @@ class WorkerMetrics(Observer):
         self._samples = Counter(
             "coda_samples", "Samples that went to devices, came from them, were deleted.", ["way"], registry=to
         )
+        self._rollouts = Counter(
+            "coda_task_rollouts",
+            "Stages that rollouts of tasks began, and rollouts that stopped.",
+            ["what"],
+            registry=to,
+        )
         self._waiting = Gauge("coda_waiting", "Messages that wait or are being acted on.", registry=to)
         self._connected = Gauge("coda_connected", "Whether the broker hands us messages.", registry=to)
         self._models = Gauge("coda_models_served", "Models whose queries are answered.", registry=to)
@@ -76,6 +82,8 @@ class WorkerMetrics(Observer):
             self._refused.labels(event["kind"], event["code"]).inc()
         elif name in ("matched", "contributed", "forgotten"):
             self._samples.labels(name).inc(event["samples"])
+        elif name in ("rollout-stage", "rollout-stopped"):
+            self._rollouts.labels(name.removeprefix("rollout-")).inc()
 
     def healthy(self) -> str | None:
         """None, or what is wrong: messages wait, and nothing has been acted on for a minute."""

@@ -70,7 +70,8 @@ def serve(
             traffic=handlers.accounts.traffic,
             observer=observed.observer,
         )
-        steward = Steward(config, state, versions, gateway.send, gateway.withdraw) if lead else None
+        telling = observed.telling(tell)
+        steward = Steward(config, state, versions, gateway.send, gateway.withdraw, on_event=telling) if lead else None
         with _settled(handlers, config.worker), gateway, _watched(observed, gateway, versions):
             _begin(handlers, steward)
             if steward is not None:

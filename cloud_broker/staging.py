@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -101,7 +102,7 @@ class Stage:
 
     Attributes:
         percent: Of the cohort.
-        least_reports: Devices that must have reported before the next stage; where there are hardly so many, most of
+        least_reports: Devices that must have reported since it began; where there are hardly so many new ones, most of
             those that there are.
         least_s: Seconds that it lasts at least.
     """
@@ -114,9 +115,9 @@ class Stage:
         if not 0 < self.percent <= 100 or self.least_reports < 0 or not 0 <= self.least_s < float("inf"):
             raise TaskError(f"a stage is above 0 to 100 percent, with reports and seconds from 0 on, got {self}")
 
-    def heard(self, told: int, members: int) -> bool:
-        """Whether enough devices have reported of so many."""
-        return told >= min(self.least_reports, -(-members * _HEARD // 1))
+    def has_heard(self, reports: int, devices: int) -> bool:
+        """Whether so many reports are enough, of so many devices that were to report."""
+        return reports >= min(self.least_reports, math.ceil(devices * _HEARD))
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,30 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What is known of a rollout at one moment.
+
+    Attributes:
+        told: By its devices so far.
+        rest: By the fleet about the task before.
+        fresh: Devices of it that reported since the stage began.
+        members: Devices that have its task.
+    """
+
+    told: Told
+    rest: Told
+    fresh: int
+    members: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where a rollout stands.
 
     Attributes:
         state: `RUNNING`, `PAUSED`, `DONE` or `STOPPED`.
         stage: Number of the stage, from 0.
-        since_s: Unix time since which it has been in this stage and running.
+        since_s: Unix time at which the stage began.
         reason: Why it stopped.
     """
 
@@ -162,26 +180,23 @@ class Progress:
     since_s: float
     reason: str = ""
 
-    def look(self, plan: Plan, told: Told, rest: Told, members: int, now_s: float) -> Progress:
+    def look(self, plan: Plan, heard: Heard, now_s: float) -> Progress:
         """What is to be done now, one step at most; itself where nothing is.
 
         Args:
             plan: The rollout's.
-            told: By its devices so far.
-            rest: By the fleet about the task before.
-            members: Devices that have its task.
+            heard: What its devices and the rest said.
             now_s: Unix time.
         """
         if self.state == STOPPED:
             return self
-        if fault := plan.bounds.fault(told, rest):
+        if fault := plan.bounds.fault(heard.told, heard.rest):
             return self.stop(fault)
-        stage = plan.stages[self.stage]
-        waits = now_s - self.since_s < stage.least_s or not stage.heard(told.devices, members)
-        if self.state != RUNNING or waits:
+        stage, new = plan.stages[self.stage], heard.members - (heard.told.devices - heard.fresh)
+        if self.state != RUNNING or now_s - self.since_s < stage.least_s or not stage.has_heard(heard.fresh, new):
             return self
         if self.stage + 1 == len(plan.stages):
-            return replace(self, state=DONE, since_s=now_s)
+            return replace(self, state=DONE)
         return replace(self, stage=self.stage + 1, since_s=now_s)
 
     def pause(self) -> Progress:
@@ -192,13 +207,13 @@ class Progress:
         """
         return replace(self._known(RUNNING, "paused"), state=PAUSED)
 
-    def resume(self, now_s: float) -> Progress:
-        """Go on; the stage's time begins anew.
+    def resume(self) -> Progress:
+        """Go on; the stage's time went on.
 
         Raises:
             TaskError: If it is not paused.
         """
-        return replace(self._known(PAUSED, "resumed"), state=RUNNING, since_s=now_s)
+        return replace(self._known(PAUSED, "resumed"), state=RUNNING)
 
     def stop(self, reason: str) -> Progress:
         """Give devices their task of before.

@@ -24,6 +24,11 @@ _LABEL = select(TASK_ORIGIN.c.label).where(TASK_ORIGIN.c.version == bindparam("o
 _COUNTS = (
     select(STANDING.c.verdict, func.count()).where(STANDING.c.label == bindparam("of")).group_by(STANDING.c.verdict)
 )
+_FRESH = (
+    select(func.count())
+    .select_from(STANDING)
+    .where(STANDING.c.label == bindparam("of"), STANDING.c.received_s > bindparam("since_s"))
+)
 _FIRST, _LAST = keep(STANDING), replace(STANDING)
 
 
@@ -31,7 +36,12 @@ def verdict_of(record: Mapping[str, Any]) -> str:
     """What a round's record says, in one word; `OTHER` where its gate had nothing to judge."""
     outcome = record.get("outcome")
     decision = outcome.get("decision") if isinstance(outcome, Mapping) else None
-    return _VERDICTS.get(decision, OTHER) if isinstance(decision, str) else OTHER
+    return verdict_of_decision(decision) if isinstance(decision, str) else OTHER
+
+
+def verdict_of_decision(decision: str) -> str:
+    """The same of an outcome's decision."""
+    return _VERDICTS.get(decision, OTHER)
 
 
 class Standings:
@@ -67,6 +77,10 @@ class Standings:
         counts = dict(self._database.rows(_COUNTS, of=label))
         failed, refused, served = (counts.get(verdict, 0) for verdict in (FAILED, REFUSED, SERVED))
         return Told(sum(counts.values()), failed, refused + served, refused)
+
+    def fresh(self, label: str, since_s: float) -> int:
+        """Devices of a label that reported after a moment, Unix time."""
+        return int(self._database.rows(_FRESH, of=label, since_s=since_s)[0][0])
 
     def close(self) -> None:
         """Let go of the database."""

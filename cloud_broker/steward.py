@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from cloud_broker.answers import Outgoing, release_for, task_for
 from cloud_broker.config import CloudConfig
-from cloud_broker.fleet_gains import recipe_with_gains
 from cloud_broker.sharing import SHARE_LIFETIME_S
 from cloud_broker.state import State
+from cloud_broker.task_keeper import TaskKeeper
+from cloud_broker.telling import OnEvent
 from cloud_broker.versions import Versions
-from protocol.messages import BlobRef, Task
-from protocol.recipe import Recipe
+from protocol.messages import BlobRef
 
 _HOUSEKEEPING_S = 60.0
 _RENEWAL_S = 3600.0  # how often to see whether the fleet's reports say something new
@@ -28,8 +28,10 @@ class Steward:
         versions: Versions,
         send: Callable[[Outgoing], bool],
         withdraw: Callable[[BlobRef], None],
+        *,
+        on_event: OnEvent | None = None,
     ) -> None:
-        """Prepare, and make the current task the one that the configuration and the model ask for.
+        """Prepare, and make everyone's task the one that the configuration and the model ask for.
 
         Args:
             config: Says the recipe, and which devices have the task before they say hello.
@@ -37,11 +39,13 @@ class Steward:
             versions: Whose newest model devices are given.
             send: Hands a message to the broker.
             withdraw: Has the broker forget a blob that the fleet shared.
+            on_event: Told what `TaskKeeper` tells.
         """
         self._config, self._state, self._versions = config, state, versions
         self._send, self._withdraw = send, withdraw
-        self._given: int | None = None
-        self._renew_task()
+        self._keeper = TaskKeeper(config, state, on_event)
+        self._given = versions.model.version
+        self._keeper.renew(versions.model)
         self._due_s = time.monotonic() + _HOUSEKEEPING_S
         self._renew_s = time.monotonic() + _RENEWAL_S
 
@@ -73,17 +77,10 @@ class Steward:
         newer = self._given != self._versions.model.version
         if newer:
             self.withdraw_superseded()
+        given = self._keeper.step()
         if newer or time.monotonic() >= self._renew_s:
             self._renew_s = time.monotonic() + _RENEWAL_S
-            for device, task in self._renew_task():
-                self._send(task_for(device, task))
-
-    def _renew_task(self) -> list[tuple[str, Task]]:
-        """Make the task current that says what the fleet has reported by now; who has it newly."""
-        tasks, model, before = self._state.tasks, self._versions.model, self._state.tasks.current()
-        self._given = model.version
-        told = None if before is None else Recipe.from_dict(before.recipe)
-        recipe = recipe_with_gains(self._config.recipe, told, self._state.ledger.gains())
-        tasks.make_current(model.schema, recipe, model.recommender, model.classifier, model.rows)
-        devices = sorted({*self._config.devices, *tasks.assigned()})
-        return [(device, task) for device in devices if (task := tasks.assign(device)) is not None]
+            self._given = self._versions.model.version
+            given += self._keeper.renew(self._versions.model)
+        for device, task in given:
+            self._send(task_for(device, task))

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
-from coda.commands import cloud_pool
+from coda.commands import cloud_devices, cloud_experiment, cloud_pool, cloud_task
 
 app = typer.Typer(help="The cloud's service.", no_args_is_help=True)
 app.add_typer(cloud_pool.app, name="pool")
+app.add_typer(cloud_task.app, name="task")
+app.add_typer(cloud_experiment.app, name="experiment")
+app.command(epilog=cloud_devices.DEVICES_EPILOG)(cloud_devices.devices)
+app.command(epilog=cloud_devices.TAG_EPILOG)(cloud_devices.tag)
 
 
 LogFormat = Annotated[str, typer.Option(help="How log lines are written on standard error: text or json.")]
