@@ -8,31 +8,20 @@ answered.
 from __future__ import annotations
 
 import logging
-import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from cloud_broker.errors import ConnectionFailedError
 from cloud_broker.identity import Identity
+from cloud_broker.mqtt_client import Heard, MqttClient
 from profiling.traffic import Traffic
-from protocol import topics
+from protocol import mqtt_codec, topics
 
-_KEEPALIVE_S = 60
 _CONNECT_TIMEOUT_S = 15.0
 _LEAVE_TIMEOUT_S = 5.0
-_SESSION_EXPIRY_S = 7 * 24 * 3600
-_INFLIGHT = 100
-_MAX_OUTGOING = 128  # messages on their way to the broker: 8 MB of chunks
-_WAKE_S = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +76,17 @@ class WorkerLink:
         self._returned = threading.Event()
         self._up = False
         self._failure = ""
-        self._connection = 0
-        self._free = threading.Semaphore(_MAX_OUTGOING)
-        self._uncounted: set[int] = set()  # said without waiting for room, so they give none back
-        self._client = self._make_client(identity)
+        context = identity.client_context()
+        context.sslsocket_class = traffic.socket_class()
+
+        def newest() -> ssl.SSLContext:
+            identity.refresh(context)
+            return context
+
+        self._client = MqttClient(
+            identity.name, host, port, new_context=newest, traffic=traffic, receive_maximum=receive_maximum,
+            heard=Heard(self._on_connected, self._on_answer, self._on_publish, self._on_lost),
+        )  # fmt: skip
 
     @property
     def up(self) -> bool:
@@ -103,17 +99,12 @@ class WorkerLink:
         Raises:
             ConnectionFailedError: If the broker is not there or does not let us in.
         """
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = _SESSION_EXPIRY_S
-        properties.ReceiveMaximum = self._receive_maximum
         try:
-            self._client.connect(self._host, self._port, _KEEPALIVE_S, clean_start=False, properties=properties)
+            self._client.start()
         except OSError as error:
             raise self._refused(str(error)) from error
-        self._client.loop_start()
         if not self._subscribed.wait(_CONNECT_TIMEOUT_S):
-            self._client.disconnect()
-            self._client.loop_stop()
+            self._client.close(0, forget=False)
             raise self._refused(self._failure or f"no answer within {_CONNECT_TIMEOUT_S:.0f} s")
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, expiry_s: int | None = None) -> bool:
@@ -122,29 +113,24 @@ class WorkerLink:
         Returns:
             Whether it was handed over; once `give_up` was called nothing waits.
         """
-        while not self._free.acquire(timeout=_WAKE_S):
-            if self._closing.is_set():
-                return False
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if expiry_s is not None:
-            properties.MessageExpiryInterval = expiry_s
-        self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
-        self._traffic.add_payload(topic, up=len(payload))
-        return True
+        handed_over = self._client.publish(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s)
+        if handed_over:
+            self._traffic.add_payload(topic, up=len(payload))
+        return handed_over
 
     def say_at_once(self, topic: str, payload: bytes) -> None:
-        """Publish at QoS 0 without waiting; from `on_message` alone."""
-        self._uncounted.add(self._client.publish(topic, payload, qos=0).mid)
+        """Publish at QoS 0 without waiting."""
+        self._client.say(mqtt_codec.publish(topic, payload))
         self._traffic.add_payload(topic, up=len(payload))
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that a message was acted on; one of an earlier connection comes again anyway."""
-        if self.current(delivery):
-            self._client.ack(delivery.mid, delivery.qos)
+        if delivery.qos:
+            self._client.say(mqtt_codec.puback(delivery.mid), delivery.connection)
 
     def current(self, delivery: Delivery) -> bool:
         """Whether a message came by the connection that there is now; else it comes again."""
-        return delivery.connection == self._connection
+        return delivery.connection == self._client.connection
 
     def came_back(self) -> bool:
         """Whether the connection was lost and came back since this was asked last: the broker may be another."""
@@ -161,6 +147,7 @@ class WorkerLink:
     def give_up(self) -> None:
         """Let nothing wait for room any more."""
         self._closing.set()
+        self._client.give_up()
 
     def close(self, timeout_s: float, *, forget: bool) -> None:
         """Let out what is on its way, and disconnect.
@@ -170,36 +157,7 @@ class WorkerLink:
             forget: Whether the broker is to forget our session, and with it what it has for us.
         """
         self._closing.set()
-        deadline_s = time.monotonic() + timeout_s
-        for _ in range(_MAX_OUTGOING):
-            if not self._free.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
-                break
-        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
-        if forget:
-            properties.SessionExpiryInterval = 0
-        self._client.disconnect(properties=properties)
-        self._client.loop_stop()
-
-    def _make_client(self, identity: Identity) -> mqtt.Client:
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=identity.name, protocol=mqtt.MQTTv5, manual_ack=True
-        )
-        context = identity.client_context()
-        context.sslsocket_class = self._traffic.socket_class()
-        client.tls_set_context(context)
-        client.on_pre_connect = lambda _client, _userdata: identity.refresh(context)
-        client.max_inflight_messages_set(_INFLIGHT)
-        client.reconnect_delay_set(1, 8)
-        client.on_socket_open = self._on_socket_open
-        client.on_socket_close = lambda _client, _userdata, _connection: self._traffic.closing()
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_unsubscribe = lambda _client, _userdata, _mid, _reasons, _properties: self._left.set()
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        return client
+        self._client.close(timeout_s, forget=forget)
 
     def _refused(self, reason: str) -> ConnectionFailedError:
         return ConnectionFailedError(
@@ -207,56 +165,33 @@ class WorkerLink:
             "Does it run, and is the certificate its fleet's?"
         )
 
-    # Below: called by paho on its network thread.
+    # Below: called by the client on its own thread.
 
-    def _on_connect(
-        self, client: mqtt.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
-        if reason.is_failure:
-            self._failure = str(reason)
-            logger.error("the broker refuses us: %s", reason)
-            return
-        self._connection += 1
+    def _on_connected(self, connection: int) -> None:
         self._up = True
-        if self._connection > 1:
+        if connection > 1:
             self._returned.set()
         # Also where the session is still there: Mosquitto forgets a restored session's shared subscriptions.
-        client.subscribe(topics.cloud_filter(self._fleet), qos=1)
+        self._client.subscribe(topics.cloud_filter(self._fleet))
 
-    def _on_socket_open(self, _client: mqtt.Client, _userdata: Any, connection: Any) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._traffic.opened(connection)
-
-    def _on_connect_fail(self, _client: mqtt.Client, _userdata: Any) -> None:
-        logger.warning("the broker at %s:%d cannot be reached; trying again", self._host, self._port)
-
-    def _on_disconnect(
-        self, _client: mqtt.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _on_lost(self, reason: str) -> None:
         self._up = False
         if not self._closing.is_set():
-            self._failure = f"disconnected ({reason})"
-            logger.warning("connection to the broker lost (%s); trying again", reason)
+            self._failure = reason
+            logger.warning("no connection to the broker at %s:%d (%s); trying again", self._host, self._port, reason)
 
-    def _on_subscribe(
-        self, _client: mqtt.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Any
-    ) -> None:
-        if reasons[0].is_failure:
-            self._failure = f"subscription refused ({reasons[0]})"
-            return
-        self._subscribed.set()
+    def _on_answer(self, packet: mqtt_codec.Packet) -> None:
+        failed = packet.reason >= mqtt_codec.FAILURE
+        if packet.kind == mqtt_codec.SUBACK and failed:
+            self._failure = f"subscription refused (reason {packet.reason:#x})"
+        elif packet.kind == mqtt_codec.SUBACK:
+            self._subscribed.set()
+        elif packet.kind == mqtt_codec.UNSUBACK:
+            self._left.set()
+        elif packet.kind == mqtt_codec.PUBACK and failed:
+            logger.error("the broker refused an answer: reason %#x", packet.reason)
 
-    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
-        delivery = Delivery(
-            message.topic, bytes(message.payload), message.mid, message.qos, self._connection, time.monotonic()
-        )
+    def _on_publish(self, packet: mqtt_codec.Packet, connection: int) -> None:
+        delivery = Delivery(packet.topic, packet.payload, packet.mid, packet.qos, connection, time.monotonic())
         self._traffic.add_payload(delivery.topic, down=len(delivery.payload))
         self._told(delivery)
-
-    def _on_publish(self, _client: mqtt.Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
-        if mid in self._uncounted:
-            self._uncounted.discard(mid)
-            return
-        self._free.release()
-        if reason.is_failure:
-            logger.error("the broker refused an answer: %s", reason)

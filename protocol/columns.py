@@ -106,7 +106,7 @@ def decode_column(codec: int, data: bytes | memoryview, dtype: DTypeLike, shape:
 
 def _compressor(level: int) -> Any:
     """This thread's compressor: to make one takes longer than to pack a small column."""
-    made: dict[int, Any] = _of_thread.__dict__
+    made: dict[int, Any] = _of_thread.__dict__.setdefault("compressors", {})
     if level not in made:
         made[level] = zstandard.ZstdCompressor(level=level)
     return made[level]

@@ -16,8 +16,8 @@ from typing import Any
 from coda.simulation.credentials import Credentials
 from coda.simulation.device import KEEPALIVE_S, Outcome, SimulatedDevice
 from coda.simulation.errors import SimulationError
-from coda.simulation.packets import pingreq
 from coda.simulation.questions import Questions
+from protocol import mqtt_codec
 from protocol.schema import FeatureSchema
 
 _CONNECTING = 32  # handshakes at a time
@@ -90,6 +90,7 @@ class _Connection:
     shaken: bool = False
     wants: int = selectors.EVENT_READ
     said_s: float = 0.0
+    look_s: float = 0.0
 
 
 class Crowd:
@@ -162,7 +163,7 @@ class Crowd:
                 self._ask_one(due_s)
                 due_s += self._rng.expovariate(rate)
             self._repeat(now_s)
-            self._step(max(0.0, min(_LOOK_S, min(due_s, self._clocks[0][0]) - now_s)))
+            self._step(max(0.0, min(_LOOK_S, due_s - now_s if due_s < end_s else _LOOK_S)))
             now_s = time.monotonic()
         while self._unanswered() and now_s < end_s + patience_s + _LAST_WAIT_S:
             self._step(_LOOK_S)
@@ -300,21 +301,19 @@ class Crowd:
     def _repeat(self, now_s: float) -> None:
         """Ask again what was put off and is due; keep quiet connections alive."""
         while self._clocks and self._clocks[0][0] <= now_s:
-            connection = heapq.heappop(self._clocks)[2]
+            when_s, _, connection = heapq.heappop(self._clocks)
             device, asking = connection.device, connection.device.asking
-            if not device.ready:
-                continue
+            if when_s != connection.look_s or not device.ready:
+                continue  # it is looked at another time, or not at all any more
             if asking is not None and asking.again_s is not None and asking.again_s <= now_s:
                 device.ask_again()
-                self._try_send(connection)
             elif now_s - connection.said_s >= KEEPALIVE_S / 2:
-                device.out += pingreq()
-                self._try_send(connection)
-                self._look_again(connection, now_s + KEEPALIVE_S / 2)
-            elif asking is None or asking.again_s is None:
-                self._look_again(connection, connection.said_s + KEEPALIVE_S / 2)
+                device.out += mqtt_codec.pingreq()
+            self._try_send(connection)
+            self._look_again(connection, max(connection.said_s + KEEPALIVE_S / 2, now_s + 1))
 
     def _look_again(self, connection: _Connection, when_s: float) -> None:
+        connection.look_s = when_s
         heapq.heappush(self._clocks, (when_s, next(self._numbers), connection))
 
     def _end_questions(self) -> None:

@@ -11,10 +11,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coda.simulation import packets
 from coda.simulation.errors import BrokenPacketError
 from coda.simulation.questions import Question
-from protocol import topics
+from protocol import mqtt_codec, topics
 from protocol.batch_codec import decode_batch
 from protocol.envelope import decode, encode
 from protocol.errors import ProtocolError
@@ -100,7 +99,7 @@ class SimulatedDevice:
         self.out = bytearray()
         self.put_offs = self.unheard = 0
         self._fleet, self._schema, self._decode = fleet, schema, decode_samples
-        self._reader = packets.Reader()
+        self._reader = mqtt_codec.Reader()
         self._mid = self._said = 0
         self._heard_at = topics.down(fleet, name, Match.kind).removesuffix(Match.kind)
         self._asks_at = self._up(Query.kind)
@@ -108,11 +107,11 @@ class SimulatedDevice:
     def greet(self) -> None:
         """Connect, subscribe, and tell that it is there."""
         will = encode(Presence(False), self._next_id())
-        self.out += packets.connect(
+        self.out += mqtt_codec.connect(
             self.name, keepalive_s=KEEPALIVE_S, receive_maximum=RECEIVE_MAXIMUM,
-            will_topic=self._up(Presence.kind), will=will,
+            will=(self._up(Presence.kind), will),
         )  # fmt: skip
-        self.out += packets.subscribe(self._next_mid(), topics.device_filter(self._fleet, self.name))
+        self.out += mqtt_codec.subscribe(self._next_mid(), topics.device_filter(self._fleet, self.name))
         self._say(Presence(True), self._next_id(), retain=True)
         self._say(_HELLO, self._next_id())
 
@@ -138,15 +137,15 @@ class SimulatedDevice:
         """
         outcome = None
         for packet in self._reader.feed(data):
-            if packet.kind == packets.PUBLISH:
+            if packet.kind == mqtt_codec.PUBLISH:
                 if packet.qos:
-                    self.out += packets.puback(packet.mid)
+                    self.out += mqtt_codec.puback(packet.mid)
                 outcome = self._take(packet, now_s, jitter) or outcome
-            elif packet.kind == packets.DISCONNECT or packet.reason >= packets.FAILURE:
+            elif packet.kind == mqtt_codec.DISCONNECT or packet.reason >= mqtt_codec.FAILURE:
                 raise BrokenPacketError(f"{self.name}: the broker refuses it (reason {packet.reason:#x})")
-            elif packet.kind == packets.SUBACK:
+            elif packet.kind == mqtt_codec.SUBACK:
                 self.ready = True
-            elif packet.kind == packets.PUBACK and packet.reason:
+            elif packet.kind == mqtt_codec.PUBACK and packet.reason:
                 self.unheard += 1
         return outcome
 
@@ -155,7 +154,7 @@ class SimulatedDevice:
         asking, self.asking = self.asking, None
         return None if asking is None else Outcome(asking.begun_s, 0, 0, asking.refused, fault)
 
-    def _take(self, packet: packets.Packet, now_s: float, jitter: Callable[[], float]) -> Outcome | None:
+    def _take(self, packet: mqtt_codec.Packet, now_s: float, jitter: Callable[[], float]) -> Outcome | None:
         try:
             message = decode("down", packet.topic.removeprefix(self._heard_at), packet.payload).message
         except ProtocolError as error:
@@ -209,11 +208,11 @@ class SimulatedDevice:
         return Outcome(asking.begun_s, asking.samples or 0, len(asking.data), asking.refused)
 
     def _put(self, question: Question) -> None:
-        self.out += packets.publish(self._asks_at, question.payload, self._next_mid())
+        self.out += mqtt_codec.publish(self._asks_at, question.payload, self._next_mid())
 
     def _say(self, message: Message, message_id: str, *, retain: bool = False) -> None:
         payload = encode(message, message_id)
-        self.out += packets.publish(self._up(message.kind), payload, self._next_mid(), retain=retain)
+        self.out += mqtt_codec.publish(self._up(message.kind), payload, self._next_mid(), retain=retain)
 
     def _up(self, kind: str) -> str:
         return topics.up(self._fleet, self.name, kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import zlib
@@ -13,54 +12,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from coda.simulation import packets
 from coda.simulation.crowd import Found
 from coda.simulation.device import SimulatedDevice
-from coda.simulation.errors import BrokenPacketError
 from coda.simulation.figures import figures, rows
 from coda.simulation.herd import Wave
-from coda.simulation.packets import Packet, Reader
 from coda.simulation.questions import Question, Questions
-from protocol import topics
+from protocol import mqtt_codec, topics
 from protocol.batch_codec import encode_batch
 from protocol.envelope import decode, encode
 from protocol.messages import BlobRef, Busy, Chunk, Match, Message, Pull, Query, Refusal
+from protocol.mqtt_codec import Reader
 from protocol.topics import MAX_CHUNK_BYTES
 from tests.broker_fixtures import FLEET, FleetBroker
 from tests.cloud_broker.conftest import published_state, state_dir  # noqa: F401 - fixtures
 from tests.cloud_broker.samples import SCHEMA, user_samples
 from tests.cloud_broker.test_service import config_of, serving
 from tests.coda.running import coda
-from tests.protocol.strategies import PROPERTY
 
 SHA = "ab" * 32
 QUERY = Query("q1", 1, SHA, 2, np.ones(2, "<f2").tobytes(), (1.0,), 10, 1 << 16)
 SAMPLES = encode_batch(user_samples(1, 20))
-
-_published = st.tuples(st.text(min_size=1, max_size=8), st.binary(max_size=300), st.integers(1, 65_535))
-
-
-@PROPERTY
-@given(st.lists(_published, max_size=5), st.integers(1, 50))
-def test_packets_are_read_from_pieces_of_any_size(said: list[tuple[str, bytes, int]], piece: int) -> None:
-    """What was published comes out as it went in, however the line cuts it."""
-    line = b"".join(packets.publish(topic, payload, mid) for topic, payload, mid in said)
-    reader, heard = Reader(), list[Packet]()
-    for begin in range(0, len(line), piece):
-        heard += reader.feed(line[begin : begin + piece])
-    assert [(one.topic, one.payload, one.mid) for one in heard] == said
-    assert all((one.kind, one.qos) == (packets.PUBLISH, 1) for one in heard)
-
-
-@PROPERTY
-@given(st.binary(max_size=200))
-def test_bytes_that_are_no_mqtt_are_refused_or_passed_over(data: bytes) -> None:
-    """Whatever comes, there is no error but ours, and nothing is allocated for what is only promised."""
-    with contextlib.suppress(BrokenPacketError):
-        Reader().feed(data)
 
 
 class Cloud:
@@ -77,7 +49,7 @@ class Cloud:
         """The kinds of what the device said since."""
         new = []
         for packet in self._reader.feed(bytes(self.device.out)):
-            if packet.kind == packets.PUBLISH:
+            if packet.kind == mqtt_codec.PUBLISH:
                 kind = topics.parse(packet.topic).kind
                 envelope = decode("up", kind, packet.payload)
                 self.said.append((kind, envelope.message, envelope.message_id))
@@ -88,7 +60,7 @@ class Cloud:
     def say(self, message: Message, now_s: float = 1.0):  # type: ignore[no-untyped-def]
         """Say something to it; what became of its question then."""
         topic = topics.down(FLEET, "sim-1", message.kind)
-        return self.device.hear(packets.publish(topic, encode(message, "m"), 7), now_s, lambda: 0.5)
+        return self.device.hear(mqtt_codec.publish(topic, encode(message, "m"), 7), now_s, lambda: 0.5)
 
 
 def chunks_of(data: bytes) -> list[Chunk]:
