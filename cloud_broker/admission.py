@@ -6,6 +6,8 @@ when to come again does not ask twice meanwhile. No clocks, sockets or threads: 
 
 from __future__ import annotations
 
+import math
+
 from protocol.messages import (
     Contribution,
     Forget,
@@ -28,6 +30,7 @@ MAX_WAITING = 1000
 LEAST_RETRY_S, MOST_RETRY_S = 1.0, 60.0
 _FIRST_SERVICE_S = 0.01
 _NEW_SHARE = 0.05  # of the newest service time in the average
+_LOAD_OVER_S = 2.0  # what was done longer ago hardly counts
 
 
 class Lane:
@@ -47,6 +50,7 @@ class Lane:
         self._most = most
         self._service_s = _FIRST_SERVICE_S
         self._promised_until_s = 0.0
+        self._busy_s = self._busy_at_s = 0.0
 
     @property
     def wait_s(self) -> float:
@@ -66,9 +70,14 @@ class Lane:
         self._promised_until_s = max(self._promised_until_s, now_s + self.wait_s) + self._service_s
         return min(max(self._promised_until_s - now_s, LEAST_RETRY_S), MOST_RETRY_S)
 
-    def served(self, elapsed_s: float) -> None:
+    def load(self, now_s: float) -> float:
+        """Share of the last seconds in which the thread was at work, about."""
+        return self._busy_s * math.exp((self._busy_at_s - now_s) / _LOAD_OVER_S) / _LOAD_OVER_S
+
+    def served(self, elapsed_s: float, now_s: float) -> None:
         """Count one out that took the thread so long."""
         self.waiting -= 1
+        self._busy_s, self._busy_at_s = self.load(now_s) * _LOAD_OVER_S + elapsed_s, now_s
         self._service_s += _NEW_SHARE * (elapsed_s - self._service_s)
 
     def dropped(self) -> None:

@@ -31,6 +31,8 @@ _DRAIN_TIMEOUT_S = 5.0
 _QUIET_S = 0.5  # with nothing new for so long, the broker has handed over what it had
 _MAX_RECEIVE_MAXIMUM = 65_535
 _WAKE_S = 0.2
+_HURRY_WAITING = 2  # messages a thread from which on time counts for more than bytes
+_HURRY_LOAD = 0.3  # and share of a processor that the threads together are at work
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +124,13 @@ class Gateway:
     def waiting(self) -> int:
         """Messages that wait, or are being acted on."""
         return sum(lane.waiting for lane in self._lanes)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether there is so much to do that time counts for more than bytes."""
+        now_s = time.monotonic()
+        load = sum(lane.load(now_s) for lane in self._lanes)
+        return self.waiting > _HURRY_WAITING * len(self._lanes) or load > _HURRY_LOAD
 
     def start(self) -> None:
         """Connect and subscribe; afterwards a lost connection comes back by itself.
@@ -228,9 +237,10 @@ class Gateway:
         answered = all(self.send(outgoing) for outgoing in self._respond(delivery.topic, delivery.payload))
         if answered:
             self._link.acknowledge(delivery)
-        service_s = time.monotonic() - begun_s
+        done_s = time.monotonic()
+        service_s = done_s - begun_s
         with self._counting:
-            self._lanes[number].served(service_s)
+            self._lanes[number].served(service_s, done_s)
         self._observer.served(_device_and_kind(delivery.topic)[1], begun_s - delivery.came_s, service_s)
 
 

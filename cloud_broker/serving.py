@@ -18,7 +18,6 @@ from cloud_broker.telling import Telling
 from cloud_broker.versions import Versions
 
 _SETTLE_S = 60.0
-_HURRY = 2  # messages a thread from which on time counts for more than bytes
 _LOOK_S = 1.0  # how often to see what others did: workers, or an operator
 
 
@@ -55,7 +54,7 @@ def serve(
             state.ledger,
             observed.telling(tell),
             answers=state.answers,
-            hurried=lambda: gateway.waiting > _HURRY * config.threads,
+            hurried=lambda: gateway.hurried,
         )
         gateway = Gateway(
             config.identity,

@@ -14,18 +14,25 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load.cloud import fill
+from benchmarks.load.growth import SIZES, by_devices, exponents
 from benchmarks.load.kills import kill_under_load
 from benchmarks.load.plot import save_plot
 from benchmarks.load.waves import Plan, Row, by_workers, steady_and_overload
 
-PARTS = ("waves", "workers", "kills")
+PARTS = ("waves", "workers", "growth", "kills")
 _COLUMNS = {
-    "wave": "wave", "offered_per_s": "offered/s", "asked": "asked", "answered_at_once": "at once",
+    "wave": "wave", "offered_per_s": "offered/s", "asked_per_s": "asked/s", "asked": "asked",
+    "answered_at_once": "at once",
     "answered_after_put_off": "put off first", "still_put_off": "still put off", "put_offs": "refusals",
     "lost": "lost", "served_per_s": "answered/s", "p50_ms": "p50 ms",
     "p99_ms": "p99 ms", "after_put_off_p99_s": "p99 of put off, s",
 }  # fmt: skip
 _COSTS = ("workers_cpu_s", "broker_cpu_s", "tender_cpu_s", "client_cpu_s")
+_GROWTH = {
+    "devices": "devices", "connect_s": "connected in s", "workers_ms": "workers ms", "broker_ms": "broker ms",
+    "client_ms": "client ms", "all_ms": "all ms", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "served_per_s": "answered/s",
+    "put_offs": "refusals", "lost": "lost", "load_before": "load before",
+}  # fmt: skip
 
 
 def main() -> int:
@@ -40,6 +47,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of a worker")
     parser.add_argument("--processes", type=int, default=2, help="of the simulation")
     parser.add_argument("--data", default="ml-100k", help="whose ratings the pool is")
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="devices of growth, in turn")
     parser.add_argument("--kill-rounds", type=int, default=3, help="how often each part is killed")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--plot", type=Path, help="draw answers a second by workers there")
@@ -70,6 +78,10 @@ def _measure(asked: argparse.Namespace, base: Path, console: Console) -> dict[st
         if asked.plot:
             points = [(row["workers"], row["served_per_s"]) for row in found["workers"]]
             save_plot(asked.plot, points, f"match requests answered a second, {plan.samples} samples each")
+    if "growth" in asked.parts:
+        grown = by_devices(plan, base / "filled", base / "growth", workers=asked.workers, sizes=asked.sizes, say=say)
+        found["growth"] = {"rows": grown, "exponents": exponents(grown)}
+        console.print(_grown(**found["growth"]))
     if "kills" in asked.parts:
         losses = kill_under_load(
             base / "filled", base / "kills", workers=asked.workers, devices=min(asked.devices, 500),
@@ -89,10 +101,18 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _costs(rows: list[Row]) -> Table:
-    table = Table("processor ms a question", *(name.removesuffix("_cpu_s") for name in _COSTS), "load before")
+    table = Table("processor ms a question", *(name.removesuffix("_cpu_s") for name in _COSTS), "all", "load before")
     for row in rows:
-        each = (1e3 * row[name] / max(row["asked"], 1) for name in _COSTS)
-        table.add_row(row["wave"], *map(_text, each), _text(row["load_before"]))
+        each = [1e3 * row[name] / max(row["asked"], 1) for name in _COSTS]
+        table.add_row(row["wave"], *(f"{cost:.2f}" for cost in (*each, sum(each))), _text(row["load_before"]))
+    return table
+
+
+def _grown(rows: list[Row], exponents: dict[str, float]) -> Table:
+    table = Table(*_GROWTH.values(), title="a question at a quarter of the rate, and what is answered at all of it")
+    for row in rows:
+        table.add_row(*(f"{row[name]:.2f}" if name.endswith("_ms") else _text(row[name]) for name in _GROWTH))
+    table.add_row("exponent", *(f"{exponents[name]:.2f}" if name in exponents else "" for name in list(_GROWTH)[1:]))
     return table
 
 

@@ -6,6 +6,9 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from benchmarks.load.growth import exponents
 from benchmarks.load.kills import Losses
 from benchmarks.load.plot import save_plot
 
@@ -29,3 +32,16 @@ def test_any_loss_is_told() -> None:
     assert fine.clean
     for name in ("lost_samples", "repeated_samples", "lost_reports", "repeated_reports", "left_in_outboxes"):
         assert not replace(fine, **{name: 1}).clean
+
+
+def test_growth_is_told_by_its_exponent() -> None:
+    """A cost that doubles with the devices grows by one, a constant one by nothing; what was not measured has none."""
+    rows = [
+        {"devices": n, "connect_s": 0.01 * n, "workers_ms": 2.0, "broker_ms": n**0.5, "client_ms": 0.0, "all_ms": 1.0}
+        | {"served_per_s": 1e4 / n}
+        for n in (100, 1_000, 10_000)
+    ]
+    found = exponents(rows)
+    assert found == pytest.approx(
+        {"connect_s": 1.0, "workers_ms": 0.0, "broker_ms": 0.5, "all_ms": 0.0, "served_per_s": -1.0}, abs=1e-9
+    )

@@ -21,7 +21,7 @@ def settled_lane(patience_s: float = 1.0, most: int = 1000) -> Lane:
     lane = Lane(patience_s, most)
     for _ in range(200):
         assert lane.admit(Pull.kind, 0.0) is None
-        lane.served(SERVICE_S)
+        lane.served(SERVICE_S, 0.0)
     return lane
 
 
@@ -32,7 +32,7 @@ def test_what_would_wait_too_long_is_put_off() -> None:
     assert admitted[:11] == [None] * 11
     assert admitted[11] is not None
     assert lane.waiting == 11
-    lane.served(SERVICE_S)
+    lane.served(SERVICE_S, 0.0)
     assert lane.admit(Query.kind, 0.0) is None
 
 
@@ -75,6 +75,16 @@ def test_every_kind_that_may_be_put_off_is_a_devices() -> None:
     assert {("up", kind) for kind in MAY_BE_PUT_OFF} <= set(MESSAGES)
 
 
+def test_load_is_the_share_of_time_at_work() -> None:
+    """A thread at work for a third of each second is loaded so; one that has nothing to do any more soon is not."""
+    lane = Lane(1.0)
+    for second in range(60):
+        lane.admit(Pull.kind, second)
+        lane.served(1 / 3, second + 1.0)
+    assert lane.load(60.0) == pytest.approx(1 / 3, rel=0.3)
+    assert lane.load(80.0) < 1e-4
+
+
 @PROPERTY
 @given(st.lists(st.tuples(st.sampled_from(["ask", "serve", "wait"]), st.floats(0.0001, 5.0))))
 def test_any_history_keeps_its_bounds(history: list[tuple[str, float]]) -> None:
@@ -87,6 +97,6 @@ def test_any_history_keeps_its_bounds(history: list[tuple[str, float]]) -> None:
             waiting += told is None
             assert told is None or LEAST_RETRY_S <= told <= MOST_RETRY_S
         elif event == "serve" and waiting:
-            lane.served(value)
+            lane.served(value, now_s)
             waiting -= 1
         assert lane.waiting == waiting <= 50
