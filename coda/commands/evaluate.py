@@ -12,7 +12,6 @@ from coda.values import SeveralValues, numbers, words
 from converters.zoo.names import DEFAULT_RECOMMENDER, RECOMMENDERS
 
 if TYPE_CHECKING:
-    from evaluation.h0 import H0Result
     from evaluation.plan import Plan
 
 
@@ -224,37 +223,6 @@ def h0(
 
     Twice: implicit labels on users that the cloud has not seen, and explicit labels on the last 20% of every user.
     """
-    from coda.evaluating import check_model, load_ratings
-    from coda.output import print_json, progress, results
-    from evaluation.h0 import evaluate_h0
-    from evaluation.samples import Labels
-    from evaluation.split import Protocol
+    from coda.h0 import run_and_tell
 
-    check_model(model)
-    ratings = load_ratings(data, seed)
-    found = []
-    with progress() as bars:
-        for labels, protocol in ((Labels.IMPLICIT, Protocol.NEW), (Labels.EXPLICIT, Protocol.RETURNING)):
-            bar = bars.add_task(f"training on {labels.value} labels", total=None)
-
-            def on_epoch(event: dict[str, object], bar: object = bar) -> None:
-                bars.update(bar, completed=event["epoch"], total=event["epochs"])  # type: ignore[arg-type]
-
-            found.append(evaluate_h0(ratings, labels, protocol, model=model, seed=seed, on_event=on_epoch))
-            bars.remove_task(bar)
-    if as_json:
-        print_json([one.to_dict() for one in found])
-        return
-    for one in found:
-        results.print(_h0_lines(one))
-
-
-def _h0_lines(found: H0Result) -> str:
-    marked = " (SYNTHETIC)" if found.synthetic else ""
-    baselines = ", ".join(f"{name} {auc:.4f}" for name, auc in found.baselines.items())
-    mean = found.mean_user_auc
-    return (
-        f"{found.dataset}{marked}, {found.labels} labels, {found.protocol} users: "
-        f"h0 ({found.model}) mean user AUC {mean.mean:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {mean.users} users\n"
-        f"  against {baselines}; h0 minus item mean {found.gain_over_item_mean}"
-    )
+    run_and_tell(data, model, seed, as_json=as_json)
