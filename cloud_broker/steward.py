@@ -45,6 +45,7 @@ class Steward:
         self._send, self._withdraw = send, withdraw
         self._keeper = TaskKeeper(config, state, on_event)
         self._given = versions.model.version
+        self._owes = False
         self._keeper.renew(versions.model)
         self._due_s = time.monotonic() + _HOUSEKEEPING_S
         self._renew_s = time.monotonic() + _RENEWAL_S
@@ -77,6 +78,9 @@ class Steward:
         newer = self._given != self._versions.model.version
         if newer:
             self.withdraw_superseded()
+        if self._owes:
+            self.leave_tasks()  # what was decided may not have been told: the database was away, or the broker
+        self._owes = True
         given = self._keeper.step()
         if newer or time.monotonic() >= self._renew_s:
             self._renew_s = time.monotonic() + _RENEWAL_S
@@ -84,3 +88,4 @@ class Steward:
             given += self._keeper.renew(self._versions.model)
         for device, task in given:
             self._send(task_for(device, task))
+        self._owes = False
