@@ -11,7 +11,7 @@ from hardware.errors import ImageError, SeedError
 
 # The checks of geometry that a partition cut out of its disk fails, and a locale in which names are bytes as given.
 _ENVIRONMENT = {"MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C.UTF-8"}
-_TIMEOUT_S = 600.0
+_TIMEOUT_S = 120.0  # a bundle of 120 MB takes seconds; in a chain of clusters that loops, mcopy writes for ever
 
 
 class Fat:
@@ -27,7 +27,7 @@ class Fat:
             ImageError: If this is no FAT file system.
         """
         listed = _run("mdir", "-i", str(self._path), "-b", "::/")
-        if listed.returncode != 0:
+        if listed.returncode != 0 or b"loop detected" in listed.stderr:
             raise ImageError(f"the boot partition cannot be read: {_said(listed)}")
         lines = listed.stdout.decode("utf-8", "replace").splitlines()
         return frozenset(line.removeprefix("::/").rstrip("/").lower() for line in lines if line.startswith("::/"))
@@ -71,9 +71,13 @@ def _run(tool: str, *arguments: str, given: bytes = b"") -> subprocess.Completed
     if program is None:
         raise SeedError("mtools is missing; install it: apt-get install mtools (dnf, pacman, brew: the same name)")
     environment = {**os.environ, **_ENVIRONMENT}
-    return subprocess.run(
-        [program, *arguments], input=given, capture_output=True, timeout=_TIMEOUT_S, env=environment, check=False
-    )
+    try:
+        return subprocess.run(
+            [program, *arguments], input=given, capture_output=True, timeout=_TIMEOUT_S, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        detail = f"{tool} came to no end in {_TIMEOUT_S:g} s: its file system is damaged"
+        raise ImageError(f"the boot partition: {detail}; download the image again") from error
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -62,15 +62,16 @@ def boot_partition(sector: bytes, image_bytes: int) -> Partition:
     """The first FAT partition, which the board's firmware reads.
 
     Raises:
-        ImageError: If there is none, it lies outside of the image, or overlaps another partition or the table.
+        ImageError: If there is none, it overlaps another partition or the table, or one lies outside of the image.
     """
     table = read_table(sector)
     boot = next((one for one in table if one.kind in _FAT_KINDS), None)
     if boot is None:
         raise ImageError("the image has no FAT partition to seed")
-    if boot.start_byte < SECTOR_BYTES or boot.end_byte > image_bytes:
+    last = max(table, key=lambda one: one.end_byte)
+    if boot.start_byte < SECTOR_BYTES or last.end_byte > image_bytes:
         raise ImageError(
-            f"the boot partition ends at byte {boot.end_byte}, the image at {image_bytes}: it is cut short"
+            f"partition {last.number} ends at byte {last.end_byte}, the image at {image_bytes}: it is cut short"
         )
     for other in table:
         if other is not boot and other.start_byte < boot.end_byte and boot.start_byte < other.end_byte:

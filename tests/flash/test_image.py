@@ -129,7 +129,7 @@ def test_an_image_is_examined_in_one_pass(tmp_path: Path) -> None:
 
 
 def test_a_table_that_cannot_be_right_is_refused(tmp_path: Path) -> None:
-    """No table, a GPT, no FAT partition, one beyond the image's end, two that overlap."""
+    """No table, a GPT, no FAT partition, one of either kind beyond the image's end, two that overlap."""
     sector = bytearray(
         build(tmp_path / "os.img", TRIXIE, boot_bytes=MIB, root_bytes=MIB, fat=12).path.read_bytes()[:512]
     )
@@ -142,7 +142,8 @@ def test_a_table_that_cannot_be_right_is_refused(tmp_path: Path) -> None:
         (bytes(512), "no partition table"),
         (changed(450, b"\xee"), "GPT"),
         (changed(450, b"\x83"), "no FAT"),
-        (changed(458, b"\xff\xff\xff\x7f"), "cut short"),
+        (changed(458, b"\xff\xff\xff\x7f"), "partition 1 ends .* cut short"),
+        (changed(474, (MIB // 512 + 1).to_bytes(4, "little")), "partition 2 ends .* cut short"),
         (changed(470, (BOOT_AT // 512 + 1).to_bytes(4, "little")), "overlap"),
     ]:
         with pytest.raises(ImageError, match=said):

@@ -203,6 +203,21 @@ def test_an_unknown_system_is_refused(tmp_path: Path) -> None:
         Fat(tmp_path / "noise").names()
 
 
+def test_a_damaged_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains of clusters that run in a circle; and whatever else keeps mcopy from ending."""
+    boot = tmp_path / "boot.fat"
+    tool("mkfs.vfat", "-F", "32", "-C", str(boot), str(40 << 10))
+    tool("mcopy", "-i", str(boot), "-", "::config.txt", given=b"arm_64bit=1\n")
+    with boot.open("r+b") as file:
+        file.seek(32 * 512)  # the table, behind the reserved sectors
+        file.write(b"\x02\0\0\0" * 4096)
+    with pytest.raises(ImageError, match="loop"):
+        detect(Fat(boot))
+    monkeypatch.setattr("hardware.flash.fat._TIMEOUT_S", 0.0)
+    with pytest.raises(ImageError, match="came to no end"):
+        Fat(boot).write("user-data", b"x" * 10000)
+
+
 def test_a_bundle_goes_along_if_it_fits(tmp_path: Path) -> None:
     """A folder or an archive; too much of it stops before a medium is touched."""
     wheels = tmp_path / "wheels"
