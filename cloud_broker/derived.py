@@ -15,7 +15,7 @@ import numpy as np
 
 from cloud_broker.errors import StorageError
 from cloud_broker.files import make_private_directory
-from cloud_broker.inverted_file import Opened, read_current
+from cloud_broker.inverted_file import Opened, discard_older, read_current
 from cloud_broker.shared_columns import ROWS_FILE, SharedColumns
 from cloud_broker.vector_index import Rows, Vectors
 
@@ -37,6 +37,7 @@ class Derived:
         folder = make_private_directory(_folder(pool, model_sha256))
         self._columns = _columns(folder, width)
         self.lists = folder / _LISTS
+        discard_older(self.lists)
 
     def __len__(self) -> int:
         return len(self._columns)

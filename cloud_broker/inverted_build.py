@@ -1,11 +1,11 @@
-"""Making an inverted file: trained, filled in the order of time, and probed as far as it takes to find enough."""
+"""Making an inverted file: its lists and levels learnt, filled in the order of time, and looked through far enough."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,45 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker import packed_lists
 from cloud_broker.errors import StorageError
 from cloud_broker.files import make_private_directory
-from cloud_broker.inverted_file import CURRENT, Current, Opened, probing, read_current
+from cloud_broker.inverted_current import CURRENT, ENDINGS, Current, read_current
+from cloud_broker.inverted_looks import enough
+from cloud_broker.inverted_search import Opened, nearest_centres
+from cloud_broker.list_choice import Floats
+from cloud_broker.packed_lists import BITS, Codes
 from cloud_broker.vector_index import Rows, Vectors
 from hardware.durable import write_private
 
 _faiss: Any = faiss  # its stubs tell of the C++ interface
 _TRAINED_ON = 64  # samples for each list
+_LEVELS_TRAINED_ON = 200_000
+_ROUNDS = 10  # of k-means
 _ROWS_A_STEP = 250_000
-_JUDGED_BY = 48  # queries of each kind
-_JUDGED_NEAREST = (100, 300, 1_000)
-_PROBES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-_RUN = 16  # consecutive rows, which are mostly of one contributor
 
 OnProgress = Callable[[int, int], None]
+
+
+@dataclass
+class _Content:
+    """What a file is made of, by id, which is the place in the order of time.
+
+    Attributes:
+        centres: Of the lists, float32 [lists, d].
+        levels: Of the codes, float32 [d * 16].
+        squares: float64 [lists, d], see `ListChoice`.
+        order: int64 [n], each id's row.
+        lists: int32 [n], the list of each; -1 for none.
+        codes: uint8 [n, bytes].
+    """
+
+    centres: Floats
+    levels: Floats
+    squares: NDArray[np.float64]
+    order: Rows
+    lists: NDArray[np.int32]
+    codes: Codes
 
 
 def build(
@@ -50,23 +74,18 @@ def build(
         StorageError: If the disk fails.
     """
     make_private_directory(folder)
-    index, before = _grown_from(folder, len(vectors))
-    # Of samples that came later those of earlier events stand behind: they are found, only not left out by a stretch.
-    order = np.concatenate([before, len(before) + np.argsort(time_s[len(before) :], kind="stable")])
-    if index is None:
-        index = _trained(vectors)
-    for begin in range(len(before), len(order), _ROWS_A_STEP):
-        index.add(np.ascontiguousarray(vectors[order[begin : begin + _ROWS_A_STEP]]))
-        if on_progress is not None:
-            on_progress(min(begin + _ROWS_A_STEP, len(order)), len(order))
-    probes, reached = _enough_probes(index, vectors, recall)
-    current = Current(f"{len(order)}-{os.getpid()}", len(order), probes, reached)
-    try:
-        _faiss.write_index(index, str(folder / f"{current.file}.faiss"))
-        np.save(folder / f"{current.file}.order.npy", order.astype(np.int64), allow_pickle=False)
-    except (RuntimeError, OSError) as error:
-        raise StorageError(f"cannot write an inverted file in {folder}: {error}") from error
-    return current
+    before = _grown_from(folder, len(vectors))
+    content = _trained(vectors) if before is None else _content(before)
+    had = len(content.order)
+    _add(content, vectors, time_s, on_progress)
+    current = Current(f"{len(vectors)}-{os.getpid()}", len(vectors), ((1, 1.0, 1.0),), 0.0)
+    _write(folder / current.file, content)
+    # What is grown a little is as easily looked through as before.
+    if before is not None and len(vectors) < 1.5 * before.current.rows and had:
+        looks, reached = before.current.looks, before.current.recall
+    else:
+        looks, reached = enough(Opened(folder, current), vectors, recall)
+    return Current(current.file, current.rows, looks, reached)
 
 
 def publish(folder: Path, built: Current, dead: NDArray[np.bool_]) -> None:
@@ -77,12 +96,12 @@ def publish(folder: Path, built: Current, dead: NDArray[np.bool_]) -> None:
         built: What `build` returned.
         dead: bool [n], rows that were erased since it began.
     """
-    before = read_current(folder)
     write_private(folder / CURRENT, json.dumps(asdict(built)).encode())
     erase_dead(folder, dead)
-    if before is not None and before.file != built.file:
-        for ending in ("faiss", "order.npy"):
-            (folder / f"{before.file}.{ending}").unlink(missing_ok=True)  # who has it mapped still has it
+    mine = {CURRENT, *(f"{built.file}.{ending}" for ending in ENDINGS)}
+    for path in folder.iterdir():
+        if path.name not in mine:
+            path.unlink(missing_ok=True)  # who has it mapped still has it
 
 
 def erase_dead(folder: Path, dead: NDArray[np.bool_]) -> None:
@@ -95,51 +114,95 @@ def lists_for(rows: int) -> int:
     return int(2 ** round(np.log2(max(rows, 1)) / 2))
 
 
-def _grown_from(folder: Path, rows: int) -> tuple[Any | None, Rows]:
-    """The current file's index and order in memory; nothing if its lists have become too few."""
-    before = read_current(folder)
-    if before is not None:
-        index = _faiss.read_index(str(folder / f"{before.file}.faiss"))
-        if lists_for(rows) <= 2 * index.nlist:
-            return index, np.load(folder / f"{before.file}.order.npy")
-    return None, np.zeros(0, np.int64)
+def _grown_from(folder: Path, rows: int) -> Opened | None:
+    """The current file; None if its lists have become too few."""
+    if read_current(folder) is None:
+        return None
+    before = Opened(folder)
+    return before if lists_for(rows) <= 2 * len(before.lists.sizes) else None
 
 
-def _trained(vectors: Vectors) -> Any:
-    dimensions, lists = vectors.shape[1], lists_for(len(vectors))
-    index = _faiss.IndexIVFFlat(_faiss.IndexFlatIP(dimensions), dimensions, lists, _faiss.METRIC_INNER_PRODUCT)
+def _content(opened: Opened) -> _Content:
+    """What a file has, less what was erased."""
+    rows = opened.current.rows
+    lists = np.full(rows, -1, np.int32)
+    codes = np.zeros((rows, (opened.centres.shape[1] + 1) // 2), np.uint8)
+    for number, ids, some in opened.lists.contents():
+        lists[ids], codes[ids] = number, some
+    return _Content(opened.centres, opened.levels, opened.squares.copy(), np.array(opened.order), lists, codes)
+
+
+def _trained(vectors: Vectors) -> _Content:
+    """Lists and levels learnt from some of the vectors, and nothing in them."""
+    width, lists = vectors.shape[1], lists_for(len(vectors))
     chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), _TRAINED_ON * lists)).astype(np.int64)
-    index.train(np.ascontiguousarray(vectors[chosen]))
-    return index
+    some = vectors[chosen]
+    some = np.ascontiguousarray(some[some.any(axis=1)]) if some.any() else some
+    means = _faiss.Kmeans(width, min(lists, len(some)), niter=_ROUNDS, seed=1, min_points_per_centroid=1)
+    means.train(some)
+    quantizer = _faiss.IndexFlatL2(width)
+    quantizer.add(means.centroids)
+    some = some[:: max(len(some) // _LEVELS_TRAINED_ON, 1)]
+    levels = _faiss.ProductQuantizer(width, width, BITS)
+    levels.cp.min_points_per_centroid = 1
+    levels.train(some - means.centroids[nearest_centres(quantizer, some)])
+    return _Content(
+        means.centroids,
+        _faiss.vector_to_array(levels.centroids),
+        np.zeros(means.centroids.shape),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int32),
+        np.zeros((0, levels.code_size), np.uint8),
+    )
 
 
-def _enough_probes(index: Any, vectors: Vectors, wanted: float) -> tuple[tuple[tuple[int, int], ...], float]:
-    """The fewest probes that find enough of what exact search finds, by how many are asked for; and what they find.
-
-    A device's query lies between samples, none of which are its own. So queries are single samples and midpoints of two
-    contributors' samples; the kind that is harder counts.
-    """
-    kinds = _queries(vectors)
-    most = min(_JUDGED_NEAREST[-1], len(vectors))
-    exact = [_faiss.knn(queries, vectors, most, metric=_faiss.METRIC_INNER_PRODUCT)[0] for queries in kinds]
-    chosen, least = [], 1.0
-    for count in sorted({min(count, most) for count in _JUDGED_NEAREST}):
-        for probes in (*(probes for probes in _PROBES if probes < index.nlist), index.nlist):
-            reached = min(_recall(index, *pair, count, probes) for pair in zip(kinds, exact, strict=True))
-            if reached >= wanted or probes == index.nlist:
-                break
-        chosen.append((count, probes))
-        least = min(least, reached)
-    return tuple(chosen), least
-
-
-def _queries(vectors: Vectors) -> list[Vectors]:
-    begins = np.random.default_rng(1).choice(max(len(vectors) - _RUN, 1), (2, min(_JUDGED_BY, len(vectors))))
-    means = np.stack([[vectors[begin : begin + _RUN].mean(axis=0) for begin in some] for some in begins])
-    return [np.ascontiguousarray(vectors[begins[0]]), np.ascontiguousarray(means.mean(axis=0))]
+def _add(content: _Content, vectors: Vectors, time_s: NDArray[np.int64], on_progress: OnProgress | None) -> None:
+    """Put the rows that came since into lists, those of zeros into none."""
+    had = len(content.order)
+    # Of samples that came later those of earlier events stand behind: they are found, only not left out by a stretch.
+    order = had + np.argsort(time_s[had:], kind="stable")
+    content.order = np.concatenate([content.order, order])
+    lists, codes = [content.lists], [content.codes]
+    for begin, some in _steps(order, vectors):
+        mine, apart = _nearest_lists(content.centres, some)
+        live = mine >= 0
+        for dimension, squares in enumerate(np.square(apart).T):
+            content.squares[:, dimension] += np.bincount(mine[live], squares[live], len(content.centres))
+        lists.append(mine.astype(np.int32))
+        codes.append(_coder(content).compute_codes(np.ascontiguousarray(apart)))
+        if on_progress is not None:
+            on_progress(had + min(begin + _ROWS_A_STEP, len(order)), len(content.order))
+    content.lists, content.codes = np.concatenate(lists), np.concatenate(codes)
 
 
-def _recall(index: Any, queries: Vectors, exact: Vectors, count: int, probes: int) -> float:
-    """By score, not by row: of rows with equal vectors any is as good."""
-    scores = index.search(queries, count, params=probing(probes))[0]
-    return float((scores >= exact[:, count - 1 : count] - 1e-6).mean())
+def _steps(order: Rows, vectors: Vectors) -> Iterator[tuple[int, Vectors]]:
+    for begin in range(0, len(order), _ROWS_A_STEP):
+        yield begin, np.ascontiguousarray(vectors[order[begin : begin + _ROWS_A_STEP]])
+
+
+def _nearest_lists(centres: Floats, vectors: Vectors) -> tuple[NDArray[np.int64], Vectors]:
+    """Each vector's list, -1 for one of zeros, and how far it lies from the list's centre in each dimension."""
+    quantizer = _faiss.IndexFlatL2(centres.shape[1])
+    quantizer.add(centres)
+    lists = nearest_centres(quantizer, vectors)
+    apart = vectors - centres[lists]
+    return np.where(vectors.any(axis=1), lists, -1), apart
+
+
+def _coder(content: _Content) -> Any:
+    width = content.centres.shape[1]
+    coder = _faiss.ProductQuantizer(width, width, BITS)
+    _faiss.copy_array_to_vector(content.levels, coder.centroids)
+    return coder
+
+
+def _write(path: Path, content: _Content) -> None:
+    lists = path.with_name(f"{path.name}.lists")
+    lists.unlink(missing_ok=True)
+    sizes = packed_lists.write(lists, content.lists, content.codes, len(content.centres))
+    parts = {"centres": content.centres, "levels": content.levels, "sizes": sizes, "squares": content.squares}
+    try:
+        np.savez(f"{path}.lists.npz", **parts)  # type: ignore[arg-type]
+        np.save(f"{path}.order.npy", content.order.astype(np.int64), allow_pickle=False)
+    except OSError as error:
+        raise StorageError(f"cannot write an inverted file at {path}: {error.strerror}") from error

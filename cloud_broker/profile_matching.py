@@ -35,24 +35,32 @@ class ProfileMatcher(Matcher):
             )
         taken = np.zeros(0, np.int64)
         chosen, priorities = [], []
-        for centroid, quota in zip(query.profile(), quotas(query.weights, query.max_samples), strict=True):
-            rows = self._nearest(centroid, quota, asker, taken)
+        centroids, shares = query.profile(), quotas(query.weights, query.max_samples)
+        near = self._engine.search_many(centroids, [self._first_look(quota) for quota in shares], self.view.allowed)
+        for centroid, quota, (first, _) in zip(centroids, shares, near, strict=True):
+            rows = self._nearest(centroid, quota, first, asker, taken)
             taken = np.sort(np.concatenate([taken, self.view.content_keys[rows]]))
             chosen.append(rows)
             priorities.append((np.arange(len(rows)) + 0.5) / max(quota, 1))
         order = np.argsort(np.concatenate(priorities), kind="stable")
         return np.concatenate(chosen)[order]
 
-    def _nearest(self, centroid: NDArray[np.float32], quota: int, asker: int | None, taken: NDArray[np.int64]) -> Rows:
-        """The nearest admissible rows; looks further until the quota is filled or the pool is exhausted."""
-        look = min(int(self._engine.margin * quota) + (quota > 0), len(self.view))
+    def _first_look(self, quota: int) -> int:
+        """How many rows to ask for, of which some will be dropped."""
+        return min(int(self._engine.margin * quota) + (quota > 0), len(self.view))
+
+    def _nearest(
+        self, centroid: NDArray[np.float32], quota: int, rows: Rows, asker: int | None, taken: NDArray[np.int64]
+    ) -> Rows:
+        """The admissible of ``rows``, the nearest; looks further until the quota is filled or the pool is exhausted."""
+        look = self._first_look(quota)
         while look > 0:
-            rows, _ = self._engine.search(centroid, look, self.view.allowed)
             admissible = self._admissible(rows[rows < len(self.view)], asker, taken)
             chosen, complete = self._balanced(admissible, quota)
             if ((complete or look >= _LOOKS_FOR_LABELS * quota) and len(chosen) >= quota) or look == len(self.view):
                 return chosen
             look = min(4 * look, len(self.view))
+            rows, _ = self._engine.search(centroid, look, self.view.allowed)
         return np.zeros(0, np.int64)
 
     def _balanced(self, rows: Rows, quota: int) -> tuple[Rows, bool]:

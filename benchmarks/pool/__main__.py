@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.pool import measuring
+from benchmarks.pool import asking, measuring, synthetic, tables
 from benchmarks.pool.material import Material, Model
 from benchmarks.training.machine import describe, sentence
+from cloud_broker.index import SampleIndex
 from cloud_broker.inverted_file import InvertedFileIndex
 from cloud_broker.pool import SamplePool
+from cloud_broker.vector_index import nearest
 
 QUERIES = 220
 GOALS = (
@@ -46,26 +46,14 @@ def main() -> None:
         sizes = [size for size in (10**5, 10**6, 10**7, 10**8) if asked.least <= size < asked.samples] + [asked.samples]
         results = [_measure(at / f"pool-{size}", material, model, size, asked.timing_cpu) for size in sizes]
         if asked.synthetic:
-            found = measuring.ask_clusters(asked.synthetic, at / "synthetic")
+            found = synthetic.ask_clusters(asked.synthetic, at / "synthetic")
             results.append({"samples": asked.synthetic, "queries": [found]})
-    console.print(_queries(results))
+    console.print(tables.queries(results))
     results = [result for result in results if "p50_ms" in result]
-    console.print(_costs(results))
+    console.print(tables.costs(results))
     console.print(GOALS)
     if asked.json is not None:
-        measuring.save(asked.json, {"machine": machine, "sizes": results, "exponents": exponents(results)})
-
-
-def exponents(results: list[dict[str, Any]]) -> dict[str, float]:
-    """Of each cost c over n samples, the b of c = a n^b that fits best."""
-    names = ("p50_ms", "exact_ms", "restart_s", "forget_s", "index_s", "disk_bytes", "anonymous_bytes")
-    fitted = {}
-    for name in names:
-        points = [(result["samples"], result[name]) for result in results if result[name]]
-        if len(points) > 1:
-            sizes, costs = np.log(np.array(points, np.float64)).T
-            fitted[name] = float(np.polyfit(sizes, costs, 1)[0])
-    return fitted
+        measuring.save(asked.json, {"machine": machine, "sizes": results, "exponents": tables.exponents(results)})
 
 
 def _measure(folder: Path, material: Material, model: Model, size: int, timing_cpu: int | None) -> dict[str, Any]:
@@ -94,31 +82,29 @@ def _measure(folder: Path, material: Material, model: Model, size: int, timing_c
     return {
         "samples": size, "intake_per_s": came / intake_s,
         "embed_per_s": came / embed_s if embeds else None, "index_s": index_s if embeds and current else None,
-        "probes": None if current is None else current.probes_for(measuring.NEAREST),
-        "queries": forms, "p50_ms": forms[0].p50_ms, "exact_ms": exact_ms, "forget_s": forget_s,
+        "reach": None if current is None else float(current.looks_for(np.array([asking.NEAREST]))[0][0]),
+        "queries": forms, "p50_ms": forms[1].p50_ms, "exact_ms": exact_ms, "forget_s": forget_s,
         "restart_s": restart_s, "disk_bytes": measuring.disk_bytes(folder), "anonymous_bytes": own_bytes,
     }  # fmt: skip
 
 
-def _ask_all(folder: Path, material: Material, model: Model, windowed: Any) -> list[measuring.Asked]:
+def _ask_all(folder: Path, material: Material, model: Model, windowed: SampleIndex) -> list[asking.Asked]:
     """One centroid and eight; with k-anonymity and own samples left out, and also within a window."""
     unwindowed = measuring.open_index(folder, model.path, model.sha256)
     askers = material.askers()
     found = []
     for index, filters in ((unwindowed, "own, k"), (windowed, "own, k, window")):
         for centroids in (1, 8):
-            asked = measuring.queries(askers, index, centroids, QUERIES)
-            found.append(measuring.ask(index, asked, f"{centroids} centroid{'s' * (centroids > 1)}; {filters}"))
+            asked = asking.queries(askers, index, centroids, QUERIES)
+            found.append(asking.ask(index, asked, f"{centroids} centroid{'s' * (centroids > 1)}; {filters}"))
     return found
 
 
-def _exact_ms(index: Any) -> float:
+def _exact_ms(index: SampleIndex) -> float:
     vectors, took = index.matcher().view.vectors, []
-    from cloud_broker.vector_index import nearest
-
     for row in range(5):
         started_s = time.perf_counter()
-        nearest(vectors[row], vectors, measuring.NEAREST)
+        nearest(vectors[row], vectors, asking.NEAREST)
         took.append(time.perf_counter() - started_s)
     return float(np.median(took) * 1e3)
 
@@ -146,46 +132,6 @@ class _on:  # noqa: N801 - reads as a word
         os.sched_setaffinity(0, self._before)
 
 
-def _queries(results: list[dict[str, Any]]) -> Table:
-    table = Table(box=box.MARKDOWN)
-    for name in ("samples", "query", "p50 ms", "p99 ms", "bare faiss ms", "ratio", "recall"):
-        table.add_column(name, justify="left" if name == "query" else "right")
-    for result in results:
-        for q in result["queries"]:
-            figures = (
-                f"{q.p50_ms:.2f}",
-                f"{q.p99_ms:.2f}",
-                f"{q.bare_p50_ms:.2f}",
-                f"{q.ratio:.2f}",
-                f"{q.recall:.4f}",
-            )
-            table.add_row(f"{result['samples']:,}", q.form, *figures)
-    return table
-
-
-def _costs(results: list[dict[str, Any]]) -> Table:
-    table, grows = Table(box=box.MARKDOWN), exponents(results)
-    columns = {
-        "samples": "samples", "intake/s": "intake_per_s", "vectors/s": "embed_per_s", "index s": "index_s",
-        "probes": "probes", "exact ms": "exact_ms", "delete s": "forget_s", "restart s": "restart_s",
-        "disk MB": "disk_bytes", "own memory MB": "anonymous_bytes",
-    }  # fmt: skip
-    for name in columns:
-        table.add_column(name, justify="right")
-    for result in results:
-        table.add_row(*(_figure(name, result[key]) for name, key in columns.items()))
-    table.add_row("exponent", *(f"{grows[key]:.2f}" if key in grows else "" for key in [*columns.values()][1:]))
-    return table
-
-
-def _figure(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if name.endswith("MB"):
-        return f"{value / 1e6:,.0f}"
-    return f"{value:,.0f}" if isinstance(value, int) or name.endswith("/s") else f"{value:.3f}"
-
-
 def _tell(size: int, what: str) -> None:
     print(f"  {size:>11,}  {what}", file=sys.stderr, flush=True)
 
@@ -195,7 +141,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=1_000_000, help="the largest pool (%(default)s)")
     parser.add_argument("--least", type=int, default=10**5, help="the smallest pool (%(default)s)")
     parser.add_argument("--synthetic", type=int, default=0, help="also ask so many vectors in random clusters")
-    parser.add_argument("--folder", type=Path, help="keep pool and model here; 5 GB for 10 million")
+    parser.add_argument(
+        "--folder", type=Path, help="use the pool and model that are here, or keep them here; 4 GB for 10 million"
+    )
     parser.add_argument("--timing-cpu", type=int, help="processor that queries are timed on")
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     return parser.parse_args()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cloud_broker import inverted_build
 from cloud_broker.errors import StorageError
 from cloud_broker.inverted_file import InvertedFileIndex
+from cloud_broker.packed_lists import PackedLists
 from cloud_broker.vector_index import Allowed, ExactIndex, VectorIndex
 from tests.cloud_broker.test_matching import unit_vectors
 
@@ -71,6 +72,23 @@ class Contract:
         assert rows.tolist() == np.argsort(-right, kind="stable")[:40].tolist()
         assert len(engine.search(query, 40, Allowed(np.zeros(ROWS, np.bool_)))[0]) == 0
 
+    def test_several_are_searched_as_one_by_one(self, engine: VectorIndex) -> None:
+        """Vectors that are asked together get what each gets alone, each as many as it asks for."""
+        queries, marked = unit_vectors(4, 8, seed=2), Allowed(np.arange(ROWS) % 5 > 0)
+        for allowed in (None, marked):
+            together = engine.search_many(queries, [40, 0, 7, 40], allowed)
+            for query, count, (rows, scores) in zip(queries, [40, 0, 7, 40], together, strict=True):
+                alone = engine.search(query, count, allowed) if count else (np.zeros(0), np.zeros(0))
+                assert rows.tolist() == alone[0].tolist()
+                assert np.allclose(scores, alone[1])
+
+    def test_a_vector_of_zeros_finds_as_many_as_it_asks_for(self, engine: VectorIndex) -> None:
+        """All rows are equally near to it."""
+        rows, scores = engine.search(np.zeros(8, np.float32), 30, Allowed(np.arange(ROWS) % 2 == 1))
+        assert len(set(rows.tolist())) == 30
+        assert (rows % 2 == 1).all()
+        assert not scores.any()
+
     def test_more_than_there_is_gives_all(self, engine: VectorIndex) -> None:
         """Asking for more rows than there are is no error."""
         rows, _ = engine.search(unit_vectors(1, 8)[0], 5 * ROWS)
@@ -118,13 +136,14 @@ class TestInvertedFile(Contract):
         inverted_build.publish(folder, built, np.zeros(ROWS, np.bool_))
         return InvertedFileIndex(folder, vectors)
 
-    def test_fewer_lists_are_probed_where_that_is_enough(self, vectors: Growing, tmp_path: Path) -> None:
-        """The fewest probes that reach the wanted recall are used, and what they reach is on record."""
+    def test_no_more_is_looked_through_than_is_enough(self, vectors: Growing, tmp_path: Path) -> None:
+        """The shortest look that reaches the wanted recall is used, and what it reaches is on record."""
         built = inverted_build.build(tmp_path, vectors(), _times(ROWS), recall=0.5)
         inverted_build.publish(tmp_path, built, np.zeros(ROWS, np.bool_))
-        current = InvertedFileIndex(tmp_path, vectors).opened.current
-        assert current.probes_for(100) < inverted_build.lists_for(ROWS)
-        assert 0.5 <= current.recall < 1
+        opened = InvertedFileIndex(tmp_path, vectors).opened
+        lists, _ = opened.chosen_lists(vectors()[:5].copy(), np.full(5, 100))
+        assert lists.shape[1] < inverted_build.lists_for(ROWS)
+        assert 0.5 <= opened.current.recall < 1
 
     def test_another_worker_goes_over_to_a_new_file(self, vectors: Growing, tmp_path: Path) -> None:
         """Who has the old file open answers from it until it grows, then from the new one."""
@@ -139,26 +158,32 @@ class TestInvertedFile(Contract):
         assert engine.search(vectors()[650], 1)[0].tolist() == [650]
 
     def test_nothing_of_an_erased_vector_is_on_disk(self, vectors: Growing, tmp_path: Path) -> None:
-        """Its bytes are gone from the file, for every worker, whether erased at once or after a crash in between."""
+        """Its code and id are gone from the file, whether erased at once or after a crash in between; others stay."""
         engine = self.make(vectors, tmp_path)
-        (file,) = tmp_path.glob("*.faiss")
-        gone, after_a_crash = vectors()[7].tobytes(), vectors()[9].tobytes()
-        assert gone in file.read_bytes()
+        assert isinstance(engine, InvertedFileIndex)
+        before, order = _contents(engine.opened.lists), engine.opened.order.tolist()
+        assert len(before) == ROWS
         engine.erase(np.array([7]))
-        assert gone not in file.read_bytes()
-        assert after_a_crash in file.read_bytes()
+        assert _contents(engine.opened.lists) == {key: code for key, code in before.items() if order[key] != 7}
         inverted_build.erase_dead(tmp_path, np.arange(ROWS) == 9)
-        assert after_a_crash not in file.read_bytes()
+        left = {key: code for key, code in before.items() if order[key] not in {7, 9}}
+        again = InvertedFileIndex(tmp_path, vectors).opened.lists
+        assert _contents(again) == _contents(engine.opened.lists) == left
+        for number, size in enumerate(again.sizes.tolist()):
+            gone = np.flatnonzero(again.ids(number)[:size] == -1)
+            assert not again.codes(number)[gone].any()
 
     def test_what_is_not_there_cannot_be_opened(self, vectors: Growing, tmp_path: Path) -> None:
         """A folder without a file, or with a damaged one, is a clear error."""
         with pytest.raises(StorageError, match="no inverted file"):
             InvertedFileIndex(tmp_path, vectors)
         self.make(vectors, tmp_path)
-        (file,) = tmp_path.glob("*.faiss")
-        file.write_bytes(b"IwFl, but not really")
-        with pytest.raises(StorageError, match="cannot read"):
-            InvertedFileIndex(tmp_path, vectors)
+        for file in tmp_path.glob("*.lists*"):
+            kept = file.read_bytes()
+            file.write_bytes(b"not really")
+            with pytest.raises(StorageError, match="cannot read"):
+                InvertedFileIndex(tmp_path, vectors)
+            file.write_bytes(kept)
 
 
 class TestMilvus(Contract):
@@ -180,6 +205,13 @@ class TestMilvus(Contract):
         assert len(again) == ROWS
         assert again.search(vectors()[3], 1)[0].tolist() == [3]
         again.close()
+
+
+def _contents(lists: PackedLists) -> dict[int, bytes]:
+    """Each id's code."""
+    return {
+        int(key): code.tobytes() for _, ids, codes in lists.contents() for key, code in zip(ids, codes, strict=True)
+    }
 
 
 def test_allowed_rows_are_told_apart() -> None:

@@ -1,0 +1,143 @@
+"""How long matching takes, beside bare faiss, and what it finds of what exact search would."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_broker.index import SampleIndex
+from cloud_broker.inverted_file import InvertedFileIndex, Opened
+from cloud_broker.matching import quotas
+from cloud_broker.profile_matching import ProfileMatcher
+from cloud_broker.vector_index import nearest_of_many
+from edge.profile import k_means
+from protocol.messages import Query
+from protocol.samples import SampleBatch
+
+NEAREST = 1000
+WARM_UP = 20
+RECALLED = 60  # queries that exact search answers too: each user who asks, once
+_TINY = 1e-6  # below which scores are equal
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How queries of one form fared.
+
+    Attributes:
+        form: What was asked.
+        p50_ms: Median of the matcher's time.
+        p99_ms: Its 99th percentile.
+        bare_p50_ms: The same of bare faiss: the same lists' codes and vectors, as many lists, no filters.
+        ratio: Median over queries of matcher to bare.
+        recall: Mean share of what exact search finds that is found, within the filters, by score.
+        recall_p5: The same of the query for which 5 in 100 find less.
+        sent: Mean share of the samples that the matcher would send by exact search that it sends.
+    """
+
+    form: str
+    p50_ms: float
+    p99_ms: float
+    bare_p50_ms: float
+    ratio: float
+    recall: float
+    recall_p5: float
+    sent: float | None
+
+
+def queries(askers: list[SampleBatch], index: SampleIndex, centroids: int, count: int) -> list[Query]:
+    """Profiles of users who are not in the pool, each from another part of their samples."""
+    rng, asked = np.random.default_rng(1), []
+    vectors = [index._embedder.vectors(batch) for batch in askers]
+    for number in range(count):
+        mine = vectors[number % len(vectors)]
+        some = mine[rng.choice(len(mine), min(len(mine), 100), replace=False)]
+        found, mine_of = k_means(some, centroids, rng)
+        weights = np.bincount(mine_of, minlength=len(found)) / len(some)
+        raw = found.astype("<f2").tobytes()
+        ask = (f"q{number}", 1, index.model_sha256, found.shape[1], raw, tuple(weights.tolist()), NEAREST, 1 << 24)
+        asked.append(Query(*ask))
+    return asked
+
+
+def ask(index: SampleIndex, asked: list[Query], form: str) -> Asked:
+    """Time the matcher and bare faiss in turns, and compare with exact search."""
+    index.refresh()
+    rng = np.random.default_rng(1)
+    owners = [int(number) for number in rng.choice(np.unique(index.pool.contributors), len(asked))]
+    ours, bare = np.zeros(len(asked)), np.zeros(len(asked))
+    for number, (query, owner) in enumerate(zip(asked, owners, strict=True)):
+        started_s = time.perf_counter()
+        index.matcher().rank(query, owner)
+        ours[number] = time.perf_counter() - started_s
+        bare[number] = _bare_s(index, query)
+    compared = [_compared(index, query, owner) for query, owner in zip(asked[:RECALLED], owners, strict=False)]
+    recalls, sent = np.array(compared).T
+    return summary(form, ours, bare, recalls, float(sent.mean()))
+
+
+def summary(
+    form: str,
+    ours_s: NDArray[np.float64],
+    bare_s: NDArray[np.float64],
+    recalls: NDArray[np.float64],
+    sent: float | None = None,
+) -> Asked:
+    """Figures of queries in the order in which they were asked; the first ones only warm up."""
+    ours_ms, bare_ms = ours_s[WARM_UP:] * 1e3, bare_s[WARM_UP:] * 1e3
+    p50_ms, p99_ms = (float(value) for value in np.percentile(ours_ms, [50, 99]))
+    ratio = float(np.median(ours_ms / bare_ms))
+    recall, recall_p5 = float(recalls.mean()), float(np.percentile(recalls, 5))
+    return Asked(form, p50_ms, p99_ms, float(np.median(bare_ms)), ratio, recall, recall_p5, sent)
+
+
+def bare_faiss(opened: Opened, centroids: NDArray[np.float32], counts: NDArray[np.int64], vectors: Any) -> float:
+    """Seconds that faiss takes by itself to find ``counts`` rows: coarse search, codes, vectors, the best.
+
+    Of each centroid as many lists are looked through as the engine looks through for all on average.
+    """
+    lists, _ = opened.chosen_lists(centroids, counts)
+    probes = max(int((lists >= 0).sum() / len(centroids)), 1)
+    times = opened.current.looks_for(counts)[1]
+    centres, candidates = opened.centres, int((counts * times).max())
+    faiss.omp_set_num_threads(1)
+    started_s = time.perf_counter()
+    near, lists = faiss.knn(centroids, centres, probes, metric=faiss.METRIC_INNER_PRODUCT)
+    ids = opened.scan(centroids, lists, near, candidates)
+    _, scores = opened.compared(centroids, ids, vectors)
+    np.argpartition(scores, scores.shape[1] - int(counts.max()), axis=1)
+    return time.perf_counter() - started_s
+
+
+def _bare_s(index: SampleIndex, query: Query) -> float:
+    centroids, counts = _wanted(query)
+    engine, vectors = index.engine, index.matcher().view.vectors
+    if isinstance(engine, InvertedFileIndex):
+        return bare_faiss(engine.opened, centroids, counts, vectors)
+    faiss.omp_set_num_threads(1)
+    started_s = time.perf_counter()
+    for centroid, count in zip(centroids, counts.tolist(), strict=True):
+        faiss.knn(centroid[np.newaxis], vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
+    return time.perf_counter() - started_s
+
+
+def _compared(index: SampleIndex, query: Query, owner: int) -> tuple[float, float]:
+    """What the engine finds of what exact search finds, and what the matcher sends of what it would send by that."""
+    matcher = index.matcher()
+    view, (centroids, counts) = matcher.view, _wanted(query)
+    exact = nearest_of_many(centroids, view.vectors, counts.tolist(), view.allowed)
+    mine = index.engine.search_many(centroids, counts.tolist(), view.allowed)
+    reached = sum(int((scores >= right[-1] - _TINY).sum()) for (_, scores), (_, right) in zip(mine, exact, strict=True))
+    right_rows = ProfileMatcher(view, index._options).rank(query, owner)
+    right_keys, keys = view.content_keys[right_rows], view.content_keys[matcher.rank(query, owner)]
+    return reached / int(counts.sum()), float(np.isin(right_keys, keys).mean())
+
+
+def _wanted(query: Query) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    counts = np.array(quotas(query.weights, query.max_samples))
+    return np.ascontiguousarray(query.profile()[counts > 0]), counts[counts > 0]
