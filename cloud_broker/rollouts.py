@@ -5,20 +5,20 @@ An operator's command and the workers use it side by side. The newest rollout is
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import bindparam, or_, select, update
 
+from cloud_broker.cohorts import Cohort
 from cloud_broker.errors import ReleaseError
 from cloud_broker.storage.database import SharedDatabase, insert, replace
 from cloud_broker.storage.place import Place
 from cloud_broker.storage.tables import OUTCOME, ROLLOUT, TOLD
+from cloud_broker.tags import Tags
 from protocol.messages import BlobRef, Release, Updated
 from protocol.releases import BAD_OUTCOMES
 
@@ -39,38 +39,8 @@ _WAITING = (
     .where(TOLD.c.number == bindparam("number"), TOLD.c.offered, TOLD.c.device.not_in(_ANSWERED))
     .order_by(TOLD.c.device)
 )
+_MOST_FAILURES = "most_failures"  # stands among the cohort's values
 _TELL, _NOTE = replace(TOLD), replace(OUTCOME)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cohort:
-    """Whom a rollout is for: a device that fits all of these.
-
-    Attributes:
-        percent: Of the fleet; the same devices for the same bundle, and those of a smaller share among a larger.
-        devices: Only these, if any is named.
-        board: Only boards whose name matches this pattern, such as ``Raspberry Pi 5*``.
-        most_failures: With more devices on which it failed, the rollout halts.
-    """
-
-    percent: float = 100.0
-    devices: tuple[str, ...] = ()
-    board: str = "*"
-    most_failures: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percent <= 100:
-            raise ReleaseError(f"{self.percent:g} percent of a fleet: above 0, at most 100")
-        if self.most_failures < 0:
-            raise ReleaseError(f"{self.most_failures} failures at most: a rollout takes none, or some")
-
-    def has(self, device: str, board: str, bundle_sha256: str) -> bool:
-        """Whether a device is in it."""
-        if self.devices and device not in self.devices:
-            return False
-        digest = hashlib.sha256(f"{bundle_sha256}/{device}".encode()).digest()
-        share = int.from_bytes(digest[:8], "big") / (1 << 64)
-        return share < self.percent / 100 and fnmatchcase(board, self.board)
 
 
 @dataclass(frozen=True)
@@ -82,7 +52,8 @@ class Rollout:
         target: The release's name.
         metadata: What vouches for it.
         bundle_sha256: Its bundle.
-        cohort: Whom it is for.
+        cohort: Whom it is for; the same devices first for the same bundle.
+        most_failures: With more devices on which it failed, it halts.
         state: `ON` or `HALTED`.
         reason: Why it halted.
     """
@@ -92,6 +63,7 @@ class Rollout:
     metadata: BlobRef
     bundle_sha256: str
     cohort: Cohort
+    most_failures: int
     state: str
     reason: str
 
@@ -106,17 +78,33 @@ class Rollouts:
             StorageError: If what is there cannot be used.
         """
         self._database = SharedDatabase(where)
+        self._tags = Tags(where)
         self._clock = clock
         self._seen: tuple[int, str] | None = None
 
-    def begin(self, target: str, metadata: BlobRef, bundle_sha256: str, cohort: Cohort) -> Rollout:
-        """Offer a release from now on, and none that was offered before."""
+    def begin(
+        self, target: str, metadata: BlobRef, bundle_sha256: str, cohort: Cohort, *, most_failures: int = 0
+    ) -> Rollout:
+        """Offer a release from now on, and none that was offered before.
+
+        Args:
+            target: The release's name.
+            metadata: What vouches for it.
+            bundle_sha256: Its bundle.
+            cohort: Whom it is for.
+            most_failures: With more devices on which it failed, it halts.
+
+        Raises:
+            ReleaseError: If ``most_failures`` is below 0.
+        """
+        if most_failures < 0:
+            raise ReleaseError(f"{most_failures} failures at most: a rollout takes none, or some")
         row = {
             "target": target,
             "metadata_sha256": metadata.sha256,
             "metadata_bytes": metadata.size_bytes,
             "bundle_sha256": bundle_sha256,
-            "cohort": vars(cohort),
+            "cohort": {**cohort.to_dict(), _MOST_FAILURES: most_failures},
             "state": ON,
             "made_s": self._clock(),
         }
@@ -146,8 +134,9 @@ class Rollouts:
         if not rows:
             return None
         number, target, sha256, size_bytes, bundle, values, state, reason, _made_s = rows[0]
-        whom = Cohort(**{**values, "devices": tuple(values["devices"])})
-        return Rollout(number, target, BlobRef(sha256, size_bytes), bundle, whom, state, reason)
+        whom = Cohort.from_dict({name: value for name, value in values.items() if name != _MOST_FAILURES})
+        most = values.get(_MOST_FAILURES, 0)
+        return Rollout(number, target, BlobRef(sha256, size_bytes), bundle, whom, most, state, reason)
 
     def for_device(self, device: str, board: str) -> Release | None:
         """What to tell a device that it was not told yet; None for nothing."""
@@ -155,7 +144,8 @@ class Rollouts:
         if newest is None:
             return None
         told = self._database.rows(_TOLD, device=device)
-        offered = newest.state == ON and newest.cohort.has(device, board, newest.bundle_sha256)
+        tags = self._tags.of(device) if newest.cohort.tags else ()
+        offered = newest.state == ON and newest.cohort.has(device, board, newest.bundle_sha256, tags)
         if told == [(newest.number, offered)] or not (told or offered):
             return None
         with self._database.transaction() as database:
@@ -203,9 +193,9 @@ class Rollouts:
         if newest is None or newest.state != ON or newest.number != updated.offer:
             return None
         failed = [name for name, said in self.outcomes(newest.number).items() if said["outcome"] in BAD_OUTCOMES]
-        if len(failed) <= newest.cohort.most_failures:
+        if len(failed) <= newest.most_failures:
             return None
-        reason = f"failed on {len(failed)} devices, {newest.cohort.most_failures} were allowed"
+        reason = f"failed on {len(failed)} devices, {newest.most_failures} were allowed"
         self.halt(reason)
         return reason
 
@@ -221,6 +211,7 @@ class Rollouts:
 
     def close(self) -> None:
         """Close the database."""
+        self._tags.close()
         self._database.close()
 
 

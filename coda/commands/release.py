@@ -121,6 +121,7 @@ def offer(
     percent: Annotated[float, typer.Option(help="Of the devices; always the same ones for a bundle.")] = 100.0,
     device: Annotated[list[str] | None, typer.Option(help="Only this device; may be said again.")] = None,
     board: Annotated[str, typer.Option(help="Only boards whose name matches this pattern.")] = "*",
+    tag: Annotated[list[str] | None, typer.Option(help="Only devices with this tag; may be said again.")] = None,
     most_failures: Annotated[int, typer.Option(help="With more failures the rollout halts.", min=0)] = 0,
     directory: Directory = _HERE,
 ) -> None:
@@ -130,14 +131,17 @@ def offer(
     from cloud_broker.blobs import BlobStore
     from cloud_broker.config import load_config
     from cloud_broker.release_repository import ReleaseRepository
-    from cloud_broker.rollouts import Cohort, Rollouts
+    from cloud_broker.rollouts import Rollouts
+    from coda.cloud_orders import cohort_of
     from coda.output import console
 
-    cohort = Cohort(percent=percent, devices=tuple(device or ()), board=board, most_failures=most_failures)
-    repository, state_dir = ReleaseRepository(directory, directory), load_config(config).state_dir
-    with closing(BlobStore(state_dir)) as blobs, closing(Rollouts(state_dir)) as rollouts:
+    cohort = cohort_of(percent, device, board, tag)
+    repository, place = ReleaseRepository(directory, directory), load_config(config).place
+    with closing(BlobStore(place)) as blobs, closing(Rollouts(place)) as rollouts:
         bundle = blobs.put(repository.bundle(name))
-        made = rollouts.begin(name, blobs.put(repository.metadata()), bundle.sha256, cohort)
+        made = rollouts.begin(
+            name, blobs.put(repository.metadata()), bundle.sha256, cohort, most_failures=most_failures
+        )
     console.print(f"rollout {made.number}: {name}; see coda release status --config {config}", markup=False)
 
 
@@ -150,7 +154,7 @@ def halt(config: CloudConfigOption) -> None:
     from cloud_broker.rollouts import Rollouts
     from coda.output import console
 
-    with closing(Rollouts(load_config(config).state_dir)) as rollouts:
+    with closing(Rollouts(load_config(config).place)) as rollouts:
         halted = rollouts.halt("halted by hand")
     console.print(f"rollout {halted.number} of {halted.target} is halted", markup=False)
 
@@ -164,7 +168,7 @@ def status(config: CloudConfigOption, as_json: AsJson = False) -> None:
     from cloud_broker.rollouts import Rollouts
     from coda.output import print_json, results
 
-    with closing(Rollouts(load_config(config).state_dir)) as rollouts:
+    with closing(Rollouts(load_config(config).place)) as rollouts:
         newest = rollouts.newest()
         outcomes = rollouts.outcomes(newest.number) if newest else {}
         waiting = rollouts.waiting(newest.number) if newest else []

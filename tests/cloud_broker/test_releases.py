@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from cloud_broker.cohorts import Cohort
 from cloud_broker.errors import ReleaseError
 from cloud_broker.release_keys import key_path, load_key
 from cloud_broker.release_repository import ReleaseRepository
-from cloud_broker.rollouts import HALTED, Cohort, Rollouts
+from cloud_broker.rollouts import HALTED, Rollouts
 from cloud_broker.storage.place import Place
+from cloud_broker.tags import Tags
 from protocol.messages import BlobRef, Release, Updated
 from protocol.releases import FAILED, INSTALLED, INTERRUPTED, ROLLED_BACK, unpack_metadata
 
 METADATA = BlobRef("a" * 64, 100)
 BUNDLE = "b" * 64
-DEVICES = [f"device-{number}" for number in range(2000)]
 
 
 @pytest.fixture
@@ -126,26 +127,20 @@ def test_a_repository_is_made_once(releases: ReleaseRepository, tmp_path: Path) 
     assert releases.expiries()["timestamp"] < releases.expiries()["root"]
 
 
-def test_a_cohort_is_stable_and_grows() -> None:
-    """A tenth is about a tenth, the same each time, and within the half; another bundle draws another tenth."""
-    tenth = {name for name in DEVICES if Cohort(percent=10).has(name, "board", BUNDLE)}
-    half = {name for name in DEVICES if Cohort(percent=50).has(name, "board", BUNDLE)}
-    other = {name for name in DEVICES if Cohort(percent=10).has(name, "board", "c" * 64)}
-    assert 150 < len(tenth) < 250
-    assert tenth < half
-    assert tenth != other
-    assert all(Cohort().has(name, "board", BUNDLE) for name in DEVICES)
-
-
-def test_a_cohort_may_name_devices_and_boards() -> None:
-    """All that is said must fit."""
-    named = Cohort(devices=("a", "b"), board="Raspberry Pi 5*")
-    assert named.has("a", "Raspberry Pi 5 Model B Rev 1.0", BUNDLE)
-    assert not named.has("a", "Raspberry Pi 4 Model B", BUNDLE)
-    assert not named.has("c", "Raspberry Pi 5 Model B Rev 1.0", BUNDLE)
-    for wrong in ({"percent": 0}, {"percent": 101}, {"most_failures": -1}):
-        with pytest.raises(ReleaseError):
-            Cohort(**wrong)  # type: ignore[arg-type]
+def test_a_release_goes_to_devices_with_a_tag(rollouts: Rollouts, place: Place) -> None:
+    """Set before the offer or after it; a number of failures below none is refused."""
+    with closing(Tags(place)) as tags:
+        tags.change("a", ["shop=berlin"])
+        rollouts.begin("pi5.tar", METADATA, BUNDLE, Cohort(tags=("shop=berlin",)), most_failures=2)
+        assert rollouts.for_device("a", "board") == Release(1, "pi5.tar", METADATA)
+        assert rollouts.for_device("b", "board") is None
+        tags.change("b", ["shop=berlin"])
+        assert rollouts.for_device("b", "board") is not None
+    newest = rollouts.newest()
+    assert newest is not None
+    assert (newest.most_failures, newest.cohort) == (2, Cohort(tags=("shop=berlin",)))
+    with pytest.raises(ReleaseError, match="-1 failures"):
+        rollouts.begin("pi5.tar", METADATA, BUNDLE, Cohort(), most_failures=-1)
 
 
 def test_a_device_is_told_once(rollouts: Rollouts) -> None:
@@ -163,7 +158,7 @@ def test_a_device_is_told_once(rollouts: Rollouts) -> None:
 
 def test_too_many_failures_halt_a_rollout(rollouts: Rollouts) -> None:
     """Devices are counted once each, interruptions and strangers not at all; then everybody is told that it is off."""
-    rollouts.begin("pi5.tar", METADATA, BUNDLE, Cohort(most_failures=1))
+    rollouts.begin("pi5.tar", METADATA, BUNDLE, Cohort(), most_failures=1)
     boards = dict.fromkeys(("a", "b", "c", "d"), "board")
     assert len(rollouts.news(lambda: boards)) == 4
     assert rollouts.news(lambda: boards) == []

@@ -23,10 +23,10 @@ from typing import Any
 import pytest
 
 from cloud_broker import release_repository
+from cloud_broker.cohorts import Cohort
 from cloud_broker.ledger import Ledger
 from cloud_broker.registry import Registry
 from cloud_broker.release_repository import ReleaseRepository
-from cloud_broker.rollouts import Cohort
 from edge.config import UpdateConfig
 from edge.handover import BASE_VARIABLE, RELEASE_VARIABLE, STDERR_VARIABLE
 from edge.release_state import ReleaseFolder
