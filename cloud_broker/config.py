@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from cloud_broker.admission import PATIENCE_S
 from cloud_broker.errors import ConfigError
 from cloud_broker.identity import Identity
-from cloud_broker.match_options import MatchOptions
+from cloud_broker.match_options import AGREEMENT, MatchOptions
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool_options import PoolOptions
 from cloud_broker.storage.place import Place, StorageOptions
@@ -89,6 +89,12 @@ class CloudConfig:
             raise ConfigError(f"configuration: observe_port {self.observe_port} is not in 0..{65535 - MAX_WORKERS}")
         if not 1 <= self.threads <= 64:
             raise ConfigError(f"configuration: threads {self.threads} is not in 1..64")
+
+        if (self.matching.matcher == AGREEMENT) != (self.recipe.opinions > 0):
+            raise ConfigError(
+                f'configuration: [matching] matcher = "{AGREEMENT}" and [recipe] opinions above 0 go together: '
+                "without opinions nobody agrees, and nobody should disclose them for nothing"
+            )
 
     def of_worker(self, number: int) -> CloudConfig:
         """The configuration of one of several workers: the first is as configured, the n-th is named ``{worker}-{n}``.

@@ -200,7 +200,8 @@ class Handlers:
 
     def _on_contribution(self, device: str, contribution: Contribution, message_id: str) -> list[Message]:
         pool = self._versions.pool
-        added = pool.contribute(device, decode_batch(contribution.samples, pool.schema), message_id)
+        batch = decode_batch(contribution.samples, pool.schema)
+        added = pool.contribute(device, batch, message_id, agreement=contribution.agreement is True)
         if added:
             self._versions.refresh()
         self._tell({"event": "contributed", "device": device, "samples": added})

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloud_broker import inverted_build
+from cloud_broker.agreement import AgreementMatcher
 from cloud_broker.derived import Derived, collection_name
 from cloud_broker.errors import UnknownModelError
 from cloud_broker.guards import DAY_S
 from cloud_broker.inverted_file import InvertedFileIndex, read_current
-from cloud_broker.match_options import MatchOptions
+from cloud_broker.match_options import AGREEMENT, MatchOptions
 from cloud_broker.matching import Matcher, PoolView, RandomMatcher, Rows
+from cloud_broker.opinions import Opinions
 from cloud_broker.pool import SamplePool
 from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.profile_matching import ProfileMatcher
@@ -80,6 +83,8 @@ class SampleIndex:
         self._embed(on_progress)
         self._engine = self._make_engine()
         self._allowed: Allowed | None = None
+        self._opinions: Opinions | None = None
+        self._agreeing: NDArray[np.bool_] | None = None
         self._looked_s = -_LOOK_S
         self.refresh()
 
@@ -100,6 +105,8 @@ class SampleIndex:
                     # Engines bring a filter into their own form; no query shall wait for that.
                     self._engine.search(np.zeros(self._derived.vectors().shape[1], np.float32), 1, allowed)
                 self._allowed = allowed
+                if self._options.matcher == AGREEMENT:
+                    self._look_for_opinions()
 
     def tidy(self, on_progress: OnProgress | None = None) -> None:
         """Make an inverted file, or a new one, if the pool has outgrown what there is; may take minutes.
@@ -139,6 +146,8 @@ class SampleIndex:
         """The matcher over the pool as it is now."""
         if self._options.matcher == "random":
             return RandomMatcher(self._view(), self._options)
+        if self._options.matcher == AGREEMENT:
+            return AgreementMatcher(self._view(), self._options, self._engine)
         return ProfileMatcher(self._view(), self._options, self._engine)
 
     @property
@@ -179,6 +188,8 @@ class SampleIndex:
             sharers=columns.sharers,
             time_s=columns.column("time_s")[:rows],
             since_s=self._clock() - window * DAY_S if window else None,
+            opinions=self._opinions,
+            agreeing=self._agreeing,
             allowed=self._allowed,
         )
 
@@ -192,6 +203,13 @@ class SampleIndex:
             may &= view.time_s >= view.since_s
         allowed = Allowed(may)
         return allowed if allowed.share < 1 - _FEW_EXCLUDED else None
+
+    def _look_for_opinions(self) -> None:
+        """Who has opinions of what, and who allows that they are compared."""
+        rows = len(self._derived)
+        if self._opinions is None or self._opinions.outgrown(rows):
+            self._opinions = Opinions(self.pool.columns.items(slice(rows)), self.pool.contributors[:rows])
+        self._agreeing = self.pool.agreeing()
 
     def _embed(self, on_progress: OnProgress | None = None) -> None:
         """Embed the rows that have no vectors yet, some at a time, so that other writers come in between."""

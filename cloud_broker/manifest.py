@@ -18,7 +18,9 @@ from protocol.schema import FeatureSchema
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS pool (id INTEGER PRIMARY KEY CHECK (id = 1), features TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS contributor (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS contributor (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, agreement INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS contribution (
     id INTEGER PRIMARY KEY, contributor INTEGER NOT NULL, message_id TEXT NOT NULL, samples INTEGER NOT NULL,
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
@@ -47,6 +49,7 @@ _LATER = {
         "received_s": "REAL NOT NULL DEFAULT 0",
         "reason": "TEXT",
     },
+    "contributor": {"agreement": "INTEGER NOT NULL DEFAULT 0"},
     "erasing": {
         "contributor": "INTEGER NOT NULL DEFAULT 0",
         "samples": "INTEGER NOT NULL DEFAULT 0",
@@ -93,6 +96,22 @@ class Manifest:
     def names(self) -> dict[int, str]:
         """Names of contributors by their numbers."""
         return dict(self._database.rows("SELECT id, name FROM contributor"))
+
+    def say_agreement(self, names: Iterable[str], allowed: bool) -> None:
+        """Note whether contributors allow that their opinions are compared; what is noted already is not written."""
+        for name in names:
+            if self._database.rows("SELECT 1 FROM contributor WHERE name = ? AND agreement = ?", name, allowed):
+                continue
+            with self._database.transaction() as database:
+                database.execute(
+                    "INSERT INTO contributor (name, agreement) VALUES (?, ?)"
+                    " ON CONFLICT (name) DO UPDATE SET agreement = excluded.agreement",
+                    (name, allowed),
+                )
+
+    def agreeing(self) -> list[int]:
+        """Numbers of the contributors who allow that their opinions are compared."""
+        return [row[0] for row in self._database.rows("SELECT id FROM contributor WHERE agreement")]
 
     def heard(self, contributor: int, message_id: str) -> bool:
         """Whether a contributor's message was listed before."""
@@ -186,6 +205,7 @@ class Manifest:
             noted = database.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (contributor, message_id))
             if noted.rowcount:
                 _unlist(database, "contributor = ?", contributor)
+                database.execute("UPDATE contributor SET agreement = 0 WHERE id = ?", [contributor])
             return noted.rowcount > 0
 
     def unlist(self, numbers: Iterable[int]) -> None:

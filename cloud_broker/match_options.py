@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cloud_broker.errors import ConfigError
 
-MATCHERS = ("profile", "random")
+AGREEMENT = "agreement"
+MATCHERS = ("profile", "random", AGREEMENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,8 @@ class MatchOptions:
     """Options of a cloud's matching; a table ``[matching]`` in its configuration.
 
     Attributes:
-        matcher: ``profile``, or ``random``: the control that any matcher has to beat.
+        matcher: ``profile``; ``agreement``: by opinions of shared items where both sides allow it, else by profile; or
+            ``random``: the control that any matcher has to beat.
         k_anonymity: No sample leaves the pool unless so many contributors have samples of its item. 5 is the least cell
             that statistical offices commonly publish; 1 lets everything out. On ml-latest-small 5 holds back one
             sample in ten, all of items that hardly anybody rated.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloud_broker.match_filters import near_duplicates, once
 from cloud_broker.match_options import PLAIN, MatchOptions
+from cloud_broker.opinions import Opinions
 from cloud_broker.pool_columns import FORGOTTEN
 from cloud_broker.vector_index import Allowed, Rows
 from protocol.messages import Query
@@ -30,6 +31,8 @@ class PoolView:
         sharers: int32 [items], how many contributors have samples of each item; needed where k-anonymity counts.
         time_s: int64 [n], when it happened; needed where there is a window.
         since_s: What happened before is not matched.
+        opinions: Who has an opinion of which item; needed where agreement counts.
+        agreeing: bool [contributors], who allows that; everybody if None.
         allowed: Most of the rows that must not be matched are not in it; None if these are few.
     """
 
@@ -41,6 +44,8 @@ class PoolView:
     sharers: NDArray[np.int32] | None = None
     time_s: NDArray[np.int64] | None = None
     since_s: float | None = None
+    opinions: Opinions | None = None
+    agreeing: NDArray[np.bool_] | None = None
     allowed: Allowed | None = None
 
     def __post_init__(self) -> None:

@@ -123,13 +123,33 @@ class SamplePool:
         """
         return self._add(list(gifts), guarded=False)
 
-    def contribute(self, contributor: str, batch: SampleBatch, message_id: str) -> int:
+    def contribute(self, contributor: str, batch: SampleBatch, message_id: str, *, agreement: bool = False) -> int:
         """Add what a device gave, or quarantine it if it looks like poison; see `add_many` and `guards`.
+
+        Args:
+            contributor: Its name.
+            batch: The samples.
+            message_id: Names the message.
+            agreement: See `allow_agreement`; what was said last counts, for all that it gave.
 
         Returns:
             How many samples are new in the pool: none if they are in quarantine.
         """
-        return self._add([Given(contributor, batch, message_id)], guarded=True)
+        added = self._add([Given(contributor, batch, message_id)], guarded=True)
+        self.allow_agreement([contributor], agreement)
+        return added
+
+    def allow_agreement(self, contributors: Iterable[str], allowed: bool) -> None:
+        """Note whether contributors' opinions of items may be compared with a device's, to choose samples for it."""
+        with self.locked():
+            self._manifest.say_agreement(contributors, allowed)
+
+    def agreeing(self) -> NDArray[np.bool_]:
+        """Who allows that, by contributor number; bool [largest such number + 1], at least [1]."""
+        numbers = self._manifest.agreeing()
+        marked = np.zeros(max(numbers, default=0) + 1, np.bool_)
+        marked[numbers] = True
+        return marked
 
     def forget(self, contributor: str, message_id: str) -> int:
         """Delete what a contributor gave so far, from memory and from disk, for all workers.

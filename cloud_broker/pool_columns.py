@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from cloud_broker.shared_columns import SharedColumns
 from protocol.samples import SampleBatch, empty_batch
-from protocol.schema import FeatureKind, FeatureSchema
+from protocol.schema import FeatureSchema
 
 Array = NDArray[Any]
 FORGOTTEN = -1  # in place of the contributor of a row whose content was erased
-_ITEM = "item"
 _TIME_FACTOR = np.int64(-7046029254386353131)  # odd and large: equal sums mean equal parts, but for accidents
 _FLUSH_ROWS = 500_000  # after so many, rows are brought to disk: more would be read from segments after a power cut
 
@@ -36,7 +35,7 @@ class PoolColumns:
         columns = {name: (array.dtype.str, array.shape[1:]) for name, array in empty_batch(schema).columns()}
         own = {"contributor": ("<i4", ()), "content_key": ("<i8", ()), "opens_item": ("|u1", ())}
         self._columns = SharedColumns(directory, {**columns, **own})
-        self._item = _item_feature(schema)
+        self._item = schema.item.name if schema.item else None
         self._sharers = SharedColumns(directory / "sharers", {"contributors": ("<i4", ())})
         vocabulary = schema[self._item].vocabulary if self._item else None
         if len(self._sharers) == 0:
@@ -155,12 +154,6 @@ def _opening(items: NDArray[np.int32], earlier: NDArray[np.int32]) -> NDArray[np
     opens = np.zeros(len(items), np.bool_)
     opens[np.unique(items, return_index=True)[1]] = True
     return opens & ~np.isin(items, earlier)
-
-
-def _item_feature(schema: FeatureSchema) -> str | None:
-    """The feature that says what a sample is about: ``item``, else the first with one id; None if there is none."""
-    single = [f.name for f in schema.features if f.kind is FeatureKind.CATEGORICAL]
-    return _ITEM if _ITEM in single else next(iter(single), None)
 
 
 def _row_bytes(column: Array) -> NDArray[np.uint8]:

@@ -66,7 +66,12 @@ def export_pool(pool: SamplePool, path: Path, on_progress: OnProgress | None = N
 
 
 def import_table(
-    pool: SamplePool, path: Path, errors: Path | None = None, on_progress: OnProgress | None = None
+    pool: SamplePool,
+    path: Path,
+    errors: Path | None = None,
+    on_progress: OnProgress | None = None,
+    *,
+    agreement: bool = False,
 ) -> Imported:
     """Take a table's samples into the pool; those of a table that was imported before add nothing.
 
@@ -75,6 +80,8 @@ def import_table(
         path: What `export_pool` writes; columns in any order, further ones are passed over.
         errors: CSV to write rows that cannot be used to: their number, counted from 1 after the header, and why.
         on_progress: Told rows done and rows in all, 0 where that is not known.
+        agreement: Whether its contributors allow that their opinions are compared, see `SamplePool.allow_agreement`;
+            where not, what they allowed before stays.
 
     Raises:
         StorageError: If the file cannot be read or lacks a column, or the disk fails.
@@ -96,6 +103,8 @@ def import_table(
             added += pool.add_many(
                 Given(name, batch_of(pool.schema, mine), f"{digest}-{number}") for name, mine in good.items()
             )
+            if agreement:
+                pool.allow_agreement(good, True)
             refused += len(bad)
             write({"row": [row for row, _ in bad], "error": [why for _, why in bad]})
             if on_progress is not None:

@@ -82,6 +82,9 @@ class EdgeConfig:
         runtime: ``ai_edge_litert`` or ``tflite_runtime``; None takes the first that is installed.
         threads: Threads of the model's kernels.
         contribute: Whether the device gives its samples to the pool. Off unless its owner says so.
+        agreement: Whether what the device likes may be compared item by item with others: its queries then say which of
+            its latest items it liked, where a task asks for that, and so may the samples that it contributes be used.
+            This discloses items to the cloud, which a query alone does not. Off unless its owner says so.
         timeout_s: How long the cloud may take to answer, or to leave a task, before a round gives up for now.
         recordings: Folder where the newest round's raw samples are kept, as ``<device>.jsonl``; None keeps none.
         calibrations: Folder of this board's calibrations; see `hardware.calibration`.
@@ -114,6 +117,7 @@ class EdgeConfig:
     runtime: str | None = None
     threads: int = 1
     contribute: bool = False
+    agreement: bool = False
     timeout_s: float = 60.0
     recordings: Path | None = None
     calibrations: Path | None = None

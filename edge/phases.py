@@ -17,7 +17,7 @@ from edge.fetch import fetch_blob, fetch_published
 from edge.gate import Decision, gate, split_holdout
 from edge.model import Model
 from edge.personalise import too_few
-from edge.profile import build_profile
+from edge.profile import build_profile, opinions_of
 from edge.recommender import Prepared, Recommender, latest_that_fit
 from edge.round_store import StoredRound
 from edge.row_fetch import bring_rows, ids_with_slots, take_rows
@@ -90,11 +90,13 @@ class Phases:
         session = self._tools.session
         try:
             # Samples that take the line no longer than a chunk would need no asking for chunks.
-            self._ask(replace(query, inline_bytes=session.window.chunk_bytes(session.link.max_chunk_bytes)))
+            inline_bytes = session.window.chunk_bytes(session.link.max_chunk_bytes)
+            opinions = opinions_of(training, self._recipe) if self._tools.config.agreement else None
+            self._ask(replace(query, inline_bytes=inline_bytes, opinions=opinions))
         except RefusedError as error:
             if error.code != RefusalCode.MALFORMED.value:
                 raise
-            self._ask(query)  # a cloud that knows no answers with samples
+            self._ask(query)  # a cloud that knows neither answers with samples nor opinions
         return "fetch"
 
     def _ask(self, query: Query) -> None:

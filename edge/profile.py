@@ -1,4 +1,7 @@
-"""The matching query's content: a few centroids of the device's own sample vectors. The samples themselves stay."""
+"""The matching query's content: a few centroids of the device's own sample vectors. The samples themselves stay.
+
+Where the owner allows it, the query also says which of the latest items the device liked.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.trainer import Trainer
 from protocol.messages import Query
+from protocol.opinions import pack_opinions
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from protocol.topics import MAX_PROFILE_BYTES
@@ -64,6 +68,19 @@ def build_profile(recommender: Trainer, local: SampleBatch, recipe: Recipe) -> P
     occupied = counts > 0
     weights = tuple((counts[occupied] / counts.sum()).tolist())
     return Profile(centroids[occupied].astype(np.float16), weights)
+
+
+def opinions_of(local: SampleBatch, recipe: Recipe) -> bytes | None:
+    """What the device says of its items beside a profile, for a query; None where the recipe does not ask for it.
+
+    Args:
+        local: Its samples, the oldest first, with the items' own ids.
+        recipe: Says of how many.
+    """
+    item = local.schema.item
+    if not recipe.opinions or item is None:
+        return None
+    return pack_opinions(local.features[item.name], local.label, recipe.opinions)
 
 
 def k_means(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from edge.artefacts import Artefacts
@@ -144,8 +145,10 @@ class RoundRunner:
         if not self._tools.config.contribute:
             return
         samples = self._tools.store.samples
+        # Said only where the cloud asks for opinions: one of an earlier version does not know the word.
+        agreement = self._tools.config.agreement and bool(stored.task.recipe.get("opinions"))
         for row, contribution in samples.uncontributed(FeatureSchema.from_dict(stored.task.features)):
-            if not self._queue(contribution):
+            if not self._queue(replace(contribution, agreement=agreement or None)):
                 return  # samples that found no room stay here and are given another time
             samples.mark_contributed(row)
 

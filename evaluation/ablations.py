@@ -65,6 +65,11 @@ def with_nearest(bench: Bench, material: Material) -> Logits:
     return _on(bench, material, material.nearest)
 
 
+def with_agreed(bench: Bench, material: Material) -> Logits:
+    """CoDA's whole round on what the cloud matches by the device's opinions."""
+    return _on(bench, material, material.agreed)
+
+
 def by_agreement(bench: Bench, material: Material) -> Logits:
     """CoDA's whole round on as many samples of the users who agree with the device's own on shared items."""
     users = bench.neighbours.rank(material.local, material.user)

@@ -18,6 +18,8 @@ from evaluation.scores import DeviceRow, Score
 from protocol.fleet_gain import ReportedGain
 from protocol.samples import empty_batch
 
+BY_AGREEMENT = "agreement"  # what its devices need is looked up for no other arm
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -86,6 +88,7 @@ _ALL = (
     Arm("matched-frozen", "matched, embeddings frozen", frozen(_matched)),
     Arm("coda-nearest", "CoDA on the first quarter of the matched samples: a smaller K", ablations.with_nearest),
     Arm("coda-random", "CoDA on random samples of the pool", ablations.with_random),
+    Arm(BY_AGREEMENT, "CoDA on what the cloud matches by the device's opinions of items", ablations.with_agreed),
     Arm("coda-agreement", "CoDA on samples of the users who agree most on shared items", ablations.by_agreement),
 )  # fmt: skip
 ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ALL}

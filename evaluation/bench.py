@@ -30,6 +30,7 @@ class Material:
         matched: What the cloud's matcher found for it.
         nearest: The quarter of them that the matcher ranks first.
         random: As many samples, drawn from the pool at random.
+        agreed: What the cloud found by the device's opinions; none where no arm needs them.
         test: What every arm is judged by.
     """
 
@@ -38,6 +39,7 @@ class Material:
     matched: SampleBatch
     nearest: SampleBatch
     random: SampleBatch
+    agreed: SampleBatch
     test: SampleBatch
 
 

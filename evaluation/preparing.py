@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from evaluation.arms import BY_AGREEMENT
 from evaluation.interactions import Interactions
 from evaluation.journal import CellFacts
 from evaluation.plan import Cell, Place, Plan
@@ -69,7 +70,8 @@ def prepare(plan: Plan, place: Place, missing: Missing, keep_in: Path) -> list[C
         for device in split.devices[: plan.max_devices]:
             arms = lacking.get(device.user, plan.arms)
             if arms:
-                jobs.append(Job(world.folder, recipe, arms, device, world.find(device, recipe)))
+                found = world.find(device, recipe, by_agreement=BY_AGREEMENT in arms)
+                jobs.append(Job(world.folder, recipe, arms, device, found))
         done.append(CellJobs(cell, _facts(split), tuple(jobs)))
     return done
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from evaluation.arms import BY_AGREEMENT
 from evaluation.plan import DEFAULT_ARMS
 from evaluation.scores import DeviceRow
 from evaluation.split import Device
@@ -39,4 +40,4 @@ def run_devices(
 
 def _jobs(world: World, devices: Sequence[Device], recipe: Recipe, arms: tuple[str, ...]) -> Iterator[Job]:
     for device in devices:
-        yield Job(world.folder, recipe, arms, device, world.find(device, recipe))
+        yield Job(world.folder, recipe, arms, device, world.find(device, recipe, by_agreement=BY_AGREEMENT in arms))

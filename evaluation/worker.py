@@ -39,12 +39,14 @@ class Found:
         matched: Rows that the matcher found, int64.
         nearest: One in `NEAREST_OF` of them, those that it ranks first, int64.
         random: As many rows, drawn at random, int64.
+        agreed: Rows that the matcher by agreement found, int64; none where no arm needs them.
         bytes_matched: Encoded size of the matched samples.
     """
 
     matched: NDArray[np.int64]
     nearest: NDArray[np.int64]
     random: NDArray[np.int64]
+    agreed: NDArray[np.int64]
     bytes_matched: int
 
 
@@ -86,6 +88,7 @@ class Worker:
             matched=self._pool.take(job.found.matched),
             nearest=self._pool.take(job.found.nearest),
             random=self._pool.take(job.found.random),
+            agreed=self._pool.take(job.found.agreed),
             test=job.device.test,
         )
         bench = Bench(self._recommender, self._frozen, self._classifier, self._neighbours, job.recipe)

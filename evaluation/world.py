@@ -15,9 +15,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.agreement import AgreementMatcher
 from cloud_broker.byte_budget import encode_within
 from cloud_broker.classifier_training import prepared_classifier
 from cloud_broker.matching import PoolView
+from cloud_broker.opinions import Opinions
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool_columns import content_keys
 from cloud_broker.profile_matching import ProfileMatcher
@@ -42,6 +44,7 @@ from evaluation.pool_files import (
 from evaluation.samples import Labels
 from evaluation.split import Device, Split
 from evaluation.worker import NEAREST_OF, Found
+from protocol.opinions import pack_opinions
 from protocol.recipe import Recipe
 from protocol.rows import MAX_SLOTS
 from protocol.samples import empty_batch
@@ -70,21 +73,35 @@ class World:
         self.split = split
         self._device_side = open_recommender(folder)
         vectors = _vectors(folder, split, progress or _silent)
-        self._matcher = ProfileMatcher(PoolView(vectors, split.pool_owner, content_keys(split.pool)))
+        view = PoolView(vectors, split.pool_owner, content_keys(split.pool), labels=split.pool.label)
+        self._matcher = ProfileMatcher(view)
+        opinions = Opinions(split.pool.features["item"], split.pool_owner)
+        self._by_agreement = AgreementMatcher(replace(view, opinions=opinions))
 
-    def find(self, device: Device, recipe: Recipe) -> Found:
-        """What the cloud answers to the device's query, in bytes and samples no more than the recipe allows."""
+    def find(self, device: Device, recipe: Recipe, *, by_agreement: bool = False) -> Found:
+        """What the cloud answers to the device's query, in bytes and samples no more than the recipe allows.
+
+        Args:
+            device: Who asks.
+            recipe: What for.
+            by_agreement: Whether to answer a query with the device's opinions, too.
+        """
         none = np.zeros(0, np.int64)
         if len(device.local) == 0:
-            return Found(none, none, none, 0)
+            return Found(none, none, none, none, 0)
         local = latest_that_fit(device.local, self._device_side.table)
         ready = self._device_side.prepare(local, empty_batch(local.schema))
         profile = build_profile(ready.trainer, ready.local, recipe)
         query = profile.query(f"user-{device.user}", 1, self._device_side.model.sha256, recipe)
         ranked = self._matcher.rank(query, device.user)
         matched, payload = encode_within(self.split.pool.take, ranked, recipe.match_bytes)
-        nearest = np.sort(ranked[: len(matched) // NEAREST_OF])
-        return Found(matched, nearest, self._random_rows(device, len(matched), recipe), len(payload))
+        nearest, agreed = np.sort(ranked[: len(matched) // NEAREST_OF]), none
+        if by_agreement:
+            said = replace(query, opinions=pack_opinions(local.features["item"], local.label))
+            agreed, _ = encode_within(
+                self.split.pool.take, self._by_agreement.rank(said, device.user), recipe.match_bytes
+            )
+        return Found(matched, nearest, self._random_rows(device, len(matched), recipe), agreed, len(payload))
 
     def _random_rows(self, device: Device, count: int, recipe: Recipe) -> NDArray[np.int64]:
         rng = np.random.default_rng([recipe.seed, device.user])

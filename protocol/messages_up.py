@@ -12,6 +12,7 @@ from protocol.columns import zstd_available
 from protocol.digests import check_sha256
 from protocol.errors import MalformedMessageError, OversizeError
 from protocol.message import MAX_BASES, MAX_TARGET_LENGTH, BlobRef, ChunkData, ChunkIndices, Message, check_chunk_bytes
+from protocol.opinions import unpack_opinions
 from protocol.rows import MAX_SHARDS
 from protocol.topics import (
     CHUNK_BYTES,
@@ -59,6 +60,8 @@ class Query(Message):
         zstd: Whether the device can read zstd (32-bit ARM cannot); the answer is packed accordingly.
         inline_bytes: Samples of at most so many bytes may come in the answer itself; None where the device knows no
             such answers.
+        opinions: What the device says of items, as `protocol.opinions` packs it; None where its owner does not allow
+            that, or the task does not ask for it.
     """
 
     query_id: str
@@ -71,9 +74,10 @@ class Query(Message):
     max_bytes: int
     zstd: bool = field(default_factory=zstd_available)
     inline_bytes: int | None = None
+    opinions: bytes | None = None
     kind: ClassVar[str] = "query"
     direction: ClassVar[Direction] = "up"
-    unsaid: ClassVar[frozenset[str]] = frozenset({"inline_bytes"})
+    unsaid: ClassVar[frozenset[str]] = frozenset({"inline_bytes", "opinions"})
 
     def __post_init__(self) -> None:
         check_sha256(self.model_sha256, "query: model")
@@ -92,6 +96,7 @@ class Query(Message):
             raise MalformedMessageError("query: max_samples and max_bytes must be positive")
         if not 0 <= (self.inline_bytes or 0) <= MAX_CHUNK_BYTES:
             raise MalformedMessageError(f"query: inline_bytes lies in 0..{MAX_CHUNK_BYTES}")
+        unpack_opinions(self.opinions or b"")
 
     def profile(self) -> NDArray[np.float32]:
         """The centroids as float32 [k, d]."""
@@ -163,11 +168,19 @@ class Pull(ChunkIndices, Message):
 
 @dataclass(frozen=True)
 class Contribution(Message):
-    """Samples that a device gives to the pool (opt-in), encoded by `protocol.batch_codec`."""
+    """Samples that a device gives to the pool (opt-in).
+
+    Attributes:
+        samples: Encoded by `protocol.batch_codec`.
+        agreement: Whether the cloud may compare what this device likes, by all that it gave, with what another device
+            says of items; None for no.
+    """
 
     samples: bytes
+    agreement: bool | None = None
     kind: ClassVar[str] = "contribution"
     direction: ClassVar[Direction] = "up"
+    unsaid: ClassVar[frozenset[str]] = frozenset({"agreement"})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from typing import Any, get_type_hints
 
 from protocol.errors import MalformedMessageError
 from protocol.fleet_gain import FleetGain, fleet_gains_from
+from protocol.opinions import MAX_OPINIONS
+
+_LATER = frozenset({"fleet_gains", "opinions"})
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Recipe:
         gate_min_gain: Hold-out log-loss must fall by more than this for the personal model to be served.
         gate_standard_errors: Less so many standard errors of that fall: a hold-out of a few samples is mostly noise,
             and tuning helps most devices, so only a hold-out that clearly speaks against it keeps h0.
+        opinions: Of so many items, the latest, a device whose owner allows it says in its query whether it liked them,
+            see `protocol.opinions`; 0 asks nobody.
         seed: Seeds every random choice of the round.
         fleet_min_gain: What a device must expect to gain in ranking loss, nats, after others were heard. A little
             below 0: a model that ranks better may lose some by being surer of itself.
@@ -59,6 +64,7 @@ class Recipe:
     interpolation: float = 0.7
     gate_min_gain: float = 0.0
     gate_standard_errors: float = 2.0
+    opinions: int = 0
     seed: int = 1
     fleet_min_gain: float = -0.005
     fleet_gains: tuple[FleetGain, ...] = ()
@@ -78,16 +84,18 @@ class Recipe:
                 f"recipe: interpolation must lie above 0 and up to 1, gate_standard_errors not below 0, "
                 f"got {self.interpolation} and {self.gate_standard_errors}"
             )
+        if not 0 <= self.opinions <= MAX_OPINIONS:
+            raise MalformedMessageError(f"recipe: opinions must lie in 0..{MAX_OPINIONS}, got {self.opinions}")
         if self.keep_rule not in ("soft", "hard"):
             raise MalformedMessageError(f"recipe: keep_rule must be soft or hard, got {self.keep_rule!r}")
         if self.classifier_folds < 2:
             raise MalformedMessageError(f"recipe: classifier_folds must be at least 2, got {self.classifier_folds}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for messages and files; of a silent fleet nothing, so that devices of before it understand."""
+        """Plain values, for messages and files, less what came later and says nothing: earlier devices understand."""
         values = asdict(self)
-        gains = values.pop("fleet_gains")
-        return {**values, "fleet_gains": list(gains)} if gains else values
+        values["fleet_gains"] = list(values["fleet_gains"])
+        return {name: value for name, value in values.items() if value or name not in _LATER}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:

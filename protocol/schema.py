@@ -14,6 +14,7 @@ from protocol.errors import MalformedMessageError
 MAX_FEATURES = 64
 MAX_FEATURE_LENGTH = 1024
 MAX_VOCABULARY = 1 << 31  # ids are int32
+_ITEM = "item"
 RESERVED_NAMES = frozenset({"label", "time_s", "weight", "learning_rate", "proximal"})  # beside features in a signature
 
 
@@ -93,6 +94,13 @@ class FeatureSchema:
             if feature.name == name:
                 return feature
         raise KeyError(name)
+
+    @property
+    def item(self) -> Feature | None:
+        """The feature that says what a sample is about: ``item``, else the first with one id; None if there is none."""
+        single = [feature for feature in self.features if feature.kind is FeatureKind.CATEGORICAL]
+        named = next((feature for feature in single if feature.name == _ITEM), None)
+        return named or next(iter(single), None)
 
     @property
     def tables(self) -> dict[str, int]:

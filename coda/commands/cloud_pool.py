@@ -92,13 +92,16 @@ def import_(
     config: Config,
     errors: Annotated[Path | None, typer.Option(help="CSV for rows that cannot be used, with the reason.")] = None,
     schema: Annotated[Path | None, typer.Option(help="Features of a new pool, JSON as `list --json` prints.")] = None,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Its contributors allow matching by agreement.")
+    ] = False,
 ) -> None:
     """Take a table's samples into the pool. Rows that cannot be used are left out; importing again adds nothing."""
     from cloud_broker.pool_tables import import_table
     from coda.output import console
 
     with _pool(config, schema) as pool, _progress(f"reading {table.name}") as on_progress:
-        done = import_table(pool, table, errors, on_progress)
+        done = import_table(pool, table, errors, on_progress, agreement=agreement)
     console.print(
         f"{done.rows:,} rows: {done.added:,} samples are new in the pool, {done.refused:,} rows cannot be used"
     )

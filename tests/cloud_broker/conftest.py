@@ -72,16 +72,16 @@ def trained_again(
 
     folder = Path(shutil.copytree(published_state[0], tmp_path_factory.mktemp("again") / "state"))
     events: list[dict[str, Any]] = []
-    files = {name: folder / name for name in ("ca_file", "cert_file", "key_file")}
-    config = CloudConfig(
-        fleet="test", host="localhost", port=1, state_dir=folder, models=ModelOptions(epochs=1, seed=2), **files
-    )
+    here = dict.fromkeys(("ca_file", "cert_file", "key_file", "state_dir"), folder)  # it speaks to nobody
+    values: dict[str, Any] = {"fleet": "test", "host": "localhost", "port": 1, **here}
+    config = CloudConfig(models=ModelOptions(epochs=1, seed=2), **values)
     train(config, threading.Event(), events.append, again=True)
     registry = Registry(folder)
     (model, _), (before, ended_s) = registry.history(2)
     assert model.recommender != before.recommender
     assert ended_s == model.published_s
-    trained = Trained(*(registry.blobs.get(ref.sha256) for ref in (model.recommender, model.classifier)), events)
+    recommender, classifier = (registry.blobs.get(ref.sha256) for ref in (model.recommender, model.classifier))
+    trained = Trained(recommender, classifier, events)
     registry.close()
     return trained
 

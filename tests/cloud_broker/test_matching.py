@@ -11,15 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cloud_broker.agreement import AgreementMatcher
 from cloud_broker.byte_budget import encode_within
 from cloud_broker.errors import ConfigError
 from cloud_broker.match_options import MatchOptions
 from cloud_broker.matching import Matcher, PoolView, RandomMatcher, quotas
+from cloud_broker.opinions import Opinions
 from cloud_broker.pool import SamplePool
 from cloud_broker.profile_matching import ProfileMatcher
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query
+from protocol.opinions import pack_opinions
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
 
@@ -42,7 +45,7 @@ def view_of(vectors: NDArray[np.float32], contributors: list[int] | None = None)
     return PoolView(vectors, owners, np.arange(len(vectors), dtype=np.int64))
 
 
-BOTH = pytest.mark.parametrize("kind", [ProfileMatcher, RandomMatcher])
+EVERY = pytest.mark.parametrize("kind", [ProfileMatcher, RandomMatcher, AgreementMatcher])
 
 
 def test_one_centroid_gets_its_nearest_samples() -> None:
@@ -61,7 +64,7 @@ def test_centroids_are_served_by_their_weights_in_every_beginning() -> None:
     assert [(rows[:n] < 50).sum() for n in (4, 20, 40)] == [3, 15, 30]
 
 
-@BOTH
+@EVERY
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_what_every_matcher_promises(kind: type[Matcher], data: st.DataObject) -> None:
@@ -70,9 +73,12 @@ def test_what_every_matcher_promises(kind: type[Matcher], data: st.DataObject) -
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     owners = rng.integers(0, 3, samples).astype(np.int32)
     keys = rng.integers(0, data.draw(st.integers(1, 80)), samples)
-    view = PoolView(unit_vectors(samples), owners, keys)
+    items, labels = rng.integers(0, 9, samples).astype(np.int32), rng.integers(0, 2, samples).astype(np.float32)
+    view = PoolView(unit_vectors(samples), owners, keys, labels=labels, opinions=Opinions(items, owners))
     weights = tuple(rng.dirichlet(np.ones(clusters)).tolist())
     query = query_of(unit_vectors(clusters, seed=3), weights, max_samples=data.draw(st.integers(1, 80)))
+    if data.draw(st.booleans()):
+        query = replace(query, opinions=pack_opinions(np.arange(1, 9, dtype=np.int32), np.tile([1.0, 0.0], 4)))
     asker = data.draw(st.sampled_from([None, 0, 1]))
     rows = kind(view).rank(query, asker)
     assert asker is None or asker not in owners[rows]
@@ -82,7 +88,7 @@ def test_what_every_matcher_promises(kind: type[Matcher], data: st.DataObject) -
     assert kind(view).rank(query, asker).tolist() == rows.tolist()
 
 
-@BOTH
+@EVERY
 def test_an_empty_pool_gives_nothing(kind: type[Matcher]) -> None:
     """No samples is an answer, not an error."""
     empty = view_of(np.zeros((0, 4), np.float32))
@@ -119,14 +125,23 @@ def test_each_label_has_its_share(share: float) -> None:
     assert matcher.rank(query_of(np.eye(4, dtype=np.float32)[:1], (1.0,), max_samples=80), None).size == 80
 
 
-@BOTH
+@EVERY
 def test_what_is_held_back_is_never_chosen(kind: type[Matcher]) -> None:
     """Items that too few share and samples before the window stay, whichever matcher chooses."""
     items, times = np.arange(60, dtype=np.int32) % 3, np.arange(60)
+    owners, labels = (np.arange(60) // 3 % 20 + 1).astype(np.int32), (np.arange(60) % 2).astype(np.float32)
     view = replace(
-        view_of(unit_vectors(60)), items=items, sharers=np.array([4, 5, 6], np.int32), time_s=times, since_s=20.0
+        view_of(unit_vectors(60), owners.tolist()),
+        items=items,
+        labels=labels,
+        sharers=np.array([4, 5, 6], np.int32),
+        time_s=times,
+        since_s=20.0,
+        opinions=Opinions(items, owners),
     )
-    rows = kind(view, MatchOptions(k_anonymity=5)).rank(query_of(unit_vectors(1), (1.0,), max_samples=60), None)
+    said = pack_opinions(np.array([1, 2], np.int32), np.array([1.0, 0.0], np.float32))
+    query = replace(query_of(unit_vectors(1), (1.0,), max_samples=60), opinions=said)
+    rows = kind(view, MatchOptions(k_anonymity=5)).rank(query, None)
     assert sorted(rows.tolist()) == [row for row in range(20, 60) if row % 3]
 
 

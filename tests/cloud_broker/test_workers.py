@@ -248,8 +248,8 @@ def test_a_newer_model_is_taken_up_while_devices_of_both_ask(
         for number, model in enumerate([before, new] * 4):  # whichever worker hears it
             assert _answer(device, query_for(registry, model, user_samples(1), f"both-{number}")) == 50
         assert _task(device).recommender == new.recommender
-        for part in ("cloud", "cloud-2"):
-            running.wait_until(lambda event, part=part: (event["event"], event.get("part")) == ("taken-up", part))
+        running.wait_until(lambda event: (event["event"], event.get("part")) == ("taken-up", "cloud"))
+        running.wait_until(lambda event: (event["event"], event.get("part")) == ("taken-up", "cloud-2"))
     assert {event["part"] for event in running.events if event["event"] == "ended"} == {"tender"}
 
 

@@ -86,7 +86,9 @@ def cloud(fleet_broker: FleetBroker, model_files: ModelFiles, tmp_path: Path) ->
     """Makes a context manager that serves a pool of two tastes with published models, by recipe."""
 
     @contextmanager
-    def serve(recipe: Recipe, broker: FleetBroker = fleet_broker, models: ModelFiles = model_files) -> Iterator[Cloud]:
+    def serve(
+        recipe: Recipe, broker: FleetBroker = fleet_broker, models: ModelFiles = model_files, **values: Any
+    ) -> Iterator[Cloud]:
         state_dir = tmp_path / "cloud"
         if not state_dir.exists():
             fill(state_dir, models)
@@ -101,6 +103,7 @@ def cloud(fleet_broker: FleetBroker, model_files: ModelFiles, tmp_path: Path) ->
             state_dir=state_dir,
             recipe=recipe,
             pool=PoolOptions(max_samples_per_day=50_000, max_samples_per_contributor=50_000),
+            **values,
         )
         events: list[Event] = []
         serving, stop = threading.Event(), threading.Event()

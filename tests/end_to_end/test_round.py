@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +14,14 @@ import pytest
 from cloud_broker.answering import Answering
 from cloud_broker.answers import Outgoing
 from cloud_broker.handlers import Handlers
+from cloud_broker.match_options import MatchOptions
+from cloud_broker.pool import SamplePool
 from edge.rounds import MAX_ATTEMPTS
 from edge.service import EdgeService
 from profiling.record import PHASES, RoundRecord
 from protocol.errors import MalformedMessageError
 from protocol.messages import BlobRef, Match, Query, Task
+from protocol.opinions import unpack_opinions
 from protocol.recipe import Recipe
 from tests.broker_fixtures import FleetBroker, Peer
 from tests.edge.samples import SCHEMA, samples
@@ -155,6 +160,34 @@ def test_samples_leave_the_device_only_if_its_owner_says_so(cloud: Any, device: 
         one.run().finish()
         one.run().finish()
         assert service.pool_size() == 1000 + (40 if contribute else 0)
+
+
+@pytest.mark.parametrize("agreement", [False, True])
+def test_a_device_tells_its_items_only_if_its_owner_says_so(
+    cloud: Any, device: MakeDevice, monkeypatch: pytest.MonkeyPatch, agreement: bool
+) -> None:
+    """Off by default, though the task asks for it; where it is on, its contributions may be used so, too."""
+    said = list[bytes | None]()
+    match = Answering.match
+
+    def listen(self: Answering, query: Query, device: str) -> Match:
+        said.append(query.opinions)
+        return match(self, query, device)
+
+    monkeypatch.setattr(Answering, "match", listen)
+    one = device(f"round-agrees-{agreement}", contribute=True, agreement=agreement)
+    one.add(batch := samples(40))
+    with cloud(replace(RECIPE, opinions=10), matching=MatchOptions(matcher="agreement")) as service:
+        one.run().finish()
+        with closing(SamplePool(service.state_dir / "pool")) as pool:
+            assert pool.agreeing().any() == agreement
+    [opinions] = said
+    assert (opinions is not None) == agreement
+    if opinions is not None:
+        items, liked = unpack_opinions(opinions)
+        own = {(int(item), label > 0) for item, label in zip(batch.features["item"], batch.label, strict=True)}
+        assert len(items) == 10
+        assert set(zip(items.tolist(), liked.tolist(), strict=True)) <= own
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -47,7 +47,7 @@ def bench(world: World) -> Bench:
 def material(world: World) -> Material:
     """One device's samples."""
     device = world.split.devices[0]
-    found = world.find(device, _RECIPE)
+    found = world.find(device, _RECIPE, by_agreement=True)
     pool = world.split.pool
     return Material(
         user=device.user,
@@ -55,6 +55,7 @@ def material(world: World) -> Material:
         matched=pool.take(found.matched),
         nearest=pool.take(found.nearest),
         random=pool.take(found.random),
+        agreed=pool.take(found.agreed),
         test=device.test,
     )
 

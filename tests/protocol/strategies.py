@@ -42,6 +42,7 @@ from protocol.messages import (
     Task,
     Updated,
 )
+from protocol.opinions import pack_opinions
 from protocol.rows import MAX_SHARDS, MAX_SLOTS, RowColumn, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import RESERVED_NAMES, Feature, FeatureKind, FeatureSchema
@@ -118,8 +119,14 @@ def queries(draw: st.DrawFn) -> Query:
         max_samples=draw(st.integers(1, 5000)),
         max_bytes=draw(st.integers(1, 1 << 20)),
         inline_bytes=draw(st.none() | st.integers(0, MAX_CHUNK_BYTES)),
+        opinions=draw(st.none() | st.sets(st.integers(1, 1 << 30), max_size=20).map(_packed_opinions)),
         zstd=draw(st.booleans()),
     )
+
+
+def _packed_opinions(items: set[int]) -> bytes:
+    ascending = np.array(sorted(items), np.int32)
+    return pack_opinions(ascending, (ascending % 2).astype(np.float32))
 
 
 _indices = st.lists(st.integers(0, MAX_BLOB_BYTES // CHUNK_BYTES - 1), min_size=1, max_size=64).map(tuple)
@@ -145,7 +152,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Message]] = {
     Located: st.builds(
         Located, sha256s, st.booleans(), st.none() | st.builds(Patch, sha256s, blob_refs, st.booleans())
     ),
-    Contribution: st.builds(Contribution, st.binary(max_size=64)),
+    Contribution: st.builds(Contribution, st.binary(max_size=64), st.none() | st.booleans()),
     Report: st.builds(Report, st.text(max_size=8), _INT64, plain_maps),
     RowsRequest: st.builds(
         RowsRequest,

@@ -7,7 +7,18 @@ import pytest
 
 from protocol.envelope import decode, encode
 from protocol.errors import MalformedMessageError, OversizeError
-from protocol.messages import MAX_RETRY_AFTER_S, MESSAGES, BlobRef, Busy, Chunk, Match, Message, Pull, Query
+from protocol.messages import (
+    MAX_RETRY_AFTER_S,
+    MESSAGES,
+    BlobRef,
+    Busy,
+    Chunk,
+    Contribution,
+    Match,
+    Message,
+    Pull,
+    Query,
+)  # fmt: skip
 from protocol.topics import CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNK_BYTES, NAME_PATTERN
 
 SHA = "0123456789abcdef" * 4
@@ -116,7 +127,12 @@ def test_an_answer_and_its_samples_go_together() -> None:
 
 def test_a_peer_of_before_answers_held_samples_reads_what_it_knows() -> None:
     """What it does not know is not said to it: a query of its own, and an answer without samples, are as they were."""
-    for message, later in ((QUERY, "inline_bytes"), (Match("q", 1, BlobRef(SHA, 3)), "data")):
+    for message, later in (
+        (QUERY, "inline_bytes"),
+        (QUERY, "opinions"),
+        (Contribution(b"samples"), "agreement"),
+        (Match("q", 1, BlobRef(SHA, 3)), "data"),
+    ):
         payload = encode(message, "m1")
         assert later.encode() not in payload
         assert decode(message.direction, message.kind, payload).message == message

@@ -16,6 +16,12 @@ def test_plain_values_round_trip() -> None:
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
+def test_what_came_later_is_said_only_where_it_says_something() -> None:
+    """A device of before reads a recipe that asks for nothing that it does not know."""
+    assert not {"opinions", "fleet_gains"} & set(Recipe().to_dict())
+    assert Recipe.from_dict(Recipe(opinions=20).to_dict()) == Recipe(opinions=20)
+
+
 def test_absent_fields_take_their_defaults() -> None:
     """An operator states only what differs, and a whole number where a real one is meant."""
     recipe = Recipe.from_dict({"steps": 7, "proximal": 1})
@@ -41,6 +47,7 @@ def test_absent_fields_take_their_defaults() -> None:
         *(({name: math.inf}, "finite") for name in ("learning_rate", "proximal", "gate_min_gain", "fleet_min_gain")),
         *(({name: 0}, name) for name in ("min_local_samples", "match_samples", "match_bytes", "steps")),
         ({"profile_centroids": 0}, "profile_centroids"),
+        *(({"opinions": value}, "opinions must lie in 0..256") for value in (-1, 257)),
     ],
 )
 def test_bad_recipe_is_refused(values: dict[str, Any], says: str) -> None:
