@@ -16,8 +16,9 @@ from cloud_broker.overrides import Overrides, TaskModel
 from cloud_broker.registry import Registry
 from cloud_broker.round_history import RoundHistory
 from cloud_broker.staging import Plan, Progress
-from cloud_broker.storage.stages import CANARY
-from cloud_broker.tasks import TaskBook, digest_of
+from cloud_broker.storage.stages import CANARY, LIVE
+from cloud_broker.task_content import digest_of
+from cloud_broker.tasks import TaskBook
 
 BY_HAND = "by hand"
 _TRIES = 10  # against the first worker, which changes a rollout at most once a stage
@@ -97,8 +98,8 @@ def model_of(registry: Registry, said: str) -> TaskModel:
         said: A version, or ``canary``.
 
     Raises:
-        TaskError: If there is none.
-        ModelStageError: The same, for a version.
+        TaskError: If there is none, or it is neither the canary nor live: queries made by it would not be answered.
+        ModelStageError: If there is no such version.
     """
     if said == CANARY:
         model = registry.canary()
@@ -108,6 +109,12 @@ def model_of(registry: Registry, said: str) -> TaskModel:
         model = registry.find(int(said))
     else:
         raise TaskError(f"model {said!r}: a version's number, or {CANARY}")
+    stage = registry.stages.now()[model.version].stage
+    if stage not in (CANARY, LIVE):
+        raise TaskError(
+            f"model {model.version} is {stage}, and queries made by it are not answered: make it the canary with "
+            f"`coda cloud models promote {model.version} --to {CANARY}`"
+        )
     return TaskModel(model.version, model.schema.to_dict(), model.recommender, model.classifier, model.rows)
 
 

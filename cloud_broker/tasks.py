@@ -8,15 +8,12 @@ had before gets it under a new version.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sqlalchemy import bindparam, func, select
 
-from cloud_broker.errors import TaskError
 from cloud_broker.layers import EVERYONE, Layer, Layers, laid_over
 from cloud_broker.overrides import Overrides
 from cloud_broker.standings import Standings
@@ -25,13 +22,12 @@ from cloud_broker.storage.place import Place
 from cloud_broker.storage.tables import ASSIGNMENT, DEVICE, TASK
 from cloud_broker.storage.task_tables import TASK_ORIGIN
 from cloud_broker.tags import Tags
-from protocol import envelope
+from cloud_broker.task_content import NO_VERSION, composed, digest_of, payload_of, task_of, will_do
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from protocol.rows import TableRows
 from protocol.schema import FeatureSchema
 
-_NO_VERSION = 0  # of a task before it is given one
 _OF_EVERYONE = (
     select(TASK.c.payload)
     .join(TASK_ORIGIN, TASK_ORIGIN.c.version == TASK.c.version)
@@ -69,8 +65,6 @@ _GIVE = _GIVE.on_conflict_do_update(
 ).execution_options(preserve_rowcount=True)
 _AT_ONCE = 1000  # devices a transaction
 
-logger = logging.getLogger(__name__)
-
 
 class TaskBook:
     """Tasks by version and who has which; safe to use from several threads, and beside other processes.
@@ -92,7 +86,7 @@ class TaskBook:
         self.tags = Tags(where)
         self.standings = Standings(where, clock=clock)
         for (payload,) in self._database.rows(_WITHOUT_ORIGIN):  # from before there were layers
-            self._add(EVERYONE, _task(payload))
+            self._add(EVERYONE, task_of(payload))
 
     def make_current(
         self,
@@ -112,7 +106,7 @@ class TaskBook:
             rows: The table of which h0's file holds no rows.
         """
         current = self.current()
-        task = Task(_NO_VERSION, features.to_dict(), recipe.to_dict(), recommender, classifier, rows)
+        task = Task(NO_VERSION, features.to_dict(), recipe.to_dict(), recommender, classifier, rows)
         if current is not None and digest_of(task) == digest_of(current):
             return current
         return self._new(EVERYONE, task)
@@ -120,7 +114,7 @@ class TaskBook:
     def current(self) -> Task | None:
         """The task of everyone; None before the first."""
         rows = self._database.rows(_OF_EVERYONE)
-        return _task(rows[0][0]) if rows else None
+        return task_of(rows[0][0]) if rows else None
 
     def assign(self, device: str, board: str = "") -> Task | None:
         """Give a device the task that is for it.
@@ -137,7 +131,7 @@ class TaskBook:
             return None
         label, overrides = laid_over(self.layers.on(), device, board, self.tags.of(device))
         held = self._database.rows(_HELD, whose=device)
-        given = self._give(*_composed(base, label, overrides), {device: held[0][0] if held else _NO_VERSION})
+        given = self._give(*composed(base, label, overrides), {device: held[0][0] if held else NO_VERSION})
         return given[0][1] if given else None
 
     def reassign(self, devices: Iterable[str] = ()) -> list[tuple[str, Task]]:
@@ -152,7 +146,7 @@ class TaskBook:
         base, layers = self.current(), self.layers.on()
         if base is None:
             return []
-        held = {**dict.fromkeys(devices, _NO_VERSION), **self.held()}
+        held = {**dict.fromkeys(devices, NO_VERSION), **self.held()}
         boards, tags = self._boards() if layers else {}, self.tags.all() if layers else {}
         groups: dict[str, tuple[Overrides, dict[str, int]]] = {}
         for device, version in held.items():
@@ -161,7 +155,7 @@ class TaskBook:
         return [
             one
             for label, (overrides, who) in sorted(groups.items())
-            for one in self._give(*_composed(base, label, overrides), who)
+            for one in self._give(*composed(base, label, overrides), who)
         ]
 
     def assigned(self) -> dict[str, Task]:
@@ -187,12 +181,12 @@ class TaskBook:
     def version(self, version: int) -> Task | None:
         """The task of a version; None if there is none."""
         rows = self._database.rows(_PAYLOAD, of=version)
-        return _task(rows[0][0]) if rows else None
+        return task_of(rows[0][0]) if rows else None
 
     def label_of(self, version: int) -> str | None:
         """Where a version came from; None if there is none."""
-        rows = self._database.rows(_ORIGIN, of=version)
-        return str(rows[0][0]) if rows else None
+        origin = self._origin(version)
+        return None if origin is None else origin[0]
 
     def members(self, label: str) -> int:
         """Devices that have a task of that label."""
@@ -206,8 +200,8 @@ class TaskBook:
     def _give(self, label: str, task: Task, held: Mapping[str, int]) -> list[tuple[str, Task]]:
         """Give devices, which hold these versions, a task under a version that is newer than any of them."""
         digest = digest_of(task)
-        known = {version: self._database.rows(_ORIGIN, of=version) for version in set(held.values())}
-        wanting = [device for device, version in held.items() if not _serves(known[version], label, digest)]
+        known = {version: self._origin(version) for version in set(held.values())}
+        wanting = [device for device, version in held.items() if not will_do(known[version], label, digest)]
         if not wanting:
             return []
         above = max(held[device] for device in wanting)
@@ -231,39 +225,15 @@ class TaskBook:
         """Note a version and where it comes from; False if another process was quicker with that version."""
         origin = {"version": task.version, "label": label, "digest": digest_of(task)}
         with self._database.transaction() as connection:
-            added = connection.execute(_ADD, {"version": task.version, "payload": _payload(task)}).rowcount == 1
+            added = connection.execute(_ADD, {"version": task.version, "payload": payload_of(task)}).rowcount == 1
             if added or not connection.execute(_ORIGIN, {"of": task.version}).all():
                 connection.execute(_ADD_ORIGIN, origin)
         return added
 
+    def _origin(self, version: int) -> tuple[str, str] | None:
+        """Label and digest of a version."""
+        rows = self._database.rows(_ORIGIN, of=version)
+        return (rows[0][0], rows[0][1]) if rows else None
+
     def _boards(self) -> dict[str, str]:
         return {name: str(hello["board"]) for name, hello in self._database.rows(_HELLOS) if hello}
-
-
-def digest_of(task: Task) -> str:
-    """What a task says but for its version, as a digest."""
-    return hashlib.sha256(_payload(dataclasses.replace(task, version=_NO_VERSION))).hexdigest()
-
-
-def _composed(base: Task, label: str, overrides: Overrides) -> tuple[str, Task]:
-    try:
-        return label, overrides.over(base)
-    except TaskError:
-        # Everyone's recipe was changed since: together they are out of bounds.
-        logger.exception("what %s changes cannot be laid over everyone's task, which its devices have instead", label)
-        return EVERYONE, base
-
-
-def _serves(origin: list[tuple[str, str]], label: str, digest: str) -> bool:
-    """Whether a version that a device holds will do: what a layer made everyone's need not be done again."""
-    return bool(origin) and origin[0][1] == digest and label in (origin[0][0], EVERYONE)
-
-
-def _payload(task: Task) -> bytes:
-    return envelope.encode(task, f"task-{task.version}")
-
-
-def _task(payload: bytes) -> Task:
-    task = envelope.decode("down", Task.kind, payload).message
-    assert isinstance(task, Task)
-    return task

@@ -26,6 +26,7 @@ from cloud_broker.round_history import RoundHistory
 from cloud_broker.staging import DONE, PAUSED, RUNNING, STOPPED, Bounds, Plan, Stage
 from cloud_broker.state import State
 from cloud_broker.storage.place import Place
+from cloud_broker.storage.stages import CANARY, CANDIDATE
 from cloud_broker.task_keeper import TaskKeeper
 from cloud_broker.tasks import TaskBook
 from profiling.record import ABANDONED, ACTIVATED, KEPT_H0
@@ -328,6 +329,26 @@ def test_an_order_that_makes_no_sense_is_refused(fleet: Fleet) -> None:
     with pytest.raises(TaskError, match="a version's number"):
         task_orders.model_of(fleet.state.registry, "newest")
     assert tasks.layers.on() == []
+
+
+def test_the_canary_is_rolled_out_and_goes_live(fleet: Fleet) -> None:
+    """A candidate is not; what some devices have as the canary they need not do again when it is everyone's."""
+    tasks, registry = fleet.state.tasks, fleet.state.registry
+    live = registry.publish(SCHEMA, b"h0", b"g", {})
+    newer = registry.publish(SCHEMA, b"newer h0", b"newer g", {}, stage=CANDIDATE)
+    fleet.take(fleet.keeper.renew(live))
+    with pytest.raises(TaskError, match="model 2 is candidate"):
+        task_orders.model_of(registry, "2")
+    registry.stages.promote(2, CANARY)
+    model = task_orders.model_of(registry, "canary")
+    assert model == task_orders.model_of(registry, "2")
+    task_orders.roll_out(tasks, "newer", Cohort(devices=NAMES[:20]), Overrides(model=model), Plan((Stage(100, 0, 0),)))
+    fleet.step()
+    having = {device for device, task in fleet.has.items() if task.recommender == newer.recommender}
+    assert having == set(NAMES[:20])
+    registry.stages.promote(2)
+    task_orders.stop(tasks, "newer", ROLLOUT)
+    assert {device for device, _ in fleet.keeper.renew(registry.find(2))} == set(NAMES[20:])
 
 
 def test_an_experiment_from_order_to_verdict(fleet: Fleet) -> None:
