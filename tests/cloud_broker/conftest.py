@@ -21,6 +21,7 @@ from cloud_broker.versions import Versions
 from protocol.messages import Query
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
+from tests.sharing import made_once
 from tests.storage_fixtures import blob_place, place, postgres, s3
 
 __all__ = ["blob_place", "place", "postgres", "s3"]
@@ -31,9 +32,12 @@ CONTRIBUTORS = 30
 @pytest.fixture(scope="session")
 def published_state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """A state folder with a pool and published models, and the events of publishing; not to be changed."""
+    return made_once(tmp_path_factory, "published", _publish)
+
+
+def _publish(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     from cloud_broker.publish import publish_models
 
-    folder = tmp_path_factory.mktemp("published")
     pool = SamplePool(folder / "pool", SCHEMA)
     pool.add_many(Given(f"user-{user}", user_samples(user, 60), "import") for user in range(CONTRIBUTORS))
     registry = Registry(folder)
