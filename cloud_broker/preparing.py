@@ -8,12 +8,13 @@ from cloud_broker.config import CloudConfig
 from cloud_broker.match_options import MatchOptions
 from cloud_broker.pool import SamplePool
 from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.storage.stages import LIVE
 from cloud_broker.telling import OnEvent
 from cloud_broker.versions import Versions
 
 
 def published_model(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnEvent) -> PublishedModel:
-    """The newest model that fits the pool; trained and published now if there is none.
+    """The live model, if it fits the pool; trained and published now if not.
 
     Raises:
         TrainingError, ConverterError, StorageError: As `publish`.
@@ -24,7 +25,9 @@ def published_model(pool: SamplePool, registry: Registry, config: CloudConfig, t
     return publish(pool, registry, config, tell)
 
 
-def publish(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnEvent) -> PublishedModel:
+def publish(
+    pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnEvent, stage: str = LIVE
+) -> PublishedModel:
     """Train on the pool and publish what comes of it; the pool is embedded with it later, see `Versions.prepare`.
 
     Args:
@@ -32,6 +35,7 @@ def publish(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnE
         registry: Where to publish.
         config: How to make models.
         tell: Told ``training`` after every epoch, ``converted`` for each model, and ``published``.
+        stage: What the model becomes, live or a candidate.
 
     Raises:
         TrainingError: If the pool is too small to train on.
@@ -41,7 +45,7 @@ def publish(pool: SamplePool, registry: Registry, config: CloudConfig, tell: OnE
     # Training needs TensorFlow, serving does not.
     from cloud_broker.publish import publish_models  # noqa: PLC0415
 
-    model = publish_models(pool, registry, config.models, tell)
+    model = publish_models(pool, registry, config.models, tell, stage=stage)
     tell({"event": "published", **summary(model)})
     return model
 

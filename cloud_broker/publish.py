@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from cloud_broker.classifier_training import prepared_classifier
 from cloud_broker.errors import TrainingError
+from cloud_broker.lineage import code_version, digest_of
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool import SamplePool
 from cloud_broker.registry import Prepare, PublishedModel, Registry
+from cloud_broker.storage.stages import LIVE
 from cloud_broker.training import EpochResult, TrainingResult, train_global
 from converters.convert import ConvertOptions, convert
 from converters.zoo import recommenders as zoo
@@ -36,6 +38,8 @@ def publish_models(
     options: ModelOptions | None = None,
     on_event: OnEvent | None = None,
     prepare: Prepare | None = None,
+    *,
+    stage: str = LIVE,
 ) -> PublishedModel:
     """Train, convert, prove and store a recommender and its classifier.
 
@@ -45,6 +49,7 @@ def publish_models(
         options: How to make them.
         on_event: Told ``training`` after every epoch, then ``converted`` for each model.
         prepare: See `Registry.publish`.
+        stage: What the model becomes, live or a candidate.
 
     Raises:
         TrainingError: If the pool is too small, or training diverges.
@@ -63,13 +68,21 @@ def publish_models(
     prepared = prepared_classifier(model, batch, owner, seed=options.seed)
     classifier = _convert("classifier", prepared, for_device, tell)
     lineage = {
-        "data": {"samples": len(batch), "contributors": len(np.unique(owner)), "schema": pool.schema.digest},
+        "data": {
+            "samples": len(batch),
+            "contributors": len(np.unique(owner)),
+            "schema": pool.schema.digest,
+            "digest": digest_of(batch),
+        },
+        "code": code_version(),
         "options": asdict(options),
         "metrics": training.to_dict(),
         "parity": {"recommender": recommender.parity, "classifier": classifier.parity},
     }
     rows = next(iter(recommender.rows.values()), None)
-    return registry.publish(pool.schema, recommender.content, classifier.content, lineage, rows, prepare=prepare)
+    return registry.publish(
+        pool.schema, recommender.content, classifier.content, lineage, rows, stage=stage, prepare=prepare
+    )
 
 
 def slots_for(schema: FeatureSchema, slots: int) -> dict[str, int]:

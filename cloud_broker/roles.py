@@ -12,6 +12,7 @@ from cloud_broker.preparing import open_versions, publish, published_model, summ
 from cloud_broker.registry import Registry
 from cloud_broker.serving import serve
 from cloud_broker.state import POOL, open_state
+from cloud_broker.storage.stages import LIVE
 from cloud_broker.telling import OnEvent, Telling
 from cloud_broker.upkeep import upkeep
 
@@ -28,7 +29,7 @@ def look_after(config: CloudConfig, stop: threading.Event, on_event: OnEvent) ->
         StorageError: If the state cannot be used, or no model is published.
     """
     tell = Telling(on_event)
-    with _pool(config) as pool, closing(Registry(config.state_dir)) as registry:
+    with _pool(config) as pool, closing(Registry(config.place)) as registry:
         versions = open_versions(pool, registry, tell.unless(stop), config.matching)
         with upkeep(versions, tell):
             tell({"event": "tending", "pool": len(versions), **summary(versions.model)})
@@ -50,12 +51,12 @@ def work(config: CloudConfig, number: int, stop: threading.Event, on_event: OnEv
     """
     mine, tell = config.of_worker(number), Telling(on_event)
     mine.identity.check()
-    with open_state(mine.state_dir) as state, _pool(mine) as pool:
+    with open_state(mine.place) as state, _pool(mine) as pool:
         versions = open_versions(pool, state.registry, tell.unless(stop), mine.matching)
         serve(mine, state, versions, stop=stop, tell=tell, number=number, of_several=True)
 
 
-def train(config: CloudConfig, stop: threading.Event, on_event: OnEvent, *, again: bool) -> None:
+def train(config: CloudConfig, stop: threading.Event, on_event: OnEvent, *, again: bool, stage: str = LIVE) -> None:
     """Train on the pool and publish, as a job of its own; a cloud that serves meanwhile takes the model up.
 
     Args:
@@ -63,13 +64,17 @@ def train(config: CloudConfig, stop: threading.Event, on_event: OnEvent, *, agai
         stop: When to give up.
         on_event: Told ``training``, ``converted``, ``published``.
         again: Whether to train where a model is published already.
+        stage: What the model becomes, live or a candidate.
 
     Raises:
         TrainingError, ConverterError, StorageError: As `publish`.
     """
     tell = Telling(on_event).unless(stop)
-    with _pool(config) as pool, closing(Registry(config.state_dir)) as registry:
-        (publish if again else published_model)(pool, registry, config, tell)
+    with _pool(config) as pool, closing(Registry(config.place)) as registry:
+        if again:
+            publish(pool, registry, config, tell, stage)
+        else:
+            published_model(pool, registry, config, tell)
 
 
 @contextmanager

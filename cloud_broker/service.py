@@ -39,6 +39,7 @@ class CloudService:
         Raises:
             CertificateError: If the worker's certificate cannot be used; told before anything is trained.
             StorageError: If the state cannot be used, or there is no pool to serve.
+            UnavailableError: If the database is away.
             TrainingError: If the pool is too small to train on.
             ConverterError: If a trained model cannot be converted.
             ConnectionFailedError: If the broker is not there or does not let us in.
@@ -46,7 +47,7 @@ class CloudService:
         config = self._config
         config.identity.check()
         pool_at = config.state_dir / POOL
-        with open_state(config.state_dir) as state, closing(SamplePool(pool_at, options=config.pool)) as pool:
+        with open_state(config.place) as state, closing(SamplePool(pool_at, options=config.pool)) as pool:
             try:
                 published_model(pool, state.registry, config, self._tell.unless(stop))
                 versions = open_versions(pool, state.registry, self._tell.unless(stop), config.matching)

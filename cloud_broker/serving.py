@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cloud_broker.config import CloudConfig
+from cloud_broker.errors import UnavailableError
 from cloud_broker.gateway import Gateway
 from cloud_broker.handlers import Handlers
 from cloud_broker.observing import Observed, observing
@@ -19,6 +21,8 @@ from cloud_broker.versions import Versions
 
 _SETTLE_S = 60.0
 _LOOK_S = 1.0  # how often to see what others did: workers, or an operator
+
+logger = logging.getLogger(__name__)
 
 
 def serve(
@@ -45,7 +49,12 @@ def serve(
     Raises:
         ConnectionFailedError: If the broker is not there or does not let us in.
     """
-    lead = number == 1
+    lead, owed = number == 1, threading.Event()
+
+    def returned() -> None:
+        handlers.sharing.forget()
+        owed.set()  # done where the database may be waited for: not on a thread that answers
+
     with observing(config, number, of_several=of_several) as observed:
         handlers = Handlers(
             state.registry,
@@ -65,15 +74,16 @@ def serve(
             threads=config.threads,
             patience_s=config.max_wait_s,
             keep_session=lead,
-            on_return=lambda: _begin(handlers, steward),
+            on_return=returned,
             traffic=handlers.accounts.traffic,
             observer=observed.observer,
         )
         telling = observed.telling(tell)
         steward = Steward(config, state, versions, gateway.send, gateway.withdraw, on_event=telling) if lead else None
         with _settled(handlers, config.worker), gateway, _watched(observed, gateway, versions):
-            _begin(handlers, steward)
+            handlers.sharing.forget()
             if steward is not None:
+                steward.leave_tasks()
                 steward.withdraw_superseded()
             tell({"event": "serving", "pool": len(versions), **summary(versions.model)})
             _until(
@@ -81,16 +91,11 @@ def serve(
                 versions,
                 handlers=handlers,
                 steward=steward,
+                owed=owed,
                 tell=tell,
                 worker=config.worker,
                 of_several=of_several,
             )
-
-
-def _begin(handlers: Handlers, steward: Steward | None) -> None:
-    handlers.sharing.forget()
-    if steward is not None:
-        steward.leave_tasks()
 
 
 def _until(
@@ -99,23 +104,37 @@ def _until(
     *,
     handlers: Handlers,
     steward: Steward | None,
+    owed: threading.Event,
     tell: Telling,
     worker: str,
     of_several: bool,
 ) -> None:
     due_s, version = time.monotonic() + _SETTLE_S, versions.model.version
     while not stop.wait(_LOOK_S):
-        if of_several:
-            versions.look()
-            versions.refresh()  # what other workers took in
-        if versions.model.version != version:
-            version = versions.model.version
-            tell({"event": "taken-up", **summary(versions.model)})
-        if steward is not None:
-            steward.step()
-        if time.monotonic() >= due_s:
-            due_s = time.monotonic() + _SETTLE_S
-            handlers.accounts.settle(worker)
+        with _unless_away("what is due each second"):
+            if of_several:
+                versions.look()
+                versions.refresh()  # what other workers took in
+            if versions.model.version != version:
+                version = versions.model.version
+                tell({"event": "taken-up", **summary(versions.model)})
+            if steward is not None:
+                if owed.is_set():
+                    steward.leave_tasks()
+                    owed.clear()
+                steward.step()
+            if time.monotonic() >= due_s:
+                handlers.accounts.settle(worker)
+                due_s = time.monotonic() + _SETTLE_S
+
+
+@contextmanager
+def _unless_away(what: str) -> Iterator[None]:
+    """Answering goes on while the database is away, as far as it can; what is not done is tried again."""
+    try:
+        yield
+    except UnavailableError as error:
+        logger.warning("%s has to wait: %s", what, error)
 
 
 @contextmanager
@@ -123,7 +142,8 @@ def _settled(handlers: Handlers, worker: str) -> Iterator[None]:
     try:
         yield
     finally:
-        handlers.accounts.settle(worker)
+        with _unless_away("the account of bytes"):
+            handlers.accounts.settle(worker)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the cloud keeps on disk beside the pool; any number of processes on one machine may have it open."""
+"""What the cloud keeps beside the pool; any number of processes may have it open."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from cloud_broker.answer_store import AnswerStore
 from cloud_broker.ledger import Ledger
 from cloud_broker.registry import Registry
+from cloud_broker.storage.place import Place
 from cloud_broker.tasks import TaskBook
 
 POOL = "pool"
@@ -26,14 +27,15 @@ class State:
 
 
 @contextmanager
-def open_state(directory: Path) -> Iterator[State]:
-    """Open what is under ``directory``, or create it.
+def open_state(where: Place | Path) -> Iterator[State]:
+    """Open what is there, or create it.
 
     Raises:
         StorageError: If what is there cannot be used.
+        UnavailableError: If the database is away.
     """
     with ExitStack() as parts:
-        registry = parts.enter_context(closing(Registry(directory)))
-        ledger = parts.enter_context(closing(Ledger(directory)))
-        tasks = parts.enter_context(closing(TaskBook(directory)))
-        yield State(registry, ledger, tasks, AnswerStore(directory))
+        registry = parts.enter_context(closing(Registry(where)))
+        ledger = parts.enter_context(closing(Ledger(where)))
+        tasks = parts.enter_context(closing(TaskBook(where)))
+        yield State(registry, ledger, tasks, AnswerStore(Place.of(where).state_dir))

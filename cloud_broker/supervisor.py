@@ -132,7 +132,7 @@ class Supervisor:
             self._tell(told | {"part": part.name})
 
     def _published(self) -> int | None:
-        with closing(Registry(self._config.state_dir)) as registry:
+        with closing(Registry(self._config.place)) as registry:
             latest = registry.latest()
         return None if latest is None else latest.version
 

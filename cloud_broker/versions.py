@@ -217,7 +217,10 @@ class Versions:
         return self._open
 
     def _kept(self, longer_s: float = 0.0) -> list[PublishedModel]:
-        """Models that fit the pool and are to be served, the newest first; the last of them until another is ready."""
+        """Models that fit the pool and are to be served: the live one, those before it, the canary.
+
+        Of those before, the last that is ready stays until another is.
+        """
         options = self._options
         since_s = self._clock() - options.keep_models_days * DAY_S - longer_s
         history = self._registry.history(max(options.keep_models, _LOOK_BACK))
@@ -229,6 +232,9 @@ class Versions:
         ]
         if not any(map(self._is_ready, kept)):
             kept += [model for model, _ in fitting[len(kept) :] if self._is_ready(model)][:1]
+        canary = self._registry.canary()
+        if canary is not None and canary.schema == self.pool.schema and canary not in kept:
+            kept.append(canary)  # behind the others: a few devices ask by it, the rest are not given it
         return kept
 
     def _is_ready(self, model: PublishedModel) -> bool:

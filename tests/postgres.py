@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -92,6 +93,14 @@ class PostgresServer:
         self._process.wait(_PATIENCE_S)
         psutil.wait_procs(family, _PATIENCE_S)
         self._process = None
+
+    def kill_backends(self) -> None:
+        """SIGKILL the processes that serve connections; the server then ends all others and reads its log again."""
+        assert self._process is not None
+        for child in psutil.Process(self._process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.cmdline()[0].startswith(f"postgres: {_USER} "):
+                    child.kill()
 
     def create(self, database: str, template: str = "template0") -> str:
         """Make a database as a copy of another; its URL."""

@@ -21,6 +21,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,27 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from cloud_broker.errors import CloudError, StorageError, UnavailableError
 from cloud_broker.files import lock_directory
 from cloud_broker.storage.engine import for_reading, make_engine
-from cloud_broker.storage.migrating import upgrade
+from cloud_broker.storage.migrating import differences, upgrade, version_of
 from cloud_broker.storage.place import Place, name_of
 from cloud_broker.storage.taking_over import take_over
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a database is.
+
+    Attributes:
+        version: The last step of `migrations` that it has seen.
+        faults: What is not as it should be.
+    """
+
+    version: str
+    faults: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is."""
+        return not self.faults
 
 
 class SharedDatabase:
@@ -86,6 +105,19 @@ class SharedDatabase:
         """
         with telling(self.name), self._reading.connect() as connection:
             return list(map(tuple, connection.execute(statement, values)))
+
+    def condition(self) -> Condition:
+        """How the database is; SQLite reads all of the file for it.
+
+        Raises:
+            StorageError, UnavailableError: As `transaction`.
+        """
+        with telling(self.name), self._reading.connect() as connection:
+            faults = [f"its tables differ from this version's: {one}" for one in differences(connection)]
+            if self.dialect == "sqlite":
+                said = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+                faults += [str(fault) for fault in said if fault != "ok"]
+            return Condition(str(version_of(connection)), tuple(faults))
 
     def close(self) -> None:
         """Let go of it; its connections close when the last of this process that uses it does."""

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from coda.commands import cloud_devices, cloud_experiment, cloud_pool, cloud_task
+from coda.commands import cloud_database, cloud_devices, cloud_experiment, cloud_models, cloud_pool, cloud_task
 
 app = typer.Typer(help="The cloud's service.", no_args_is_help=True)
 app.add_typer(cloud_pool.app, name="pool")
+app.add_typer(cloud_models.app, name="models")
+app.add_typer(cloud_database.app, name="database")
 app.add_typer(cloud_task.app, name="task")
 app.add_typer(cloud_experiment.app, name="experiment")
 app.command(epilog=cloud_devices.DEVICES_EPILOG)(cloud_devices.devices)
@@ -48,18 +50,26 @@ def serve(
 @app.command(epilog="Example:  coda cloud train --config cloud.toml")
 def train(
     config: Annotated[Path, typer.Option(help="The cloud's configuration, TOML.")],
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Publish as a candidate: see `coda cloud models promote`.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
-    """Train on the pool as it is now, and publish; a cloud of several workers takes the models up as it serves."""
+    """Train on the pool as it is now, and publish; a cloud that serves takes the models up at once.
+
+    With --candidate devices keep the models that they have.
+    """
     from cloud_broker.config import load_config
     from cloud_broker.roles import train as train_and_publish
+    from cloud_broker.storage.stages import CANDIDATE, LIVE
     from cloud_broker.telling import StoppedEarlyError
     from coda.output import print_event, print_event_line
     from edge.signals import stop_on_signals
 
     with stop_on_signals() as stop:
         try:
-            train_and_publish(load_config(config), stop, print_event if as_json else print_event_line, again=True)
+            tell, stage = print_event if as_json else print_event_line, CANDIDATE if candidate else LIVE
+            train_and_publish(load_config(config), stop, tell, again=True, stage=stage)
         except StoppedEarlyError:
             raise typer.Exit(130) from None
 
@@ -86,7 +96,7 @@ def data(
     from cloud_broker.ledger import Ledger
     from coda.data_table import print_days
 
-    with closing(Ledger(load_config(config).state_dir)) as ledger:
+    with closing(Ledger(load_config(config).place)) as ledger:
         print_days(ledger.data_use.by_day(), as_json=as_json)
 
 
@@ -105,7 +115,7 @@ def pull_logs(
     from coda.errors import UsageError
     from coda.output import console
 
-    with closing(Logs(load_config(config).state_dir)) as logs:
+    with closing(Logs(load_config(config).place)) as logs:
         request_id = logs.ask(device)
         path, deadline_s = logs.path(device, request_id), time.monotonic() + wait
         with console.status(f"asking {device}"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cloud_broker.errors import ConfigError, StorageError, TrainingError
+from cloud_broker.lineage import digest_of
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool import SamplePool
 from cloud_broker.publish import judging_samples, latest_share, start_from_item_rates, train_recommender
@@ -148,7 +149,7 @@ def test_the_latest_share_is_each_contributors_own() -> None:
 def test_publishing_tells_and_records_how_models_came_to_be(
     published_state: tuple[Path, list[dict[str, Any]]],
 ) -> None:
-    """Events follow the work; lineage names data, metrics and a passed parity report of every file."""
+    """Events follow the work; lineage names data, code, metrics and a passed parity report of every file."""
     folder, events = published_state
     assert [event["event"] for event in events[-3:]] == ["training", "converted", "converted"]
     model = Registry(folder).latest()
@@ -157,7 +158,10 @@ def test_publishing_tells_and_records_how_models_came_to_be(
         "samples": CONTRIBUTORS * 60,
         "contributors": CONTRIBUTORS,
         "schema": SCHEMA.digest,
+        "digest": digest_of(SamplePool(folder / "pool").living()[0]),
     }
+    assert model.lineage["parent"] is None
+    assert set(model.lineage["code"]) == {"version", "commit"}
     assert model.lineage["metrics"]["history"][-1]["validation_log_loss"] == events[-3]["validation_log_loss"]
     assert all(model.lineage["parity"][name]["passed"] for name in ("recommender", "classifier"))
 

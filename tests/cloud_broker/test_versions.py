@@ -23,7 +23,7 @@ from cloud_broker.vectors import Embedder
 from cloud_broker.versions import Versions
 from tests.cloud_broker.conftest import Trained, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
-from tests.cloud_broker.test_registry import Clock
+from tests.cloud_broker.test_blobs import Clock
 
 
 class Fleet:
@@ -92,6 +92,23 @@ def test_each_query_is_answered_by_the_model_that_made_it(fleet: Fleet) -> None:
         assert np.isin(fleet.rank(versions, model), nearest(fleet, versions, model)).all()
     assert set(fleet.rank(versions, new).tolist()) != set(before.tolist())
     assert not versions.prepare()
+
+
+def test_the_canary_is_answered_for_and_given_to_nobody_by_itself(fleet: Fleet) -> None:
+    """A candidate is not embedded, the canary is, behind the live model; rolled back, that is given again."""
+    versions, trained = fleet.open(), fleet.trained
+    new = fleet.registry.publish(SCHEMA, trained.recommender, trained.classifier, {}, stage="candidate")
+    assert not versions.prepare()
+    fleet.registry.stages.promote(new.version)
+    assert versions.prepare()
+    assert (versions.model, len(versions.served)) == (fleet.old, 2)
+    assert len(fleet.rank(versions, new))
+    fleet.registry.stages.promote(new.version)
+    versions.look()
+    assert versions.model == new
+    fleet.registry.stages.roll_back()
+    versions.look()
+    assert versions.model == fleet.old
 
 
 def test_queries_are_answered_while_the_pool_is_embedded_anew(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,8 +205,10 @@ def test_where_one_model_is_kept_the_old_one_serves_until_the_new_one_is_ready(
 def test_a_model_published_twice_is_embedded_once(fleet: Fleet) -> None:
     """The same files under a newer version are ready at once, and served once."""
     versions = fleet.open()
-    files = (fleet.registry.blobs.get(ref.sha256) for ref in (fleet.old.recommender, fleet.old.classifier))
-    newer = fleet.registry.publish(SCHEMA, *files, {})
+    recommender, classifier = (
+        fleet.registry.blobs.get(ref.sha256) for ref in (fleet.old.recommender, fleet.old.classifier)
+    )
+    newer = fleet.registry.publish(SCHEMA, recommender, classifier, {})
     assert not versions.prepare()
     versions.look()
     assert (versions.model, len(versions.served)) == (newer, 1)
