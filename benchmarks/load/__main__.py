@@ -17,9 +17,10 @@ from benchmarks.load.cloud import fill
 from benchmarks.load.growth import SIZES, by_devices, exponents
 from benchmarks.load.kills import kill_under_load
 from benchmarks.load.plot import save_plot
+from benchmarks.load.steps import steps
 from benchmarks.load.waves import Plan, Row, by_workers, steady_and_overload
 
-PARTS = ("waves", "workers", "growth", "kills")
+PARTS = ("steps", "waves", "workers", "growth", "kills")
 _COLUMNS = {
     "wave": "wave", "offered_per_s": "offered/s", "asked_per_s": "asked/s", "asked": "asked",
     "answered_at_once": "at once",
@@ -69,6 +70,10 @@ def _measure(asked: argparse.Namespace, base: Path, console: Console) -> dict[st
     say(f"a pool of {fill(base / 'filled', asked.data):,} samples")
     plan = Plan(asked.devices, asked.rate, asked.seconds, asked.samples, asked.processes, asked.threads)
     found: dict[str, Any] = {"plan": asdict(plan)}
+    if "steps" in asked.parts:
+        found["steps"] = steps(base / "filled", plan.samples)
+        for name, cost_ms in found["steps"].items():
+            say(f"{name:36}{cost_ms:8.3f} ms")
     if "waves" in asked.parts:
         found["waves"] = steady_and_overload(plan, base / "filled", base / "waves", asked.workers, say)
         console.print(_table(found["waves"]), _costs(found["waves"]))
