@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import os
 import shutil
 import subprocess
 import tarfile
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -120,7 +122,7 @@ def unpack(bundle: Path, folder: Path) -> None:
                     raise UpdateError(f"the bundle unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB")
                 with source, (folder / name).open("wb") as file:
                     shutil.copyfileobj(source, file)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise UpdateError(f"the bundle is no archive: {error}") from error
     if not (folder / _REQUIREMENTS).is_file() or not any(folder.glob("*.whl")):
         raise UpdateError(f"the bundle holds no wheels, or no {_REQUIREMENTS} with their hashes")

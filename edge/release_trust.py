@@ -123,7 +123,7 @@ def _verify(trust: Path, root: Path, packed: bytes, target: str) -> dict[str, An
         raise UpdateRefusedError(f"its metadata are {reason}: {error}") from error
     if found is None:
         raise UpdateRefusedError(f"the signed metadata do not name {target}")
-    custom = found.custom or {}
+    custom = found.custom if isinstance(found.custom, dict) else {}
     number = custom.get("number")
     if type(number) is not int or not 1 <= number < 10**12:
         raise UpdateRefusedError(f"the signed metadata give {target} no number")
