@@ -14,11 +14,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Connection, Engine, Table, func, insert, select, text
+from sqlalchemy import JSON, Boolean, Connection, Engine, Table, insert, select
 
 from cloud_broker.errors import StorageError
 from cloud_broker.storage import tables
-from cloud_broker.storage.place import name_of
+from cloud_broker.storage.filling import AT_ONCE, check_empty, count_on
 from cloud_broker.storage.stages import LIVE, RETIRED
 
 _FILES: dict[str, tuple[Table, ...]] = {
@@ -30,8 +30,7 @@ _FILES: dict[str, tuple[Table, ...]] = {
     "logs.sqlite": (tables.LOG_REQUEST,),
     "rollouts.sqlite": (tables.ROLLOUT, tables.TOLD, tables.OUTCOME),
 }
-_AT_ONCE = 500  # rows
-_COUNTED = (tables.MODEL, tables.ROLLOUT)  # numbered by the database
+_TELLING = [tables.MODEL, tables.TASK, tables.DEVICE, tables.ROLLOUT]  # one that is in use has rows in one of them
 
 
 def take_over(state_dir: Path, engine: Engine) -> None:
@@ -46,12 +45,13 @@ def take_over(state_dir: Path, engine: Engine) -> None:
     with engine.begin() as connection:
         taken = set(connection.scalars(select(tables.TAKEN_OVER.c.file)))
         if missing := [file for file in files if _named(file) not in taken]:
-            _check_empty(connection, missing, name_of(engine.url))
+            named = ", ".join(str(file) for file in missing)
+            check_empty(connection, _TELLING, f"{named} hold the state of an earlier version, to be taken over")
             for file in missing:
                 _take(connection, file)
             if any(file.name == "registry.sqlite" for file in missing):
                 _note_stages(connection)
-            _count_on(connection)
+            count_on(connection)
     for file in files:
         for part in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm"))):
             if part.exists():
@@ -60,15 +60,6 @@ def take_over(state_dir: Path, engine: Engine) -> None:
 
 def _named(file: Path) -> str:
     return str(file.resolve())
-
-
-def _check_empty(connection: Connection, files: list[Path], name: str) -> None:
-    for table in (tables.MODEL, tables.TASK, tables.DEVICE, tables.ROLLOUT):
-        if connection.scalar(select(func.count()).select_from(table)):
-            raise StorageError(
-                f"{', '.join(str(file) for file in files)} hold the state of an earlier version, and database {name} "
-                f"holds another already ({table.name} is not empty): move the files away, or name an empty database"
-            )
 
 
 def _take(connection: Connection, file: Path) -> None:
@@ -89,7 +80,7 @@ def _batches(old: sqlite3.Connection, table: Table) -> Iterator[list[dict[str, A
     found = old.execute(f"SELECT * FROM {table.name}")  # noqa: S608 (our own names)
     names = {described[0] for described in found.description}
     known = [column for column in table.columns if column.name in names]
-    while rows := found.fetchmany(_AT_ONCE):
+    while rows := found.fetchmany(AT_ONCE):
         yield [{column.name: _value(column.type, row[column.name]) for column in known} for row in rows]
 
 
@@ -113,15 +104,3 @@ def _note_stages(connection: Connection) -> None:
             connection.execute(insert(tables.STAGE), retired)
         connection.execute(insert(tables.STAGE), {**change, "version": version, "stage": LIVE, "live_before": before})
         before = version
-
-
-def _count_on(connection: Connection) -> None:
-    """Have PostgreSQL number what comes after what was taken over."""
-    if connection.dialect.name != "postgresql":
-        return
-    for table in _COUNTED:
-        (column,) = table.primary_key
-        last = connection.scalar(select(func.max(column)))
-        if last is not None:
-            sequence = f"pg_get_serial_sequence('{table.name}', '{column.name}')"
-            connection.execute(text(f"SELECT setval({sequence}, :last)"), {"last": last})

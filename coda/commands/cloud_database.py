@@ -28,6 +28,25 @@ def upgrade(config: Config) -> None:
         console.print(f"{database.name} is up to date: {database.condition().version}", markup=False)
 
 
+@app.command(epilog="Example:  coda cloud database copy laptop.toml --config cloud.toml")
+def copy(
+    source: Annotated[Path, typer.Argument(help="The configuration of the cloud whose state it is; stop it first.")],
+    config: Config,
+) -> None:
+    """Copy a cloud's database and blobs into those that another configuration names, which are empty yet.
+
+    This is how a cloud moves from SQLite and disk to PostgreSQL and S3. The pool stays a folder: let both name it.
+    """
+    from cloud_broker.config import load_config
+    from cloud_broker.storage.copying import copy_state
+    from coda.output import console
+
+    copied = copy_state(
+        load_config(source).place, load_config(config).place, lambda line: console.print(line, markup=False)
+    )
+    console.print(f"{copied.rows:,} rows and {copied.blobs:,} blobs are copied")
+
+
 @app.command(epilog="Example:  coda cloud database check --config cloud.toml")
 def check(
     config: Config,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloud_broker.ledger import Ledger
-from cloud_broker.registry import Registry
+from cloud_broker.storage.copying import copy_state
 from cloud_broker.storage.place import Place, StorageOptions
 from protocol.messages import Accepted, Busy, Report
 from tests.broker_fixtures import WAIT_S, FleetBroker, Peer
@@ -32,15 +32,6 @@ def own_postgres() -> Iterator[PostgresServer]:
             yield server
     except PostgresMissingError as error:
         pytest.skip(str(error))
-
-
-def _move_models(state_dir: Path, place: Place) -> None:
-    """What is published in the folder's own database, published in another; the blobs are the same files."""
-    with closing(Registry(state_dir)) as here, closing(Registry(place)) as there:
-        model = here.latest()
-        assert model is not None
-        recommender, classifier = (here.blobs.get(ref.sha256) for ref in (model.recommender, model.classifier))
-        there.publish(model.schema, recommender, classifier, model.lineage)
 
 
 def _say_until_accepted(device: Peer, report: Report, message_id: str) -> None:
@@ -67,7 +58,7 @@ def test_postgresql_is_killed_under_load_and_nothing_acknowledged_is_lost(
     path = config_file(own_broker, state_dir)
     path.write_text(path.read_text() + f'[storage]\ndatabase_url = "{url}"\n')
     place = Place(state_dir, StorageOptions(database_url=url))
-    _move_models(state_dir, place)
+    copy_state(Place(state_dir), place, lambda _line: None)
     with supervised(path) as running, Peer(own_broker, own_broker.device("dev-a")) as device:
         device.listen()
         for number in range(_REPORTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import subprocess
 import sys
@@ -13,11 +14,17 @@ import pytest
 from sqlalchemy import bindparam, select, text, update
 
 from cloud_broker.errors import CloudError, ConfigError, StorageError, UnavailableError
+from cloud_broker.ledger import Ledger
+from cloud_broker.registry import Registry
+from cloud_broker.storage.copying import copy_state
 from cloud_broker.storage.database import SharedDatabase, keep, replace
 from cloud_broker.storage.migrating import HEAD, differences, version_of
 from cloud_broker.storage.place import Place, StorageOptions
 from cloud_broker.storage.tables import DEVICE, METADATA, MODEL, STAGE
+from protocol.messages import Report
+from tests.cloud_broker.samples import SCHEMA
 from tests.postgres import PostgresMissingError, PostgresServer, postgres_server
+from tests.s3 import S3Server
 
 _SEEN = select(DEVICE.c.seen_s).where(DEVICE.c.name == bindparam("name"))
 
@@ -217,6 +224,32 @@ def test_two_clouds_are_not_mixed(place: Place) -> None:
     with closing(SharedDatabase(place)) as database, database.transaction() as connection:
         connection.execute(keep(DEVICE), {"name": "other", "seen_s": 1.0})
     _folder_of_before(place.state_dir)
-    with pytest.raises(CloudError, match=r"registry\.sqlite.*device is not empty.*move the files away"):
+    with pytest.raises(CloudError, match=r"registry\.sqlite.*device is not empty.*name an empty database"):
         SharedDatabase(place)
     assert (place.state_dir / "registry.sqlite").exists()
+
+
+def test_a_cloud_that_has_grown_moves(
+    tmp_path: Path, postgres: PostgresServer, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From SQLite and disk to PostgreSQL and S3, and back to another folder: every row, every blob; numbers go on."""
+    s3.use(monkeypatch)
+    away = StorageOptions(database_url=postgres.create("moved", "upgraded"), blobs_url=s3.url())
+    places = [Place(tmp_path / "laptop"), Place(tmp_path / "server", away), Place(tmp_path / "back")]
+    with closing(Registry(places[0])) as registry, closing(Ledger(places[0])) as ledger:
+        registry.publish(SCHEMA, b"h0", b"c0", {"data": 1})
+        first = registry.publish(SCHEMA, b"h1", b"c1", {})
+        ledger.add_report("dev", Report("r", 1, {"gate": "kept", "x": [1.5, None]}), "m")
+    for source, target in itertools.pairwise(places):
+        copied = copy_state(source, target, lambda _line: None)
+        assert (copied.blobs, copied.rows) == (4, 4 + 2 + 3 + 1)
+        with pytest.raises(StorageError, match="name an empty database"):
+            copy_state(source, target, lambda _line: None)
+        with pytest.raises(StorageError, match="the same database"):
+            copy_state(target, target, lambda _line: None)
+        with closing(Registry(target)) as registry, closing(Ledger(target)) as ledger:
+            assert registry.latest() == first
+            assert registry.blobs.get(first.recommender.sha256) == b"h1"
+            assert ledger.reports() == [("dev", {"gate": "kept", "x": [1.5, None]})]
+    with closing(Registry(places[1])) as registry:
+        assert registry.publish(SCHEMA, b"h2", b"c2", {}).version == 3
