@@ -11,7 +11,7 @@ import pytest
 
 import evaluation
 from coda.values import join_values
-from tests.coda.running import coda
+from tests.coda.running import coda, coda_here
 
 _SEVERAL = frozenset({"--seeds", "--arms"})
 
@@ -71,7 +71,7 @@ def test_a_file_never_seen_before_works_through_flags_alone(tmp_path: Path) -> N
 def test_what_cannot_be_evaluated_is_said_in_a_line(arguments: list[str], code: int, said: str, tmp_path: Path) -> None:
     """With what there is instead, and the exit code of its kind."""
     (tmp_path / "log.csv").write_text("a,b\n1,2\n3,4\n")
-    done = coda("evaluate", "run", *(word.format(file=tmp_path / "log.csv") for word in arguments))
+    done = coda_here("evaluate", "run", *(word.format(file=tmp_path / "log.csv") for word in arguments))
     assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -79,7 +79,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(arguments: list[str], code: 
 
 def test_several_controls_may_be_named() -> None:
     """After one flag, as their help shows."""
-    done = coda("evaluate", "controls", "--only", "positive", "magic")
+    done = coda_here("evaluate", "controls", "--only", "positive", "magic")
     assert done.returncode == 2
     assert "--only magic: use any of positive" in done.stderr
 

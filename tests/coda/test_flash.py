@@ -21,7 +21,7 @@ import zstandard
 from cloud_broker.fleet import Fleet, members
 from edge.config import load_config
 from protocol.enrolment import EnrolmentToken
-from tests.coda.running import ENVIRONMENT, ROOT, coda
+from tests.coda.running import ENVIRONMENT, ROOT, coda, coda_here
 from tests.flash.fat_reader import Fat32
 from tests.flash.images import BOOKWORM, BOOT_AT, MIB, TRIXIE, UBUNTU, Image, build, partition, partitions, tool
 from tests.flash.trees import SERIAL, mount, system, usb_card
@@ -60,7 +60,7 @@ class Desk:
     def flash(self, image: Path, *more: str) -> subprocess.CompletedProcess[str]:
         """Run `coda flash` for the card."""
         fixed = ("--device", "/dev/sdz", "--root", str(self.root), "--config", str(self.config), "--name", "pi-1")
-        return coda("flash", "--image", str(image), *fixed, "--receipt", str(self.root / "receipt.json"), *more)
+        return coda_here("flash", "--image", str(image), *fixed, "--receipt", str(self.root / "receipt.json"), *more)
 
     def invited(self) -> set[str]:
         """For whom a token waits."""

@@ -25,7 +25,7 @@ from profiling.abilities import describe
 from profiling.recording import load_recording
 from profiling.synthetic import PI_5, write_synthetic_run
 from profiling.window import Profiler
-from tests.coda.running import coda, start_coda
+from tests.coda.running import coda, coda_here, start_coda
 from tests.hardware.pseudo import PPK2_METADATA, Device, device, ppk2_samples, silent, um_frame
 from tests.hardware.trees import pi, put
 from tests.profiling.samples import record, write_run
@@ -182,7 +182,7 @@ def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: tuple[str, ...],
     rooted = ("--root", str(root)) if arguments[0] == "calibrate" else ()
     with device(silent) as far:
         words = [word.format(port=far.path, tmp=tmp_path) for word in arguments]
-        done = coda("hardware", *words, *rooted)
+        done = coda_here("hardware", *words, *rooted)
     assert done.returncode == code
     assert said in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
@@ -190,17 +190,17 @@ def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: tuple[str, ...],
 
 def test_info_says_why_not() -> None:
     """Every quantity is either measured somehow or has a reason, for a person and as JSON."""
-    values = json.loads(coda("hardware", "info", "--json").stdout)
+    values = json.loads(coda_here("hardware", "info", "--json").stdout)
     for ability in values["abilities"]:
         assert bool(ability["how"]) != bool(ability["why_not"])
-    printed = coda("hardware", "info").stdout
+    printed = coda_here("hardware", "info").stdout
     assert all(ability.quantity in printed for ability in describe().abilities)
 
 
 def test_read_a_meter() -> None:
     """One reading, with the meter's name."""
     with device(_um(lambda: 0.5)) as far:
-        done = coda("hardware", "meters", "read", far.path, "--kind", "um", "--json")
+        done = coda_here("hardware", "meters", "read", far.path, "--kind", "um", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"meter": "um-um25c", "power_w": 2.5, "voltage_v": 5.0, "current_a": 0.5}
 
@@ -245,7 +245,7 @@ def test_log_a_ppk2(tmp_path: Path) -> None:
 
     with device(answer) as far:
         options = ("--kind", "ppk2", "--vdd-mv", "3300", "--ppk2-source", "--seconds", "1")
-        done = coda("hardware", "meters", "log", far.path, *options)
+        done = coda_here("hardware", "meters", "log", far.path, *options)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert rows
@@ -258,7 +258,7 @@ def test_log_a_csv_meter_whose_header_has_passed() -> None:
     """A meter that printed its header before anyone listened is told on the command line what its columns are."""
     with device(silent, b"5.0,0.5\r\n") as far:
         options = ("--kind", "csv", "--csv-header", "bus_V,current_A", "--seconds", "1")
-        done = coda("hardware", "meters", "log", far.path, *options)
+        done = coda_here("hardware", "meters", "log", far.path, *options)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert {float(row["power_w"]) for row in rows} == {2.5}
@@ -270,11 +270,11 @@ def test_replay_of_a_recorded_round(tmp_path: Path) -> None:
     (path,) = (run / "recordings").iterdir()
     power = load_recording(path).find("power_mw:pi5-pmic+community")
     assert power is not None
-    done = coda("hardware", "meters", "replay", str(path), "--speed", "100")
+    done = coda_here("hardware", "meters", "replay", str(path), "--speed", "100")
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert [float(row["power_w"]) * 1000 for row in rows] == pytest.approx(list(power.values))
     assert float(rows[-1]["t_s"]) == pytest.approx(power.times_s[-1] - power.times_s[0], abs=1e-3)
-    refused = coda("hardware", "meters", "replay", str(path), "--source", "sun")
+    refused = coda_here("hardware", "meters", "replay", str(path), "--source", "sun")
     assert refused.returncode == 2
     assert "no power of sun" in refused.stderr
 

@@ -14,7 +14,7 @@ import pytest
 from profiling.diff import diff
 from profiling.run import load_run
 from profiling.synthetic import ORIN_NANO, PI_5, write_synthetic_run
-from tests.coda.running import ROOT, coda
+from tests.coda.running import ROOT, coda_here
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_one_run_makes_its_page(runs: dict[str, Path], tmp_path: Path) -> None:
     """The page lies beside the run, or where one says; the command's name is not needed and may be given."""
-    assert coda("report", str(runs["pi"])).stdout == f"report: {runs['pi'] / 'report.html'}\n"
+    assert coda_here("report", str(runs["pi"])).stdout == f"report: {runs['pi'] / 'report.html'}\n"
     for words in (("report",), ("report", "write")):
-        done = coda(*words, "--out", str(tmp_path / "page.html"), "--json", str(runs["pi"]))
+        done = coda_here(*words, "--out", str(tmp_path / "page.html"), "--json", str(runs["pi"]))
         assert json.loads(done.stdout)["report"] == str(tmp_path / "page.html")
         assert (tmp_path / "page.html").read_text() == (runs["pi"] / "report.html").read_text()
 
@@ -40,7 +40,7 @@ def test_one_run_makes_its_page(runs: dict[str, Path], tmp_path: Path) -> None:
 def test_several_runs_make_a_comparison(runs: dict[str, Path], tmp_path: Path) -> None:
     """Runs side by side on one page that names them all."""
     out = tmp_path / "both.html"
-    done = coda("report", *(str(path) for path in runs.values()), "--out", str(out), "--json")
+    done = coda_here("report", *(str(path) for path in runs.values()), "--out", str(out), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"runs": [str(path) for path in runs.values()], "report": str(out)}
     assert "3 runs compared" in out.read_text()
@@ -80,10 +80,10 @@ def _is_perfetto(text: str) -> None:
 )
 def test_formats(runs: dict[str, Path], tmp_path: Path, form: str, check: Callable[[str], None]) -> None:
     """Each format goes to standard output alone, or to a file with the same content."""
-    printed = coda("report", str(runs["pi"]), "--format", form)
+    printed = coda_here("report", str(runs["pi"]), "--format", form)
     assert (printed.returncode, printed.stderr) == (0, "")
     check(printed.stdout)
-    written = coda("report", str(runs["pi"]), "--format", form, "--out", str(tmp_path / "file"))
+    written = coda_here("report", str(runs["pi"]), "--format", form, "--out", str(tmp_path / "file"))
     assert written.stdout == ""
     assert (tmp_path / "file").read_text() == printed.stdout
 
@@ -92,26 +92,26 @@ def test_energies_from_raw_samples(runs: dict[str, Path], tmp_path: Path) -> Non
     """Records that lost their energies get them again from the raw samples; a run without samples is refused."""
     copy = tmp_path / "copy"
     shutil.copytree(runs["pi"], copy)
-    before = coda("report", str(copy), "--format", "csv").stdout
+    before = coda_here("report", str(copy), "--format", "csv").stdout
     rows = [json.loads(line) for line in (copy / "rounds.jsonl").read_text().splitlines()]
     for row in rows:
         row["phases"] = [{**phase, "energy_mj": None, "energy_u95_mj": None} for phase in row["phases"]]
     (copy / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert coda("report", str(copy), "--format", "csv").stdout != before
-    assert coda("report", str(copy), "--format", "csv", "--recompute").stdout == before
+    assert coda_here("report", str(copy), "--format", "csv").stdout != before
+    assert coda_here("report", str(copy), "--format", "csv", "--recompute").stdout == before
     shutil.rmtree(copy / "recordings")
-    refused = coda("report", str(copy), "--recompute")
+    refused = coda_here("report", str(copy), "--recompute")
     assert (refused.returncode, "no round has raw samples" in refused.stderr) == (1, True)
 
 
 def test_diff_says_what_got_worse(runs: dict[str, Path]) -> None:
     """A slower tuning phase is found, by how much and where, in words and as JSON."""
     pair = (str(runs["pi"]), str(runs["slow"]))
-    printed = coda("report", "diff", *pair)
+    printed = coda_here("report", "diff", *pair)
     assert printed.returncode == 0, printed.stderr
     assert f"Against {pair[0]}, {pair[1]} takes" in printed.stdout
     assert "| worse | tune |" in printed.stdout
-    found = json.loads(coda("report", "diff", *pair, "--json").stdout)
+    found = json.loads(coda_here("report", "diff", *pair, "--json").stdout)
     assert found == json.loads(json.dumps(diff(load_run(runs["pi"]), load_run(runs["slow"])).to_dict()))
     [wall] = [change for change in found["changes"] if change["metric"] == "elapsed_s"]
     assert wall["verdict"] == "worse"
@@ -120,7 +120,7 @@ def test_diff_says_what_got_worse(runs: dict[str, Path]) -> None:
 
 def test_diff_refuses_to_rank_energies_of_different_kinds(runs: dict[str, Path]) -> None:
     """A corrected and a measured energy stand side by side without a verdict."""
-    printed = coda("report", "diff", str(runs["pi"]), str(runs["orin"]))
+    printed = coda_here("report", "diff", str(runs["pi"]), str(runs["orin"]))
     assert "energies do not compare" in printed.stdout
     assert "Warning: different boards" in printed.stdout
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_done_is_told(
 ) -> None:
     """A format that does not fit and a run that is not there are each told without a traceback."""
     shutil.copytree(runs["pi"], tmp_path / "bare", ignore=shutil.ignore_patterns("recordings"))
-    done = coda(*(word.format(**runs, tmp=tmp_path) for word in arguments))
+    done = coda_here(*(word.format(**runs, tmp=tmp_path) for word in arguments))
     assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
