@@ -10,84 +10,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
 
-import pytest
 import yaml
 import zstandard
 
-from cloud_broker.fleet import Fleet, members
 from edge.config import load_config
 from protocol.enrolment import EnrolmentToken
-from tests.coda.running import ENVIRONMENT, ROOT, coda, coda_here
+from tests.coda.desk import PASSPHRASE, Desk, desk, trixie
+from tests.coda.running import coda
 from tests.flash.fat_reader import Fat32
-from tests.flash.images import BOOKWORM, BOOT_AT, MIB, TRIXIE, UBUNTU, Image, build, partition, partitions, tool
-from tests.flash.trees import SERIAL, mount, system, usb_card
-from tests.hardware.trees import put
+from tests.flash.images import BOOKWORM, BOOT_AT, MIB, UBUNTU, Image, build, partition, partitions, tool
+from tests.flash.trees import SERIAL
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
-_CARD_BYTES = 64 * MIB
-_PASSPHRASE = "a passphrase of the workshop"
-_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJtJ me@desk"
-_FLEET_TOML = f"""\
-fleet = "fleet"
-[device]
-contribute = true
-[wifi]
-ssid = "workshop"
-country = "DE"
-passphrase_file = "wifi.passphrase"
-[user]
-ssh_keys = ["{_KEY}"]
-"""
-
-
-@dataclass(frozen=True)
-class Desk:
-    """A computer with a card in it, a fleet, and its settings."""
-
-    root: Path
-    card: Path
-    config: Path
-    fleet: Path
-
-    def flash(self, image: Path, *more: str) -> subprocess.CompletedProcess[str]:
-        """Run `coda flash` for the card."""
-        fixed = ("--device", "/dev/sdz", "--root", str(self.root), "--config", str(self.config), "--name", "pi-1")
-        return coda_here("flash", "--image", str(image), *fixed, "--receipt", str(self.root / "receipt.json"), *more)
-
-    def invited(self) -> set[str]:
-        """For whom a token waits."""
-        return {member.name for member in members(self.fleet) if member.state == "invited"}
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    """A 64 MiB card that holds an older system."""
-    root = system(tmp_path / "computer")
-    card = usb_card(root, _CARD_BYTES)
-    Fleet.create(tmp_path / "fleet", Fleet("home", "server.local"))
-    secret = tmp_path / "wifi.passphrase"
-    secret.write_text(_PASSPHRASE)
-    secret.chmod(0o600)
-    config = tmp_path / "FLEET.toml"
-    config.write_text(_FLEET_TOML)
-    return Desk(root, card, config, tmp_path / "fleet")
-
-
-@pytest.fixture(scope="module")
-def trixie(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """An image of 52 MiB, with its publisher's digest beside it."""
-    image = build(tmp_path_factory.mktemp("trixie") / "os.img", TRIXIE)
-    digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
-    image.path.with_name("os.img.sha256").write_text(f"{digest}  os.img\n")
-    return image
+__all__ = ["desk", "trixie"]  # fixtures
 
 
 def _packed(image: Image, pack: Callable[[bytes], bytes], suffix: str) -> tuple[Path, str]:
@@ -126,7 +67,7 @@ def _check_board(files: dict[str, bytes], desk: Desk, folder: Path) -> Enrolment
 
 def _check_silence(done: subprocess.CompletedProcess[str], token: EnrolmentToken, receipt: Path) -> None:
     said = done.stdout + done.stderr + receipt.read_text()
-    for secret in (token.to_text()[6:], _PASSPHRASE, hashlib.sha256(token.secret).hexdigest()):
+    for secret in (token.to_text()[6:], PASSPHRASE, hashlib.sha256(token.secret).hexdigest()):
         assert secret not in said
     assert receipt.stat().st_mode & 0o777 == 0o600
 
@@ -175,7 +116,7 @@ def test_a_bookworm_card_runs_a_script(desk: Desk, tmp_path: Path) -> None:
     files = _check_parts(desk.card, source, tmp_path)
     _check_silence(done, _check_board(files, desk, tmp_path), desk.root / "receipt.json")
     assert b"systemd.run=/boot/firmware/firstrun.sh" in files["cmdline.txt"]
-    assert _PASSPHRASE.encode() not in files["firstrun.sh"]
+    assert PASSPHRASE.encode() not in files["firstrun.sh"]
     subprocess.run(["sh", "-n"], input=files["firstrun.sh"], check=True)
 
 
@@ -193,110 +134,6 @@ def test_an_ubuntu_card_is_seeded_and_keeps_its_command_line(desk: Desk, tmp_pat
     wheel = wheels / "coda_edge-0.1.0-py3-none-any.whl"
     assert files[f"coda/bundle/{wheel.name}"] == wheel.read_bytes()
     assert files["cmdline.txt"].decode().strip() == UBUNTU["cmdline.txt"]
-
-
-def test_refusals_leave_the_card_as_it_was(desk: Desk, trixie: Image) -> None:
-    """Wrong hash, no hash, no serial, wrong serial, another disk, a mounted card: one line, nothing written."""
-    before = desk.card.read_bytes()
-    yes = ("--write", "--serial", SERIAL)
-    bare = trixie.path.with_name("bare.img")
-    bare.write_bytes(trixie.path.read_bytes())
-    cases = [
-        (desk.flash(trixie.path, "--sha256", "0" * 64, *yes), 1, "expected 000000"),
-        (desk.flash(trixie.path, "--sha256", "zz", *yes), 2, "64 hexadecimal digits"),
-        (desk.flash(bare, *yes), 2, "--unchecked"),
-        (desk.flash(trixie.path, "--write"), 1, "serial number was not typed"),
-        (desk.flash(trixie.path, "--write", "--serial", "S4EWNX0"), 1, "not its serial number"),
-        (desk.flash(trixie.path, "--device", "/dev/nvme0n1", *yes), 1, "this computer runs from it (/, /home)"),
-        (desk.flash(trixie.path, "--device", "/dev/sdz1", *yes), 1, "name the disk"),
-        (desk.flash(trixie.path, "--bundle", str(trixie.path), *yes), 1, "neither a folder"),
-    ]
-    mount(desk.root, "30 22 8:401 / /media/me/boot rw - vfat /dev/sdz1 rw")
-    cases.append((desk.flash(trixie.path, *yes), 1, "unmount it first"))
-    for done, code, said in cases:
-        assert done.returncode == code, done.stderr
-        assert said in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-    assert desk.card.read_bytes() == before
-    assert desk.invited() == set()
-
-
-class _AtTheTerminal:
-    """`coda flash --write` that asks for the serial number at a terminal, as far as the question."""
-
-    def __init__(self, desk: Desk, image: Path) -> None:
-        self.keys, its_end = os.openpty()
-        command = [sys.executable, "-m", "coda", "flash", "--image", str(image), "--device", "/dev/sdz", "--write"]
-        command += ["--root", str(desk.root), "--config", str(desk.config), "--name", "pi-1"]
-        command += ["--receipt", str(desk.root / "receipt.json")]
-        environment = {**ENVIRONMENT, "TMPDIR": str(desk.root)}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=its_end, stderr=subprocess.PIPE)
-        os.close(its_end)
-        self._watchdog = Timer(60, self.process.kill)
-        self._watchdog.start()
-        self.said = b""
-        assert self.process.stderr is not None
-        while b"serial number" not in self.said:
-            self.said += (piece := os.read(self.process.stderr.fileno(), 4096))
-            assert piece, self.said
-
-    def end(self) -> int:
-        """Wait for it. Returns its exit code."""
-        with self.process:
-            assert self.process.stderr is not None
-            self.said += self.process.stderr.read()
-        self._watchdog.cancel()
-        os.close(self.keys)
-        return self.process.returncode
-
-
-@pytest.mark.parametrize("swapped", [False, True])
-def test_the_serial_is_typed(desk: Desk, trixie: Image, swapped: bool) -> None:
-    """At a terminal; what was mounted or swapped while somebody typed is not the disk that was looked at."""
-    asking = _AtTheTerminal(desk, trixie.path)
-    if swapped:
-        put(desk.root, "sys/block/sdz/diskseq", 10)
-    os.write(asking.keys, SERIAL.encode() + b"\n")
-    assert asking.end() == (1 if swapped else 0), asking.said
-    assert (b"not the disk that it was" in asking.said) is swapped
-    assert (desk.card.read_bytes()[:15] == b"an older system") is swapped
-
-
-def test_nothing_private_is_left_when_it_is_ended(desk: Desk, trixie: Image) -> None:
-    """The copy of the boot partition goes with the process, also on SIGTERM."""
-    asking = _AtTheTerminal(desk, trixie.path)
-    assert list(desk.root.glob("coda-flash-*")) != []
-    asking.process.terminate()
-    assert asking.end() == 143
-    assert list(desk.root.glob("coda-flash-*")) == []
-
-
-def test_an_image_larger_than_the_card_is_refused(tmp_path: Path, desk: Desk, trixie: Image) -> None:
-    """Found out while it is read, not while it is written."""
-    small = system(tmp_path / "small")
-    card = usb_card(small, 32 * MIB)
-    before = card.read_bytes()
-    done = desk.flash(trixie.path, "--root", str(small), "--write", "--serial", SERIAL)
-    assert done.returncode == 1
-    assert "more than the 33554432 bytes" in done.stderr
-    assert card.read_bytes() == before
-
-
-def test_a_medium_that_fails_in_between_does_not_boot(desk: Desk, trixie: Image) -> None:
-    """The kernel refuses the process's writes beyond 48 MiB of 52: an error, an empty sector 0; a second try works."""
-    command = [sys.executable, "-m", "coda", "flash", "--image", str(trixie.path), "--device", "/dev/sdz"]
-    command += ["--root", str(desk.root), "--config", str(desk.config), "--name", "pi-1", "--write", "--serial", SERIAL]
-    code = "import os, resource, sys\n"
-    code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({48 * MIB}, {48 * MIB}))\nos.execv(sys.argv[1], sys.argv[1:])"
-    limited = [sys.executable, "-c", code, *command]
-    done = subprocess.run(limited, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert "does not boot" in done.stderr
-    card = desk.card.read_bytes()
-    assert card[:512] == bytes(512)
-    assert card[BOOT_AT : BOOT_AT + 512] == trixie.path.read_bytes()[BOOT_AT : BOOT_AT + 512]
-    assert desk.flash(trixie.path, "--write", "--serial", SERIAL).returncode == 0
-    assert partitions(desk.card) == partitions(trixie.path)
 
 
 def test_an_image_file_needs_no_device(desk: Desk, trixie: Image, tmp_path: Path) -> None:
@@ -345,16 +182,3 @@ def test_disks_say_why_they_may_not_be_written_to(desk: Desk) -> None:
     found = {disk["path"]: disk["refusals"] for disk in json.loads(done.stdout)}
     assert found["/dev/sdz"] == []
     assert any("runs from it" in reason for reason in found["/dev/nvme0n1"])
-
-
-def test_a_setting_that_the_fleet_decides_is_refused(desk: Desk, trixie: Image) -> None:
-    """Also one that no device knows, and a missing fleet."""
-    for text, said in [
-        (_FLEET_TOML.replace("contribute = true", 'host = "x"'), "comes from the fleet"),
-        (_FLEET_TOML.replace("contribute = true", "colour = 1"), "unknown values"),
-        (_FLEET_TOML.replace('"fleet"', '"none"'), "coda fleet init"),
-    ]:
-        desk.config.write_text(text)
-        done = desk.flash(trixie.path)
-        assert done.returncode in (1, 2)
-        assert said in done.stderr
