@@ -61,18 +61,34 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 
 def welch(ours: Sequence[float], control: Sequence[float], confidence: float) -> Difference | None:
-    """Mean of ours minus the control's, with Welch's interval (1947); None with fewer than `FEWEST` devices in one."""
+    """Mean of ours minus the control's, with Welch's interval (1947).
+
+    None with fewer than `FEWEST` devices in one, or where all devices of both have one value: nothing then tells how
+    far others would be from it.
+    """
     if min(len(ours), len(control)) < FEWEST:
         return None
     parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, control)]
     gap = float(np.mean(ours) - np.mean(control))
     if sum(parts) == 0:
-        return Difference(gap, gap, gap, confidence)
+        return None
     freedom = sum(parts) ** 2 / sum(
         part**2 / (len(values) - 1) for part, values in zip(parts, (ours, control), strict=True)
     )
     half = student_quantile((1 + confidence) / 2, freedom) * math.sqrt(sum(parts))
     return Difference(gap, gap - half, gap + half, confidence)
+
+
+def difference_of_shares(ours: Sequence[float], control: Sequence[float], confidence: float) -> Difference | None:
+    """The same of values from 0 to 1, mostly either: with one more of each in both arms (Agresti and Caffo, 2000).
+
+    So that all devices of a few being alike does not pass for certainty.
+    """
+    if min(len(ours), len(control)) < FEWEST:
+        return None
+    found = welch([*ours, 0.0, 1.0], [*control, 0.0, 1.0], confidence)
+    gap = float(np.mean(ours) - np.mean(control))
+    return None if found is None else Difference(gap, min(found.low, gap), max(found.high, gap), confidence)
 
 
 def student_quantile(chance: float, freedom: float) -> float:

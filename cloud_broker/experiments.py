@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cloud_broker.arms import CONTROL
-from cloud_broker.differences import Difference, Mean, mean_of, mismatch, welch
+from cloud_broker.differences import Difference, Mean, difference_of_shares, mean_of, mismatch, welch
 from cloud_broker.layers import Layer
 from cloud_broker.round_history import ReportedRound
 from cloud_broker.standings import FAILED, verdict_of_decision
@@ -29,11 +29,13 @@ class Measure:
         name: For a person and for JSON, the unit in it.
         value: Of a round; None where it has none.
         better: 1 if more is better, -1 if less is.
+        compare: Gives the difference of two arms' values.
     """
 
     name: str
     value: Callable[[ReportedRound], float | None]
     better: int
+    compare: Callable[[Sequence[float], Sequence[float], float], Difference | None] = welch
 
 
 RANKING = Measure("ranking_gain_nats", lambda told: told.ranking_gain, 1)
@@ -42,8 +44,8 @@ MEASURES = (
     RANKING,
     Measure("log_loss_gain_nats", lambda told: told.log_loss_gain, 1),
     LOSS,
-    Measure("accepted_share", lambda told: float(told.decision == ACTIVATED), 1),
-    Measure("failed_share", lambda told: float(verdict_of_decision(told.decision) == FAILED), -1),
+    Measure("accepted_share", lambda told: float(told.decision == ACTIVATED), 1, difference_of_shares),
+    Measure("failed_share", lambda told: float(verdict_of_decision(told.decision) == FAILED), -1, difference_of_shares),
     Measure("elapsed_s", lambda told: told.elapsed_s, -1),
     Measure("mqtt_bytes", lambda told: told.mqtt_bytes, -1),
     Measure("energy_j", lambda told: told.energy_j, -1),
@@ -114,7 +116,9 @@ def results(
             {}
             if arm.name == CONTROL
             else {
-                measure.name: welch(_column(values[arm.name], measure), _column(values[CONTROL], measure), confidence)
+                measure.name: measure.compare(
+                    _column(values[arm.name], measure), _column(values[CONTROL], measure), confidence
+                )
                 for measure in MEASURES
             },
         )

@@ -86,12 +86,14 @@ def _print_device(name: str, row: dict[str, Any], rounds: list[ReportedRound]) -
     held = ", ".join(sha256[:12] for sha256 in row["models"]) or "no models"
     results.print(f"  software {row['software'] or '-'}, runtime {row['runtime'] or '-'}, holds {held}", markup=False)
     for one in rounds:
-        energy = f"{one.energy_j:.2f} J" if one.energy_j is not None else f"energy: {one.energy_reason}"
+        energy = "energy not measured" if one.energy_j is None else f"{one.energy_j:.2f} J"
         cost = f"{_said(one.elapsed_s, '.1f')} s  {_said(one.mqtt_bytes, ',.0f')} bytes  {energy}"
         results.print(
             f"  {utc(one.received_s)}  task {one.task_version:<4} {one.decision or '-':26} {cost}", markup=False
         )
         results.print(f"      {one.reason}", markup=False)
+    if rounds and rounds[0].energy_j is None:
+        results.print(f"  no energy of the last round: {rounds[0].energy_reason}", markup=False)
 
 
 def _said(value: float | None, form: str) -> str:

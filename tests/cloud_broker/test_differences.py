@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cloud_broker.differences import FEWEST, chi_square_tail, mean_of, mismatch, student_quantile, welch
+from cloud_broker.differences import (
+    FEWEST,
+    chi_square_tail,
+    difference_of_shares,
+    mean_of,
+    mismatch,
+    student_quantile,
+    welch,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,10 +45,21 @@ def test_welchs_interval() -> None:
     assert found.high - found.difference == pytest.approx(2.4590 * np.sqrt(2.5), abs=1e-3)
     assert not found.shown
     assert welch([1.0] * (FEWEST - 1), [2.0] * 50, 0.95) is None
-    alike = welch([1.0] * 4, [2.0] * 4, 0.95)
-    assert alike is not None
-    assert (alike.low, alike.high, alike.shown) == (-1, -1, True)
+    assert welch([1.0] * 40, [2.0] * 40, 0.95) is None
     assert (mean_of([]).mean, mean_of([2.0]).deviation, mean_of([1.0, 3.0]).mean) == (None, None, 2)
+
+
+def test_few_devices_that_are_alike_are_not_certain() -> None:
+    """All of 13 and of 19 said yes: each arm may yet have one in seven that says no; a real difference is seen."""
+    found = difference_of_shares([1.0] * 13, [1.0] * 19, 0.95)
+    assert found is not None
+    assert found.difference == 0
+    assert -0.3 < found.low < -0.1 < 0.1 < found.high < 0.3
+    assert not found.shown
+    other = difference_of_shares([1.0] * 30, [0.0] * 20 + [1.0] * 10, 0.95)
+    assert other is not None
+    assert other.low > 0.3
+    assert difference_of_shares([1.0] * (FEWEST - 1), [1.0] * 50, 0.95) is None
 
 
 def test_arms_that_are_the_same_seldom_differ() -> None:

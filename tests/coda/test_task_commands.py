@@ -77,7 +77,8 @@ def test_devices_are_listed_tagged_and_told_of(tasks: TaskBook, tmp_path: Path) 
     assert (one["online"], one["task"], one["rollout"], one["tags"]) == (True, 1, None, ["shop=berlin"])
     assert (one["rounds"][0]["mqtt_bytes"], one["rounds"][0]["energy_j"]) == (91_000, None)
     shown = run("devices", "kiosk-1")
-    assert "12.5 s  91,000 bytes  energy: this board has no counter" in shown
+    assert "12.5 s  91,000 bytes  energy not measured" in shown
+    assert "no energy of the last round: this board has no counter" in shown
     assert "holds cccccccccccc" in shown
     assert len(run("devices").splitlines()) == len(NAMES)
     with pytest.raises(UsageError, match="no device 'kiosk-99'"):
