@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edge.counters import Counters
 from edge.database import Database
-from edge.errors import BadRequestError
-from edge.events import Event, EventKind, parse_event
+from edge.errors import BadRequestError, DiskError
+from edge.events import MAX_TIME_S, Event, EventKind, parse_event
 from edge.histories import LIKED, SKIPPED, Featuriser, Histories
 from edge.labelling import POSITIVE, EventRules, Exposure, judge, keeps
 from edge.sample_store import SampleStore
@@ -26,6 +27,7 @@ MAX_EXPOSURES_KEPT = 20_000  # items; those that were not heard of for longest a
 MAX_EVENT_IDS_KEPT = 50_000
 MAX_WAITING = 100_000  # events; the oldest give way
 
+_FORGET_EVERY_S = 3600.0
 _TAKEN, _GAVE_WAY = "events-taken", "waiting-events-given-way"
 _KEEP_NEWEST = "DELETE FROM {0} WHERE number <= (SELECT max(number) FROM {0}) - ?"
 
@@ -61,6 +63,7 @@ class EventStore:
         self._samples = samples
         self._now = now
         self._counters = Counters(database)
+        self._due_s = 0.0
         self.histories = Histories(database)
 
     def add(self, events: Sequence[Event], schema: FeatureSchema | None, rules: EventRules) -> Taken:
@@ -87,7 +90,14 @@ class EventStore:
         with self.histories.changing(), self._database.transaction() as rows:
             found = self._database.rows("SELECT event FROM waiting_events ORDER BY number")
             rows.execute("DELETE FROM waiting_events")
-            return self._label([parse_event(json.loads(text), 0) for (text,) in found], schema, rules)
+            return self._label([parse_event(json.loads(text), MAX_TIME_S) for (text,) in found], schema, rules)
+
+    def forget_old_if_due(self, rules: EventRules) -> None:
+        """Forget the samples that the rules retire, now and then; on a disk that takes nothing, at the next time."""
+        if time.monotonic() >= self._due_s:
+            self._due_s = time.monotonic() + _FORGET_EVERY_S
+            with suppress(DiskError):
+                self._retain(rules)
 
     @property
     def waiting(self) -> int:
@@ -141,8 +151,11 @@ class EventStore:
         batch = concatenate(made) if made else None
         if batch is not None:
             self._samples.add(batch)
-            self._samples.retain(self._now() - rules.keep_days * 86400, rules.keep_bytes)
+            self._retain(rules)
         return Taken(len(events) - len(reasons), len(reasons), reasons[0] if reasons else "", batch)
+
+    def _retain(self, rules: EventRules) -> None:
+        self._samples.retain(self._now() - rules.keep_days * 86400, rules.keep_bytes)
 
     def _take(self, event: Event, featuriser: Featuriser) -> SampleBatch | None:
         """Note one event, and give the sample that it makes, if it makes one that is kept."""

@@ -61,7 +61,7 @@ def parse_events(values: Any, now_s: int) -> list[Event]:
 
     Args:
         values: As JSON gave them.
-        now_s: Time of events that state none.
+        now_s: Time of events that state none, or one to come: an app's clock must not keep samples from ageing.
 
     Raises:
         BadRequestError: If it is no list of at most `MAX_EVENTS` events; it names the event by its place.
@@ -88,7 +88,7 @@ def parse_event(values: Any, now_s: int) -> Event:
     return Event(
         kind,
         _integer(values, "item", 1, MAX_VOCABULARY - 1),
-        _integer({"time_s": now_s, **values}, "time_s", 0, MAX_TIME_S),
+        min(now_s, _integer({"time_s": now_s, **values}, "time_s", 0, MAX_TIME_S)),
         _event_id(values.get("event_id")),
         _dwell_s(kind, values.get("dwell_s")),
         _features(values.get("features", {})),

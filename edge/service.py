@@ -134,6 +134,7 @@ class EdgeService:
             _settle(tools.metering)
             tools.store.disk.worked()
             tools.store.wear.settle_if_due()
+            tools.store.events.forget_old_if_due(tools.config.events)
             if tools.api is not None:
                 tools.api.reload()
 
@@ -232,6 +233,7 @@ def _listen(tools: Tools, updating: Updating, seconds: float) -> None:
     updating.look()  # at an offer that was heard on another occasion
     tools.clock.look()
     tools.store.wear.settle_if_due()
+    tools.store.events.forget_old_if_due(tools.config.events)
     tools.store.disk.worked()
     if (incoming := tools.session.hear(seconds)) is not None:
         tools.session.settle(incoming)

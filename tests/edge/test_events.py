@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from edge import event_store
 from edge.errors import BadRequestError, ConfigError
 from edge.event_store import Taken
-from edge.events import MAX_EVENTS, Event, EventKind, parse_event, parse_events
+from edge.events import MAX_EVENTS, MAX_TIME_S, Event, EventKind, parse_event, parse_events
 from edge.histories import LIKED, SKIPPED
+from edge.known_time import Reading
 from edge.labelling import EventRules, Exposure, judge, keeps
 from edge.prior import corrected
 from edge.store import Store
 from edge.values import column_of
 from protocol.schema import Feature, FeatureKind, FeatureSchema
-from tests.edge.samples import SCHEMA
+from tests.edge.samples import ITEMS, SCHEMA
 
 RULES = EventRules(keep_days=36500)
 SHOWN, CLICK, SKIP, DWELL = EventKind.IMPRESSION, EventKind.CLICK, EventKind.SKIP, EventKind.DWELL
@@ -214,6 +215,21 @@ def test_samples_are_kept_by_age_and_bytes(tmp_path: Path) -> None:
         assert store.samples.all(SCHEMA).features["item"].tolist() == [5]
 
 
+def test_samples_are_forgotten_though_no_more_come(tmp_path: Path) -> None:
+    """Also those of an app whose clock is years ahead, and those that were joined with them."""
+    day_s = 86400
+    now = [1_800_000_000.0]
+    rules = EventRules(keep_days=10)
+    with Store(tmp_path, lambda: Reading(now[0], now[0], "boot", confirmed=True)) as store:
+        for item in range(1, ITEMS):
+            told = {"kind": "click", "item": item, "time_s": int(now[0]) + (3650 * day_s if item % 9 == 0 else 0)}
+            store.events.add(parse_events([told] * 2, int(now[0])), SCHEMA, rules)
+        assert store.samples.count == ITEMS - 1
+        now[0] += 11 * day_s
+        store.events.forget_old_if_due(rules)
+        assert (store.samples.count, store.samples.account.age) == (0, ITEMS - 1)
+
+
 def test_small_batches_are_joined_in_order(tmp_path: Path) -> None:
     """A sample at a time is not a row at a time for ever."""
     with Store(tmp_path) as store:
@@ -292,7 +308,7 @@ def test_too_many_events_are_refused() -> None:
 )
 def test_events_come_back_as_they_were(event: Event) -> None:
     """Through JSON, as they lie on disk while they wait."""
-    assert parse_event(json.loads(json.dumps(event.to_dict())), 0) == event
+    assert parse_event(json.loads(json.dumps(event.to_dict())), MAX_TIME_S) == event
 
 
 def test_columns_are_padded_as_models_expect() -> None:
