@@ -17,7 +17,7 @@ from cloud_broker.errors import TrainingError
 from cloud_broker.lineage import code_version, digest_of
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool import SamplePool
-from cloud_broker.registry import Prepare, PublishedModel, Registry
+from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.storage.stages import LIVE
 from cloud_broker.training import EpochResult, TrainingResult, train_global
 from converters.convert import ConvertOptions, convert
@@ -37,7 +37,6 @@ def publish_models(
     registry: Registry,
     options: ModelOptions | None = None,
     on_event: OnEvent | None = None,
-    prepare: Prepare | None = None,
     *,
     stage: str = LIVE,
 ) -> PublishedModel:
@@ -48,7 +47,6 @@ def publish_models(
         registry: Where to publish.
         options: How to make them.
         on_event: Told ``training`` after every epoch, then ``converted`` for each model.
-        prepare: See `Registry.publish`.
         stage: What the model becomes, live or a candidate.
 
     Raises:
@@ -80,9 +78,7 @@ def publish_models(
         "parity": {"recommender": recommender.parity, "classifier": classifier.parity},
     }
     rows = next(iter(recommender.rows.values()), None)
-    return registry.publish(
-        pool.schema, recommender.content, classifier.content, lineage, rows, stage=stage, prepare=prepare
-    )
+    return registry.publish(pool.schema, recommender.content, classifier.content, lineage, rows, stage=stage)
 
 
 def slots_for(schema: FeatureSchema, slots: int) -> dict[str, int]:

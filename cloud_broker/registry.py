@@ -59,9 +59,6 @@ class PublishedModel:
     rows: TableRows | None = None
 
 
-Prepare = Callable[[Path, str, RowFile | None], None]
-
-
 class Registry:
     """Published models and the blobs they are made of; safe to use from several threads.
 
@@ -91,7 +88,6 @@ class Registry:
         rows: RowTable | None = None,
         *,
         stage: str = LIVE,
-        prepare: Prepare | None = None,
     ) -> PublishedModel:
         """Store a recommender and its classifier as a model, by default as the one that is live.
 
@@ -102,8 +98,6 @@ class Registry:
             lineage: Plain values, JSON at heart.
             rows: What the recommender's file does not hold.
             stage: Live or candidate.
-            prepare: Called with the recommender's file, its digest and its rows when they are stored and the model is
-                not live yet.
 
         Raises:
             StorageError: If the disk fails.
@@ -111,10 +105,6 @@ class Registry:
         blobs = [self.blobs.put(recommender), self.blobs.put(classifier)]
         if rows is not None:
             write_rows(self._rows / f"{rows.description.version}.npy", rows.values)
-        if prepare is not None:
-            at = None if rows is None else self._rows / f"{rows.description.version}.npy"
-            file = None if at is None or rows is None else RowFile(at, rows.description, blobs[0].sha256)
-            prepare(self.blobs.path(blobs[0].sha256), blobs[0].sha256, file)
         now_s = self._clock()
         row = {
             "published_s": now_s,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_broker.errors import ModelStageError, StorageError
+from cloud_broker.errors import ModelStageError
 from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.storage.place import Place
 from tests.cloud_broker.samples import SCHEMA
@@ -26,26 +25,6 @@ def test_the_newest_model_is_served_with_its_lineage(place: Place) -> None:
     found = Registry(place).latest()
     assert found == second
     assert (found.version, found.schema, found.lineage["metrics"]) == (2, SCHEMA, {"auc": 0.8})
-
-
-def test_a_model_is_the_newest_only_when_what_it_needs_is_made(place: Place) -> None:
-    """While a model is being prepared its file is there and the model before is the newest; if it fails it stays so."""
-    registry, seen = Registry(place), []
-    first = registry.publish(SCHEMA, b"one", b"c", {})
-
-    def prepare(path: Path, sha256: str, _rows: object) -> None:
-        seen.append((path.read_bytes(), hashlib.sha256(b"two").hexdigest() == sha256, registry.latest()))
-
-    second = registry.publish(SCHEMA, b"two", b"c", {}, prepare=prepare)
-    assert seen == [(b"two", True, first)]
-    assert registry.latest() == second
-
-    def fail(*_: object) -> None:
-        raise StorageError("disk full")
-
-    with pytest.raises(StorageError, match="disk full"):
-        registry.publish(SCHEMA, b"three", b"c", {}, prepare=fail)
-    assert registry.latest() == second
 
 
 def test_the_history_says_when_a_model_was_superseded(place: Place) -> None:
