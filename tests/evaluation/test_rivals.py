@@ -17,7 +17,7 @@ from edge.model import Weights
 from edge.runtime import open_model
 from edge.trainer import Trainer
 from evaluation import ablations, rivals
-from evaluation.arms import ARMS
+from evaluation.arms import ARMS, BY_AGREEMENT
 from evaluation.bench import Bench, Material, local_only
 from evaluation.neighbours import Neighbours
 from evaluation.pool_files import CLASSIFIER_FILE, FROZEN_FOLDER, open_recommender
@@ -28,7 +28,9 @@ from protocol.samples import SampleBatch
 _RECIPE = Recipe(steps=128, classifier_steps=30, match_samples=200, learning_rate=0.1)
 _TWICE = 2  # the round tunes for its gate, and again for what it serves
 _COHORT = rivals.COHORT * 64 + 64
-_STEPS = {"cloud": 0, "fedavg": _COHORT} | {name: _TWICE * 128 for name in ARMS if name.startswith("coda")}
+_STEPS = {"cloud": 0, "fedavg": _COHORT} | {
+    name: _TWICE * 128 for name in ARMS if name.startswith((BY_AGREEMENT, "coda"))
+}
 
 
 @pytest.fixture(scope="module")
