@@ -25,14 +25,14 @@ _COLUMNS = {
     "wave": "wave", "offered_per_s": "offered/s", "asked_per_s": "asked/s", "asked": "asked",
     "answered_at_once": "at once",
     "answered_after_put_off": "put off first", "still_put_off": "still put off", "put_offs": "refusals",
-    "lost": "lost", "served_per_s": "answered/s", "p50_ms": "p50 ms",
+    "lost": "lost", "while_asking_per_s": "answered/s", "p50_ms": "p50 ms",
     "p99_ms": "p99 ms", "after_put_off_p99_s": "p99 of put off, s",
 }  # fmt: skip
 _COSTS = ("workers_cpu_s", "broker_cpu_s", "tender_cpu_s", "client_cpu_s")
 _GROWTH = {
     "devices": "devices", "connect_s": "connected in s", "workers_ms": "workers ms", "broker_ms": "broker ms",
-    "client_ms": "client ms", "all_ms": "all ms", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "served_per_s": "answered/s",
-    "put_offs": "refusals", "lost": "lost", "load_before": "load before",
+    "client_ms": "client ms", "all_ms": "all ms", "p50_ms": "p50 ms", "p99_ms": "p99 ms",
+    "while_asking_per_s": "answered/s", "put_offs": "refusals", "lost": "lost", "load_before": "load before",
 }  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def _measure(asked: argparse.Namespace, base: Path, console: Console) -> dict[st
         found["workers"] = by_workers(plan, base / "filled", base / "workers", asked.workers, say)
         console.print(_table(found["workers"]), _costs(found["workers"]))
         if asked.plot:
-            points = [(row["workers"], row["served_per_s"]) for row in found["workers"]]
+            points = [(row["workers"], row["while_asking_per_s"]) for row in found["workers"]]
             save_plot(asked.plot, points, f"match requests answered a second, {plan.samples} samples each")
     if "growth" in asked.parts:
         grown = by_devices(plan, base / "filled", base / "growth", workers=asked.workers, sizes=asked.sizes, say=say)

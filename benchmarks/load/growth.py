@@ -32,7 +32,8 @@ def by_devices(
 
     Returns:
         For each size: ``devices``, ``connect_s``, processor time a question in ms at the lower rate (``workers_ms``,
-        ``broker_ms``, ``client_ms``, ``all_ms``), its ``p50_ms`` and ``p99_ms``, and ``served_per_s`` at the higher.
+        ``broker_ms``, ``client_ms``, ``all_ms``), its ``p50_ms`` and ``p99_ms``; and at the higher rate how many were
+        answered a second, ``while_asking_per_s``.
     """
     rows = []
     with LoadedCloud(folder, filled, workers, threads=plan.threads) as cloud:
@@ -46,15 +47,16 @@ def by_devices(
             rows.append(
                 {"devices": size, "connect_s": connect_s, **each, "all_ms": sum(each.values())}
                 | {name: calm[name] for name in ("p50_ms", "p99_ms", "lost", "load_before")}
-                | {"served_per_s": full["served_per_s"], "put_offs": full["put_offs"]}
+                | {"while_asking_per_s": full["while_asking_per_s"], "put_offs": full["put_offs"]}
             )
-            say(f"{size:,} devices: {rows[-1]['all_ms']:.2f} ms a question, {rows[-1]['served_per_s']:.0f} answered/s")
+            rate = full["while_asking_per_s"]
+            say(f"{size:,} devices: {rows[-1]['all_ms']:.2f} ms a question, {rate:.0f} answered a second")
     return rows
 
 
 def exponents(rows: Sequence[Row]) -> dict[str, float]:
     """How each cost grows with the devices: cost ~ devices to that power, by least squares on logarithms."""
-    names = ["connect_s", *(f"{who}_ms" for who in (*_COSTS, "all")), "served_per_s"]
+    names = ["connect_s", *(f"{who}_ms" for who in (*_COSTS, "all")), "while_asking_per_s"]
     sizes = np.log([row["devices"] for row in rows])
     found = {}
     for name in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +47,11 @@ def steady_and_overload(plan: Plan, filled: Path, folder: Path, workers: int, sa
         say(f"{plan.devices} devices connected in {herd.connect():.1f} s")
         warm = wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
         rows = [warm, wave(cloud, herd, "asked for", Wave(plan.rate, plan.seconds, _PATIENCE_S))]
-        borne = rows[-1]["served_per_s"]
+        borne = rows[-1]["while_asking_per_s"]
         if rows[-1]["put_offs"] == 0:
             most = wave(cloud, herd, "as much as can be", Wave(4 * plan.rate, plan.seconds, _PATIENCE_S))
             rows.append(most)
-            borne = most["served_per_s"]
+            borne = most["while_asking_per_s"]
         rows.append(wave(cloud, herd, "twice what is borne", Wave(2 * borne, plan.seconds, _PATIENCE_S)))
         rows.append(wave(cloud, herd, "half of what is borne, after that", Wave(borne / 2, plan.seconds, _PATIENCE_S)))
         return rows
@@ -70,16 +69,14 @@ def by_workers(plan: Plan, filled: Path, folder: Path, most: int, say: Say) -> l
             wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
             row = wave(cloud, herd, f"{workers} workers", Wave(plan.rate, plan.seconds, _PATIENCE_S))
             rows.append(row | {"workers": workers})
-            say(f"{workers} workers: {row['served_per_s']:.0f} answered a second")
+            say(f"{workers} workers: {row['while_asking_per_s']:.0f} answered a second")
     return rows
 
 
 def wave(cloud: LoadedCloud, herd: Herd, name: str, asked: Wave) -> Row:
     """Have a herd ask, and say what came of it: `coda.simulation.figures.figures`, processor time, load before."""
-    before, load, begun_s = cloud.cpu_s(), os.getloadavg()[0], time.monotonic()
+    before, load = cloud.cpu_s(), os.getloadavg()[0]
     found = figures(herd.ask(asked), asked)
-    answered = found["answered_at_once"] + found["answered_after_put_off"]
     found["asked_per_s"] = found["asked"] / asked.duration_s
-    found["served_per_s"] = answered / (time.monotonic() - begun_s)  # those put off are served after the wave
     spent = {f"{who}_cpu_s": after - before[who] for who, after in cloud.cpu_s().items()}
     return {"wave": name, **found, **spent, "load_before": load}

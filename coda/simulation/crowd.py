@@ -43,6 +43,7 @@ class Found:
         samples: That came.
         at_once_s: How long each question took that was not put off, from when it was to be asked to the last byte.
         after_put_off_s: And each that was.
+        while_asking: How many of both were answered before the last question was due.
         faults: Why others failed.
         cpu_s: Processor time that asking took this process.
     """
@@ -58,6 +59,7 @@ class Found:
     samples: int = 0
     at_once_s: list[float] = field(default_factory=list)
     after_put_off_s: list[float] = field(default_factory=list)
+    while_asking: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     cpu_s: float = 0.0
 
@@ -73,12 +75,13 @@ class Found:
     def __add__(self, other: Found) -> Found:
         return Found(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
-    def note(self, outcome: Outcome, now_s: float) -> None:
-        """Count what became of a question."""
+    def note(self, outcome: Outcome, now_s: float, end_s: float) -> None:
+        """Count what became of a question; the asking ends at ``end_s``."""
         if outcome.fault:
             self.faults[outcome.fault] += 1
             return
         (self.after_put_off_s if outcome.refused else self.at_once_s).append(now_s - outcome.begun_s)
+        self.while_asking += now_s < end_s
         self.size_bytes += outcome.size_bytes
         self.samples += outcome.samples
 
@@ -124,6 +127,7 @@ class Crowd:
         self._free: deque[_Connection] = deque()
         self._asking: set[int] = set()
         self._asked = self.ready = 0
+        self._end_s = 0.0
         self._clocks: list[tuple[float, int, _Connection]] = []  # when to look at whom; the numbers break ties
         self._numbers = itertools.count()
         self.found = Found()
@@ -158,6 +162,7 @@ class Crowd:
         self.found = Found()
         now_s, begun_cpu_s = time.monotonic(), time.process_time()
         end_s, due_s = now_s + duration_s, now_s + self._rng.expovariate(rate)
+        self._end_s = end_s
         while now_s < end_s or (self._asking and now_s < end_s + patience_s):
             while due_s <= now_s and due_s < end_s:
                 self._ask_one(due_s)
@@ -238,7 +243,7 @@ class Crowd:
             self.ready += connection.device.ready and not was_ready
             asking = connection.device.asking
             if outcome is not None:
-                self.found.note(outcome, now_s)
+                self.found.note(outcome, now_s, self._end_s)
                 self._settle(connection)
             elif asking is not None and asking.again_s is not None:
                 self._look_again(connection, asking.again_s)
@@ -272,7 +277,7 @@ class Crowd:
         self.found.broken += 1
         outcome = connection.device.give_up(f"connection lost: {error}")
         if outcome is not None:
-            self.found.note(outcome, time.monotonic())
+            self.found.note(outcome, time.monotonic(), self._end_s)
         self._asking.discard(id(connection))
         self._selector.unregister(connection.channel)
         connection.channel.close()

@@ -23,6 +23,7 @@ def figures(found: Found, wave: Wave) -> dict[str, Any]:
         "answered_at_once": len(at_once),
         "answered_after_put_off": len(later),
         "answered_per_s": answered / wave.duration_s,
+        "while_asking_per_s": found.while_asking / wave.duration_s,
         "put_offs": found.put_offs,
         "still_put_off": found.still_put_off,
         "lost": found.lost,

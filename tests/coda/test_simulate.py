@@ -141,8 +141,12 @@ def test_figures_tell_none_where_nothing_was_measured() -> None:
     """No answer, no percentile; times after being put off stand apart."""
     empty = figures(Found(asked=3, lost=3), Wave(10, 2))
     assert (empty["p99_ms"], empty["bytes_each"], empty["lost"]) == (None, None, 3)
-    found = figures(Found(asked=3, at_once_s=[0.1, 0.3], after_put_off_s=[2.0], samples=30, size_bytes=90), Wave(10, 2))
+    found = figures(
+        Found(asked=3, at_once_s=[0.1, 0.3], after_put_off_s=[2.0], samples=30, size_bytes=90, while_asking=2),
+        Wave(10, 2),
+    )
     assert (found["p50_ms"], found["after_put_off_p50_s"], found["bytes_each"]) == (200.0, 2.0, 30.0)
+    assert (found["answered_per_s"], found["while_asking_per_s"]) == (1.5, 1.0)
     assert ("p99 ms", "-") in rows(empty)
 
 
