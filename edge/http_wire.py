@@ -14,12 +14,14 @@ from typing import Any
 
 MAX_HEAD_BYTES = 8 << 10
 MAX_BODY_BYTES = 4 << 20
+MAX_PARTS = 200_000  # lists and objects of a body: each takes fifty times the bytes of its brackets
 _READ_BYTES = 64 << 10
 _ONCE = ("host", "content-length")  # of two, the peer and we might each believe another
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", ""})
 
 Receive = Callable[[int], bytes]
 Send = Callable[[bytes], object]
+Reserve = Callable[[int], object]
 
 
 class HttpError(Exception):
@@ -65,6 +67,9 @@ class Request:
         if self.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             # A web page cannot say so without asking first, so that no page on the same machine speaks for the user.
             raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "Content-Type: application/json is needed")
+        if self.body.count(b"[") + self.body.count(b"{") > MAX_PARTS:
+            detail = f"the body has more than {MAX_PARTS} lists and objects"
+            raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
         try:
             return json.loads(self.body, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
@@ -77,11 +82,13 @@ class Connection:
     Args:
         receive: Gives at most so many bytes, none at the end.
         send: Sends bytes.
+        reserve: Told the size of a body before it is read; may wait, or raise `HttpError`.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, reserve: Reserve = lambda _size: None) -> None:
         self._receive = receive
         self._send = send
+        self._reserve = reserve
         self._buffer = b""
 
     def next(self) -> Request | None:
@@ -118,6 +125,7 @@ class Connection:
         if len(length) > 12 or int(length) > MAX_BODY_BYTES:
             detail = f"the body is larger than {MAX_BODY_BYTES} bytes"
             raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail, closes=True)
+        self._reserve(int(length))
         if headers.get("expect", "").lower() == "100-continue":
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
         pieces, missing = [self._buffer], int(length) - len(self._buffer)

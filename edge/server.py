@@ -18,6 +18,7 @@ from edge.listening import Door, Tell, loopback_listener, unix_listener
 MAX_CONNECTIONS = 16
 IDLE_S = 60.0
 DRAIN_S = 5.0
+LARGE_BYTES = 64 << 10  # bodies above this are in memory one at a time, of all connections
 
 Answer = Callable[[Request], tuple[HTTPStatus, Any]]
 
@@ -41,6 +42,7 @@ class Server:
         self.port = port
         self._tell = tell
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._large = threading.Lock()
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._stack = ExitStack()
@@ -91,10 +93,13 @@ class Server:
             with peer:
                 if peer.family == socket.AF_INET:
                     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                patience = _Patience(peer)
-                connection = Connection(patience.receive, peer.sendall)
-                while self._exchange(connection, peer):
+                patience, place = _Patience(peer), _Place(self._large)
+                connection = Connection(patience.receive, peer.sendall, place.take)
+                again = True
+                while again:
                     patience.begin()
+                    with place:
+                        again = self._exchange(connection, peer)
         except OSError:
             pass  # the app went away, or was silent for long
         finally:
@@ -115,6 +120,35 @@ class Server:
         status, value = self._answer(request)
         peer.sendall(response(status, value, keep_alive=request.keep_alive))
         return request.keep_alive
+
+
+class _Place:
+    """That of one connection among those with a large body; given back when its context ends.
+
+    Args:
+        lock: Of all connections.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._taken = False
+
+    def take(self, size: int) -> None:
+        """Wait for the place, if the body needs it."""
+        if size <= LARGE_BYTES:
+            return
+        self._taken = self._lock.acquire(timeout=IDLE_S)
+        if not self._taken:
+            detail = "other large bodies are being read"
+            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, closes=True)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        if self._taken:
+            self._taken = False
+            self._lock.release()
 
 
 class _Patience:

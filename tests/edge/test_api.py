@@ -7,6 +7,7 @@ import select
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -272,6 +273,7 @@ _POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: applicati
         (_POST + b"Transfer-Encoding: chunked\r\n\r\n", 411, "length"),
         (_POST + b"Content-Length: 9\r\n\r\n{}", 400, "cut-short"),
         (_POST + b"Content-Length: 2\r\n\r\n{]", 400, "not-json"),
+        (_POST + b"Content-Length: 900002\r\n\r\n[" + b"{}," * 300_000 + b"]", 413, "too-large"),
         (_POST + b"Content-Length: 5\r\n\r\n[NaN]", 400, "not-json"),
         (_POST + b"Content-Length: 2000\r\n\r\n" + b"[" * 2000, 400, "not-json"),
         (_POST.replace(b"application/json", b"text/plain") + b"Content-Length: 2\r\n\r\n{}", 415, "media-type"),
@@ -302,6 +304,26 @@ def test_connections_are_bounded(device: _Device) -> None:
         one_too_many.status()
     for client in clients:
         client.close()
+
+
+def test_large_bodies_are_read_one_at_a_time(device: _Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that many apps at once do not fill the memory; small ones pass, and who waits too long is told."""
+    monkeypatch.setattr("edge.server.IDLE_S", 2.0)
+    large = _POST + b"Content-Length: 100000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", device.server.port or 0), 10) as first:
+        first.sendall(large + b" " * 1000)
+        deadline_s = time.monotonic() + 10
+        while not device.server._large.locked() and time.monotonic() < deadline_s:
+            select.select([first], [], [], 0.01)
+        monkeypatch.setattr("edge.server.IDLE_S", 0.1)
+        assert _raw(device, large)[:2] == (
+            503, {"error": "busy", "detail": "other large bodies are being read"},
+        )  # fmt: skip
+        with Client(str(device.socket)) as client:
+            assert client.status()["disk"] == "ok"
+        first.sendall(b" " * 99_000)
+        assert b"not-json" in first.recv(1000)
+    assert _raw(device, large + b" " * 100_000)[0] == 400
 
 
 def test_a_request_that_drips_in_does_not_keep_its_place(device: _Device, monkeypatch: pytest.MonkeyPatch) -> None:
