@@ -13,8 +13,24 @@ from typing import Any
 import keras
 from keras import layers
 
+from tests.converters.layer_models import (
+    STEPS,
+    Tensor,
+    attention,
+    gelu,
+    nested,
+    over_image,
+    over_numbers,
+    over_pair,
+    over_sequence,
+    own_matrix,
+    probability,
+    regularised,
+    self_attention,
+    two_classes,
+)
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "layers.md"
-STEPS, ROWS = 6, 20  # of a sequence; of its table
 _INTRODUCTION = """# Layers that train on a device
 
 Generated from the converter's tests by `python -m tests.converters.layer_cases`; do not edit. Each row is a model that
@@ -34,9 +50,6 @@ The error names the layer, the operation and a way out; nothing is written.
 | layer | way out |
 |---|---|
 """
-
-Tensor = Any
-Chain = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,83 +84,6 @@ class Refusal:
     way_out: str
 
 
-def over_numbers(chain: Chain) -> Callable[[], Any]:
-    """A model of ``chain`` over a Dense layer on six numbers."""
-
-    def build() -> Any:
-        x = keras.Input((6,), name="x")
-        hidden = chain(layers.Dense(6, name="first")(x))
-        return keras.Model({"x": x}, {"logit": layers.Dense(1, name="score")(hidden)})
-
-    return build
-
-
-def over_sequence(chain: Chain, *, masked: bool = False) -> Callable[[], Any]:
-    """A model of ``chain`` over a sequence of embeddings [n, 6, 4]; what it leaves of the axis is flattened."""
-
-    def build() -> Any:
-        ids = keras.Input((STEPS,), dtype="int32", name="ids")
-        hidden = chain(layers.Embedding(ROWS, 4, mask_zero=masked, name="table")(ids))
-        if len(hidden.shape) > 2:
-            hidden = layers.Flatten()(hidden)
-        return keras.Model({"ids": ids}, {"logit": layers.Dense(1, name="score")(hidden)})
-
-    return build
-
-
-def over_pair(merge: Callable[[list[Tensor]], Tensor]) -> Callable[[], Any]:
-    """A model that merges two Dense layers' outputs [n, 4]."""
-
-    def chain(x: Tensor) -> Tensor:
-        return merge([layers.Dense(4, activation="tanh", name="left")(x), layers.Dense(4, name="right")(x)])
-
-    return over_numbers(chain)
-
-
-def over_image(chain: Chain) -> Callable[[], Any]:
-    """A model of ``chain`` over [n, 4, 5, 1]."""
-
-    def build() -> Any:
-        x = keras.Input((4, 5, 1), name="x")
-        return keras.Model({"x": x}, {"logit": layers.Dense(1, name="score")(layers.Flatten()(chain(x)))})
-
-    return build
-
-
-def _probability() -> Any:
-    x = keras.Input((6,), name="x")
-    return keras.Sequential([x, layers.Dense(4, activation="relu"), layers.Dense(1, activation="sigmoid")])
-
-
-def _two_classes() -> Any:
-    x = keras.Input((6,), name="x")
-    return keras.Model(x, layers.Dense(2, activation="softmax", name="score")(x))
-
-
-def _regularised() -> Any:
-    x = keras.Input((6,), name="x")
-    hidden = layers.Dense(4, kernel_regularizer="l2", activity_regularizer="l1", name="first")(x)
-    return keras.Model({"x": x}, {"logit": layers.Dense(1, name="score")(hidden)})
-
-
-def _nested() -> Any:
-    x = keras.Input((6,), name="x")
-    tower = keras.Sequential([keras.Input((6,)), layers.Dense(4, activation="relu")], name="tower")
-    return keras.Model({"x": x}, {"logit": layers.Dense(1, name="score")(tower(x) + tower(2.0 * x))})
-
-
-def _attention(layer: Any) -> Chain:
-    return lambda h: layer([h, h])
-
-
-def _self_attention(layer: Any) -> Chain:
-    return lambda h: layers.GlobalAveragePooling1D()(layer(h, h))
-
-
-def _gelu(x: Tensor) -> Tensor:
-    return keras.activations.gelu(x, approximate=True)
-
-
 def _branches(names: str) -> Case:
     """One model with a branch for each of these activations; parity names the branch that differs."""
 
@@ -170,24 +106,19 @@ _UNROLLED = "unrolled: the file grows with the number of steps"
 _MASKS = "masks are drawn by integer arithmetic, the same in every runtime"
 
 
-def _own_matrix(x: Tensor) -> Tensor:
-    matrix = layers.EinsumDense("nd,du->ndu", (6, 3), bias_axes="du", activation="tanh", name="matrix")(x)
-    return layers.Flatten()(matrix)
-
-
 CASES: tuple[Case, ...] = (
     _branches("relu relu6 leaky_relu elu selu celu hard_tanh"),
     _branches("sigmoid hard_sigmoid log_sigmoid tanh tanh_shrink softplus softsign"),
     _branches("silu hard_silu mish softmax log_softmax exponential squareplus"),
-    Case("Activation", "gelu approximate", over_numbers(layers.Activation(_gelu)), "exact gelu is refused"),
+    Case("Activation", "gelu approximate", over_numbers(layers.Activation(gelu)), "exact gelu is refused"),
     Case("LeakyReLU", "slope 0.3", over_numbers(layers.LeakyReLU(0.3))),
     Case("PReLU", "", over_numbers(layers.PReLU(alpha_initializer="ones"))),
     Case("ReLU", "bounded and leaking", over_numbers(layers.ReLU(max_value=1.0, negative_slope=0.1))),
     Case("Softmax", "", over_numbers(layers.Softmax())),
-    Case("Dense", "nested and shared", _nested),
-    Case("Dense", "regularised", _regularised, "regularisers add to the loss"),
-    Case("Dense", "probability", _probability, "a sigmoid output counts as a probability; `infer` gives its logit"),
-    Case("Dense", "softmax of two", _two_classes, "the logit is the difference of the two"),
+    Case("Dense", "nested and shared", nested),
+    Case("Dense", "regularised", regularised, "regularisers add to the loss"),
+    Case("Dense", "probability", probability, "a sigmoid output counts as a probability; `infer` gives its logit"),
+    Case("Dense", "softmax of two", two_classes, "the logit is the difference of the two"),
     Case("Embedding", "", over_sequence(lambda h: h), "ids must not be negative"),
     Case("LayerNormalization", "", over_numbers(layers.LayerNormalization())),
     Case("RMSNormalization", "", over_numbers(layers.RMSNormalization())),
@@ -207,7 +138,7 @@ CASES: tuple[Case, ...] = (
     *(Case(merge.__name__, "", over_pair(merge())) for merge in _MERGES),
     Case("Dot", "vectors", over_pair(layers.Dot(1))),
     Case("Dot", "normalised", over_pair(layers.Dot(1, normalize=True))),
-    Case("Dot", "sequences", over_sequence(_attention(layers.Dot((2, 2))))),
+    Case("Dot", "sequences", over_sequence(attention(layers.Dot((2, 2))))),
     Case("Reshape", "with Permute", over_sequence(lambda h: layers.Permute((2, 1))(layers.Reshape((3, 8))(h)))),
     Case("RepeatVector", "", over_numbers(lambda h: layers.Flatten()(layers.RepeatVector(3)(h)))),
     Case("Cropping1D", "", over_sequence(layers.Cropping1D((1, 2)))),
@@ -225,7 +156,7 @@ CASES: tuple[Case, ...] = (
     Case("Conv1D", "same and strided", over_sequence(layers.Conv1D(5, 3, strides=2, padding="same"))),
     Case("Conv1D", "causal and dilated", over_sequence(layers.Conv1D(5, 2, dilation_rate=2, padding="causal"))),
     Case("Conv2D", "with MaxPooling2D", over_image(lambda x: layers.MaxPooling2D(2)(layers.Conv2D(3, 2)(x)))),
-    Case("EinsumDense", "a matrix for each sample", over_numbers(_own_matrix)),
+    Case("EinsumDense", "a matrix for each sample", over_numbers(own_matrix)),
     Case("EinsumDense", "over a sequence", over_sequence(layers.EinsumDense("ntd,du->ntu", (STEPS, 3), bias_axes="u"))),
     Case("TimeDistributed", "Dense", over_sequence(layers.TimeDistributed(layers.Dense(3, activation="relu")))),
     Case("GRU", "", over_sequence(layers.GRU(4)), _UNROLLED),
@@ -234,12 +165,12 @@ CASES: tuple[Case, ...] = (
     Case("LSTM", "", over_sequence(layers.LSTM(4)), _UNROLLED),
     Case("SimpleRNN", "", over_sequence(layers.SimpleRNN(4)), _UNROLLED),
     Case("Bidirectional", "GRU", over_sequence(layers.Bidirectional(layers.GRU(2))), _UNROLLED),
-    Case("MultiHeadAttention", "", over_sequence(_self_attention(layers.MultiHeadAttention(2, 3)))),
-    Case("MultiHeadAttention", "masked", over_sequence(_self_attention(layers.MultiHeadAttention(2, 3)), masked=True)),
-    Case("MultiHeadAttention", "dropout", over_sequence(_self_attention(layers.MultiHeadAttention(2, 3, dropout=0.2)))),
-    Case("GroupQueryAttention", "", over_sequence(_self_attention(layers.GroupQueryAttention(3, 4, 2)))),
-    Case("Attention", "scaled", over_sequence(_attention(layers.Attention(use_scale=True)))),
-    Case("AdditiveAttention", "", over_sequence(_attention(layers.AdditiveAttention()))),
+    Case("MultiHeadAttention", "", over_sequence(self_attention(layers.MultiHeadAttention(2, 3)))),
+    Case("MultiHeadAttention", "masked", over_sequence(self_attention(layers.MultiHeadAttention(2, 3)), masked=True)),
+    Case("MultiHeadAttention", "dropout", over_sequence(self_attention(layers.MultiHeadAttention(2, 3, dropout=0.2)))),
+    Case("GroupQueryAttention", "", over_sequence(self_attention(layers.GroupQueryAttention(3, 4, 2)))),
+    Case("Attention", "scaled", over_sequence(attention(layers.Attention(use_scale=True)))),
+    Case("AdditiveAttention", "", over_sequence(attention(layers.AdditiveAttention()))),
 )
 
 REFUSALS: tuple[Refusal, ...] = (
