@@ -22,6 +22,7 @@ else:
 
 MOST_IDLE_S = 600.0
 MOST_TRIAL_S = 24 * 3600.0
+MOST_AWAY_S = 7 * 86400.0
 _NAMES = tuple[str, ...]
 
 
@@ -54,12 +55,16 @@ class UpdateConfig:
     Attributes:
         root: The root of trust, as `coda release init` makes it; None to take no releases.
         trial_s: How long a new release may take to prove itself.
+        away_s: How long it may wait, of that alone, for a broker that nobody can reach.
     """
 
     root: Path | None = None
     trial_s: float = 600.0
+    away_s: float = 6 * 3600.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.away_s <= MOST_AWAY_S:
+            raise ConfigError(f"configuration: updates.away_s {self.away_s} is not in 0..{MOST_AWAY_S:g}")
         if not 1 <= self.trial_s <= MOST_TRIAL_S:
             raise ConfigError(f"configuration: updates.trial_s {self.trial_s} is not in 1..{MOST_TRIAL_S:g}")
 

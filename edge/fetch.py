@@ -1,11 +1,12 @@
 """Bringing a blob here over the session, chunk by chunk, to continue after any cut.
 
-A published blob is located first: the cloud may have put its chunks on shared topics, where they are read from the
-broker and the cloud need not send them once for each device, or know a patch over a blob that is here.
+A published blob lies on shared topics, chunk by chunk, where it is read from the broker and the cloud need not send it
+once for each device. Where the broker has none of it, or a patch may be over a blob that is here, the cloud is asked.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ class HoldsBlobs(Protocol):
 
 
 _LEFT_AT_ONCE = 16
+_SILENCE_S = 0.5  # of a broker that is asked for what it may not have; then the cloud is asked to put it there
 STALL_S = 120.0  # without a new chunk for so long, the round gives up for now
 
 
@@ -113,13 +115,13 @@ class _Pulling:
         self._on_progress = on_progress
         self._asked: set[str] = set()
         self._read: set[int] = set()  # chunks whose shared topics we listen on
+        self._locate_at_s = math.inf
         self._locating: Saying | None = None
 
     def run(self, *, locate: bool) -> Path:
         self._session.connect()
         if locate:
-            self._locating, asked = self._session.saying(Locate(self._ref.sha256))
-            self._asked.add(asked)
+            self._locate_at_s = time.monotonic() + _SILENCE_S
         with self._store.blobs.partial(self._ref, self._chunk_bytes()) as partial:
             self._new_download(partial)
             try:
@@ -146,17 +148,26 @@ class _Pulling:
         self._stalls_at_s = time.monotonic() + STALL_S
 
     def _ask(self) -> None:
-        if self._locating is not None:
-            self._locating.step()
+        self._locate()
         for chunks in self._download.next_pulls(time.monotonic()):
             if self._read.intersection(chunks):  # asked for before, and not there: the broker has lost it
                 self._shared = False
+                self._leave(sorted(self._read))  # or it might come twice
             if self._shared:
                 self._session.read_shared(self._ref.sha256, chunks)
                 self._read.update(chunks)
             else:
                 pull = Pull(self._ref.sha256, chunks, self._download.chunk_bytes)
                 self._asked.add(self._session.say(pull))
+
+    def _locate(self) -> None:
+        """Ask the cloud where it is, once the broker has said nothing for a while, until the answer comes."""
+        if time.monotonic() >= self._locate_at_s:
+            self._locate_at_s = math.inf
+            self._locating, asked = self._session.saying(Locate(self._ref.sha256))
+            self._asked.add(asked)
+        if self._locating is not None:
+            self._locating.step()
 
     def _leave_some(self, partial: Partial) -> None:
         """Leave the topics of chunks that are here, several at a time: each answer costs the line some."""
@@ -170,7 +181,8 @@ class _Pulling:
 
     def _hear(self, partial: Partial) -> None:
         now_s = time.monotonic()
-        patience_s = max(0.0, (self._download.next_deadline_s or now_s) - now_s)
+        next_s = min(self._download.next_deadline_s or now_s, self._locate_at_s)
+        patience_s = max(0.0, next_s - now_s)
         if self._locating is not None:
             patience_s = min(patience_s, self._locating.pause_s())
         incoming = self._session.hear(patience_s, self._connections)
@@ -198,6 +210,7 @@ class _Pulling:
             return
         received = self._download.receive(message, incoming.delivery.arrived_s)
         if received is not None:
+            self._locate_at_s = math.inf  # the broker has it
             self._leave_some(partial)
             self._ask()  # before the disk, so that the line does not wait for it
             partial.write(received)

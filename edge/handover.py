@@ -93,14 +93,20 @@ def _choose(folder: ReleaseFolder, state: UpdateState) -> str | None:
     return _startable(folder, folder.current())
 
 
-def roll_back(folder: ReleaseFolder, state: UpdateState, reason: str) -> None:
-    """Have the release before run again, and this one never; the reason is kept for the cloud.
+def roll_back(folder: ReleaseFolder, state: UpdateState, reason: str, outcome: str = ROLLED_BACK) -> None:
+    """Have the release before run again; the reason is kept for the cloud.
+
+    Args:
+        folder: The device's releases.
+        state: How far the update is.
+        reason: Why.
+        outcome: `ROLLED_BACK`, and this bundle is never tried here again, or `INCONCLUSIVE`, and it may be.
 
     Raises:
         OSError: If the disk fails.
     """
     state.stage = BACK
-    state.end(ROLLED_BACK, reason, lasting=True)
+    state.end(outcome, reason, lasting=outcome == ROLLED_BACK)
     folder.write(state)  # first, so that a cut before the link is switched does not lose why
     finish_rolling_back(folder, state)
 

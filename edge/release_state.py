@@ -27,12 +27,13 @@ from hardware.durable import sync
 
 FORMAT = 1
 MAX_STARTS = 2  # of a release on trial that does not prove itself
+MAX_AWAY_STARTS = 10  # of one that could not, as the broker was away
 MAX_KEPT_FAILURES = 32
 COMPLETE = ".complete"
 _NAME = re.compile(r"r[0-9]{1,12}-[0-9a-f]{12}")
 
 DOWNLOAD, INSTALL, TRIAL, BACK = "download", "install", "trial", "back"
-ROLLED_BACK, INTERRUPTED = "rolled-back", "interrupted"
+ROLLED_BACK, INTERRUPTED, INCONCLUSIVE = "rolled-back", "interrupted", "inconclusive"
 
 
 @dataclass
@@ -48,7 +49,8 @@ class UpdateState:
         release: Name of its folder.
         previous: Name of the folder that ran before; None for the software that the board was flashed with.
         same_ranking: Whether it has to rank as the one before.
-        starts: How often it was started on trial.
+        starts: How often it was started on trial, but for starts after which it waited for a broker that was away.
+        away_starts: How often it was started and waited so.
         attempts: How often the present stage was begun.
         outcome: What came of an update and is not yet on its way to the cloud; "" for nothing.
         reason: Why.
@@ -66,6 +68,7 @@ class UpdateState:
     previous: str | None = None
     same_ranking: bool = True
     starts: int = 0
+    away_starts: int = 0
     attempts: int = 0
     outcome: str = ""
     reason: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 from pathlib import Path
 
@@ -40,6 +41,19 @@ def use_newest(context: ssl.SSLContext, config: EdgeConfig) -> None:
     """Show the certificate that is on disk now, from the next handshake on; the one before if it cannot be used."""
     with contextlib.suppress(OSError, ValueError):
         context.load_cert_chain(config.cert_file, config.key_file, password=_no_password)
+
+
+def answers(host: str, port: int, timeout_s: float) -> bool:
+    """Whether somebody speaks TLS there, whoever it is and whatever they think of us."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout_s) as plain, context.wrap_socket(plain):
+            return True
+    except ssl.SSLError as error:
+        return not isinstance(error, ssl.SSLEOFError)  # refused: somebody did answer
+    except OSError:
+        return False
 
 
 def _no_password() -> str:

@@ -1,7 +1,7 @@
 """Keeps the device's software up to date: from the cloud's offer to a release on trial, and what came of it.
 
     offered -> signatures checked -> policy -> download -> install -> switched, on trial -> proven
-                   | refused          | waits    | failed    | failed     | rolled back
+                   | refused          | waits    | failed    | failed     | rolled back, or inconclusive
 
 Each stage is on disk before it is begun. Whatever ends it, the device runs the release before, and says why.
 """
@@ -14,32 +14,26 @@ from pathlib import Path
 
 from edge.blobs import BlobStore
 from edge.canary import Canary
-from edge.errors import (
-    HandOverError,
-    OutboxFullError,
-    RefusedError,
-    StoppedError,
-    StoreError,
-    UpdateError,
-    UpdateRefusedError,
-)
+from edge.errors import HandOverError, RefusedError, StoppedError, StoreError, UpdateError, UpdateRefusedError
 from edge.fetch import fetch_blob
 from edge.handover import BASE_VARIABLE, RELEASE_VARIABLE, restore_standard_error
 from edge.health import LEAST_FREE_BYTES
 from edge.release_install import DISK_FACTOR, Installer
 from edge.release_state import DOWNLOAD, INSTALL, TRIAL, ReleaseFolder
 from edge.release_trust import Trusted, check
-from edge.report import software_version
 from edge.store_copy import keep_copy
 from edge.tools import Tools
 from edge.trial import Trial
+from edge.update_outcome import UpdateOutcome
 from profiling.data_use import OFTEN_BYTES
 from protocol.errors import ProtocolError
-from protocol.messages import MAX_REASON_LENGTH, BlobRef, Release, Updated
+from protocol.messages import BlobRef, Release
 from protocol.purposes import SOFTWARE
-from protocol.releases import FAILED, INSTALLED, INTERRUPTED, MAX_METADATA_BYTES, REFUSED
+from protocol.releases import FAILED, INCONCLUSIVE, INSTALLED, INTERRUPTED, MAX_METADATA_BYTES, REFUSED
 
-MAX_ATTEMPTS = 5  # of one offer: one that stops the device each time must not do so for ever
+MAX_ATTEMPTS = (
+    5  # of one offer: one that is cut each time, by the device's stop or the broker's, must not go on for ever
+)
 
 
 class Updating:
@@ -54,6 +48,7 @@ class Updating:
         self._root = tools.config.updates.root
         self._folder = ReleaseFolder(tools.config.state_dir)
         self._state = self._folder.read()
+        self._outcome = UpdateOutcome(tools, self._folder, self._state)
         self._canary = Canary(tools.config, tools.store, self._folder.canary)
         self._trusted: tuple[int, Trusted] | None = None
         self._told: tuple[str, ...] = ()
@@ -61,7 +56,7 @@ class Updating:
     @property
     def blobs(self) -> BlobStore:
         """Where a release's files are on their way here."""
-        return BlobStore(self._folder.path / "blobs")
+        return self._outcome.blobs
 
     def begin(self) -> None:
         """Tell what came of an update before this process began, and, if it is on trial, prove itself.
@@ -73,7 +68,7 @@ class Updating:
         try:
             self._begin()
         except OSError as error:  # then the next start tells it, and counts
-            self._emit("unwritten", reason=str(error))
+            self._outcome.emit("unwritten", reason=str(error))
 
     def _begin(self) -> None:
         state = self._state
@@ -81,18 +76,18 @@ class Updating:
             reason = f"the device stopped in the middle of its {state.stage}; it goes on"
             state.stage = None
             state.end(INTERRUPTED, reason)
-        self._tell()
+        self._outcome.tell()
         if state.stage == TRIAL and os.environ.get(RELEASE_VARIABLE) == state.release:
-            self._emit("proving")
+            self._outcome.emit("proving")
             seen = Trial(self._tools, self._folder, state, self._canary).run()
             state.stage = None
             state.highest = max(state.highest, state.number)
             state.end(INSTALLED, seen)
             self._folder.write(state)
             restore_standard_error()
-            self._tell()
+            self._outcome.tell()
         if state.stage is None and self._folder.path.exists():
-            self._tidy()
+            self._outcome.tidy()
 
     def look(self) -> None:
         """See whether there is a release to install, and do so.
@@ -110,15 +105,15 @@ class Updating:
             if self._wanted(trusted) and self._may(trusted):
                 self._bring(offer.target, trusted)
         except UpdateRefusedError as error:
-            self._end(REFUSED, str(error))
+            self._outcome.end(REFUSED, str(error))
         except UpdateError as error:
-            self._end(FAILED, str(error), lasting=True)
+            self._outcome.end(FAILED, str(error), lasting=True)
         except RefusedError as error:
             if not error.lasting:
                 raise
-            self._end(FAILED, str(error))
+            self._outcome.end(FAILED, str(error))
         except (ProtocolError, StoreError, OSError) as error:
-            self._end(FAILED, str(error))
+            self._outcome.end(FAILED, str(error))
 
     @property
     def _possible(self) -> bool:
@@ -127,7 +122,7 @@ class Updating:
 
     def _settled(self, offer: Release) -> bool:
         last = self._state.last
-        return last.get("offer") == offer.offer and last.get("outcome") != INTERRUPTED
+        return last.get("offer") == offer.offer and last.get("outcome") not in {INTERRUPTED, INCONCLUSIVE}
 
     def _check(self, offer: Release, target: str) -> Trusted:
         """The offer's release, if its signatures vouch for it."""
@@ -150,7 +145,7 @@ class Updating:
         state = self._state
         state.sha256 = trusted.bundle.sha256
         if trusted.name == self._folder.current():
-            self._end(INSTALLED, "it runs already")
+            self._outcome.end(INSTALLED, "it runs already")
             return False
         if trusted.number <= state.highest:
             highest = f"release {state.highest}, which proved itself here"
@@ -170,13 +165,13 @@ class Updating:
         if decision.against != self._told:
             self._told = decision.against
             against = {reason.name: reason.detail for reason in decision.reasons if not reason.allows}
-            self._emit("waits" if against else "begins", reasons=against)
+            self._outcome.emit("waits" if against else "begins", reasons=against)
         return decision.act
 
     def _bring(self, target: str, trusted: Trusted) -> None:
         state, name = self._state, trusted.name
         if state.attempts >= MAX_ATTEMPTS:
-            raise UpdateError(f"the device stopped {state.attempts} times in the middle of it")
+            raise UpdateError(f"it was begun {state.attempts} times, and never came to an end")
         state.target, state.number, state.release = target, trusted.number, name
         state.previous, state.same_ranking = self._folder.current(), trusted.same_ranking
         state.attempts += 1
@@ -189,7 +184,7 @@ class Updating:
         self.blobs.keep_only(set())
         self._canary.keep()
         keep_copy(self._tools.config.state_dir, self._folder.database_copy)
-        state.starts = 0
+        state.starts = state.away_starts = 0
         self._begin_stage(TRIAL)
         self._folder.switch(name)
         raise HandOverError(f"release {trusted.number} ({trusted.version}) is installed, and is to prove itself")
@@ -197,7 +192,7 @@ class Updating:
     def _begin_stage(self, stage: str) -> None:
         self._state.stage = stage
         self._folder.write(self._state)
-        self._emit(stage)
+        self._outcome.emit(stage)
 
     def _fetch(self, ref: BlobRef) -> Path:
         with self._tools.session.link.transferring(SOFTWARE):
@@ -208,46 +203,3 @@ class Updating:
             raise StoppedError("told to stop")
         self._tools.metering.settle(least_bytes=OFTEN_BYTES)
         self._tools.emit({"event": "progress", "phase": "update", "done": done, "total": total})
-
-    def _end(self, outcome: str, reason: str, *, lasting: bool = False) -> None:
-        self._state.stage = None
-        self._state.end(outcome, reason, lasting=lasting)
-        try:
-            self._folder.write(self._state)
-            self._tell()
-            self.blobs.keep_only(set())
-        except (OSError, StoreError) as error:
-            self._emit("unwritten", reason=str(error))
-
-    def _tell(self) -> None:
-        """Put what came of an update into the outbox, once."""
-        state = self._state
-        if not state.outcome:
-            return
-        message = Updated(
-            state.offer, state.target, state.outcome, state.reason[:MAX_REASON_LENGTH], software_version()
-        )
-        try:
-            self._tools.store.outbox.add(message)
-        except OutboxFullError as error:
-            self._tools.emit({"event": "outbox-full", "kind": message.kind, "reason": str(error)})
-        except StoreError as error:
-            raise OSError(str(error)) from error
-        self._emit(state.outcome, reason=state.reason)
-        state.outcome = ""
-        self._folder.write(state)
-
-    def _emit(self, stage: str, **rest: object) -> None:
-        self._tools.emit({"event": "update", "target": self._state.target, "stage": stage, **rest})
-
-    def _tidy(self) -> None:
-        """Delete releases that neither run nor ran before, and what installing left behind."""
-        state = self._state
-        kept = {self._folder.current(), state.previous}
-        if state.sha256 not in state.failed:
-            kept.add(state.release)
-        for path in self._folder.path.iterdir():
-            if path.is_dir() and not path.is_symlink() and path.name not in {*kept, "blobs", "trust"}:
-                shutil.rmtree(path, ignore_errors=True)
-        for path in (self._folder.database_copy, self._folder.canary):  # both hold what a user may want forgotten
-            path.unlink(missing_ok=True)

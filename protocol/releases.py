@@ -18,7 +18,8 @@ REFUSED = "refused"  # its metadata do not vouch for it
 FAILED = "failed"  # it could not be fetched or installed
 INTERRUPTED = "interrupted"  # the device stopped in the middle; it is tried again
 ROLLED_BACK = "rolled-back"  # it did not prove itself
-OUTCOMES = (INSTALLED, REFUSED, FAILED, INTERRUPTED, ROLLED_BACK)
+INCONCLUSIVE = "inconclusive"  # nobody could have proved what was missing, as the broker was away; it is tried again
+OUTCOMES = (INSTALLED, REFUSED, FAILED, INTERRUPTED, ROLLED_BACK, INCONCLUSIVE)
 BAD_OUTCOMES = frozenset({REFUSED, FAILED, ROLLED_BACK})
 
 MAX_METADATA_BYTES = 512 << 10

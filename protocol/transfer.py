@@ -142,6 +142,8 @@ class Received:
 class Download:
     """One blob on its way here.
 
+    A chunk is asked for again after a silence, not while others arrive: on a slow line it may stand behind them.
+
     After a reconnection, make a new one from `have`: what was asked for on the old connection is then asked for at
     once and not after the window's patience.
 
@@ -225,6 +227,8 @@ class Download:
             del self._deadlines_s[chunk.index]
             self._window.arrived(self._under_way.pop(chunk.index), now_s)
         self.have.add(chunk.index)
+        until_s = now_s + self._window.patience_s  # the line is at work: what else was asked for may stand in its queue
+        self._deadlines_s = {index: max(deadline_s, until_s) for index, deadline_s in self._deadlines_s.items()}
         return Received(chunk.index, chunk.index * self.chunk_bytes, chunk.data)
 
     def close(self) -> None:

@@ -102,6 +102,21 @@ def test_a_transfer_that_is_cut_often_asks_for_each_chunk_until_it_is_here(
         assert not asked
 
 
+def test_what_the_broker_has_is_read_once(own_broker: FleetBroker, tmp_path: Path) -> None:
+    """By a second device too, after the cloud was started again: asked, it would put everything there anew."""
+    for number in range(2):
+        asked: list[tuple[str, int]] = []
+        with (
+            cloud_of(own_broker, tmp_path / f"cloud-{number}", asked) as ref,
+            Store(tmp_path / f"device-{number}") as store,
+            Link(config_for(own_broker, f"once-{number}", tmp_path)) as link,
+        ):
+            session = Session(link, store, lambda _event: None, WAIT_S)
+            assert fetch_published(session, store, ref).read_bytes() == BLOB
+            assert len(BLOB) < link.network().payload_down < 1.05 * len(BLOB)
+            assert not asked
+
+
 @pytest.mark.skipif(not zstd_available(), reason="zstandard is not installed")
 def test_a_new_version_travels_as_its_difference(own_broker: FleetBroker, tmp_path: Path) -> None:
     """A device that holds the old model reads a patch, and has the new one whole; one whose old file is spoilt, too."""

@@ -18,6 +18,7 @@ from edge.handover import choose, finish_rolling_back, roll_back
 from edge.release_state import (
     BACK,
     COMPLETE,
+    INCONCLUSIVE,
     INTERRUPTED,
     MAX_STARTS,
     ROLLED_BACK,
@@ -123,6 +124,14 @@ def test_a_trial_ends_on_the_old_version_wherever_it_is_cut(folder: ReleaseFolde
         else:
             break
     assert changes > 15
+
+
+def test_an_end_without_a_verdict_is_no_failure(folder: ReleaseFolder) -> None:
+    """The release before runs, and the other is on no list: it may be tried again."""
+    roll_back(folder, _on_trial(folder), "the broker was away", INCONCLUSIVE)
+    state = folder.read()
+    assert (state.stage, state.outcome, state.failed, folder.current()) == (None, INCONCLUSIVE, {}, OLD)
+    assert choose(folder) == OLD
 
 
 def test_a_cut_before_the_switch_is_no_failure(folder: ReleaseFolder) -> None:

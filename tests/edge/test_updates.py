@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import tarfile
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.chaos import ChaosProxy
 from edge.canary import Canary
 from edge.config import EdgeConfig, UpdateConfig
 from edge.errors import ConfigError, StoppedError, UpdateError
@@ -22,8 +24,10 @@ from edge.policy import Policy, State, decide_update
 from edge.release_install import Installer, unpack
 from edge.release_state import ReleaseFolder
 from edge.store import Store
+from edge.tls import answers
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
+from tests.broker_fixtures import FleetBroker
 from tests.edge.conftest import ModelFiles
 from tests.edge.releases import bundle
 from tests.edge.samples import SCHEMA, samples
@@ -191,8 +195,21 @@ def test_a_policy_decides_on_updates(change: dict[str, Any], policy: Policy, aga
     assert (decision.act, decision.against) == (not against, against)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_a_senseless_trial_is_refused(seconds: float) -> None:
+@pytest.mark.parametrize(("name", "seconds"), [("trial_s", 0.0), ("trial_s", 1e9), ("away_s", -1.0), ("away_s", 1e9)])
+def test_a_senseless_trial_is_refused(name: str, seconds: float) -> None:
     """Its bounds are said."""
-    with pytest.raises(ConfigError, match="trial_s"):
-        UpdateConfig(trial_s=seconds)
+    with pytest.raises(ConfigError, match=name):
+        UpdateConfig(**{name: seconds})  # type: ignore[arg-type]
+
+
+@pytest.mark.broker
+def test_a_broker_answers_or_is_away(fleet_broker: FleetBroker) -> None:
+    """One that wants a certificate of ours does answer; a closed port and one that hangs up at once do not."""
+    assert answers(fleet_broker.host, fleet_broker.port, 5.0)
+    with ChaosProxy(fleet_broker.host, fleet_broker.port) as line:
+        assert answers("127.0.0.1", line.port, 5.0)
+        line.refuse()
+        assert not answers("127.0.0.1", line.port, 5.0)
+    assert not answers("127.0.0.1", line.port, 5.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert not answers("127.0.0.1", silent.getsockname()[1], 0.1)

@@ -36,8 +36,8 @@ def test_a_rounds_bytes_sum_over_purposes(cloud: Callable[..., Any], device: Mak
         assert ref is not None
         size = store.blobs.path(ref.model_sha256).stat().st_size
         charged = store.data_use.charged_this_month()
-    # The classifier beside it; and where the shared topics are slow, each chunk is asked of the cloud as well.
-    assert size < (record.traffic[MODEL]["payload_down_bytes"] or 0) < 2 * size + 20_000
+    # The classifier beside it.
+    assert size < (record.traffic[MODEL]["payload_down_bytes"] or 0) < 1.1 * size + 20_000
     assert (record.traffic[SAMPLES]["payload_down_bytes"] or 0) > 3_000
     assert charged >= (totals["tcp_up_bytes"] or 0) + (totals["tcp_down_bytes"] or 0)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.chaos import ChaosProxy
 from cloud_broker import release_repository
 from cloud_broker.cohorts import Cohort
 from cloud_broker.ledger import Ledger
@@ -29,11 +30,12 @@ from cloud_broker.registry import Registry
 from cloud_broker.release_repository import ReleaseRepository
 from edge.config import UpdateConfig
 from edge.handover import BASE_VARIABLE, RELEASE_VARIABLE, STDERR_VARIABLE
-from edge.release_state import ReleaseFolder
+from edge.release_state import MAX_STARTS, ReleaseFolder
 from edge.report import software_version
 from protocol.recipe import Recipe
 from protocol.releases import (
     FAILED,
+    INCONCLUSIVE,
     INSTALLED,
     INTERRUPTED,
     REFUSED,
@@ -41,6 +43,7 @@ from protocol.releases import (
     pack_metadata,
     unpack_metadata,
 )
+from tests.broker_fixtures import FleetBroker
 from tests.edge.releases import Edits, bundle
 from tests.edge.samples import samples
 from tests.end_to_end.conftest import Device, Event
@@ -61,7 +64,7 @@ RANKS_NAN = {
 }
 NEVER_CONNECTS = {
     "edge/trial.py": (
-        "                return self._tools.session.connect()\n",
+        "                return self._tools.session.link.open(_TRY_S)\n",
         "                raise LinkError('no way out')\n",
     )
 }
@@ -177,7 +180,9 @@ def board(device: Callable[..., Device], yard: Yard) -> Iterator[Callable[..., B
     made: list[Board] = []
 
     def make(name: str, **changes: Any) -> Board:
-        one = device(name, updates=UpdateConfig(**{"root": yard.first_root, "trial_s": 60.0, **changes}))
+        updates = {"root": yard.first_root, "trial_s": 60.0, **changes}
+        place = {part: updates.pop(part) for part in ("host", "port") if part in updates}
+        one = device(name, updates=UpdateConfig(**updates), **place)
         one.add(samples(40))
         made.append(Board(one))
         return made[-1]
@@ -298,3 +303,35 @@ def test_a_cut_at_any_stage_ends_on_a_version_that_runs(cloud: Any, board: Calla
         assert (said["outcome"], one.starts) == (ROLLED_BACK, starts)  # by itself, at the end of its time
         assert "did not prove itself within 8 s, while reaching the broker (no way out)" in said["reason"]
         assert one.running() == one.folder.current() == kept
+
+
+def test_a_broker_that_is_away_convicts_nobody(
+    cloud: Any, board: Callable[..., Board], yard: Yard, fleet_broker: FleetBroker
+) -> None:
+    """A release on trial waits for it, over power cuts that count as no starts; too long, and it goes back.
+
+    It is on no list of releases that failed, and is tried again by itself once the broker is there.
+    """
+    with ChaosProxy(fleet_broker.host, fleet_broker.port) as line, cloud(RECIPE):
+        one = board("update-away", host="127.0.0.1", port=line.port, trial_s=2.0, away_s=8.0)
+        _first_round(one)
+        number = yard.offer(yard.release("0.2.0"))
+        one.until_update("trial")
+        line.refuse()
+        for _ in range(MAX_STARTS):
+            one.until_update("broker-away")
+            one.cut_power()
+        one.until_update("broker-away")
+        reason = one.until_update(INCONCLUSIVE)["reason"]
+        assert "the broker was away, for this release and any other; reaching the broker (" in reason
+        assert (one.running(), one.folder.current()) == (Path(sys.prefix).name, None)
+        assert (one.folder.read().failed, one.starts) == ({}, 1 + MAX_STARTS)
+        line.refuse(False)
+        one.until_update(INSTALLED)
+        for _ in range(600):
+            if (yard.outcome(number, "update-away") or {}).get("outcome") == INSTALLED:
+                break
+            threading.Event().wait(0.1)
+        else:
+            raise AssertionError(one.events[-5:])
+        assert one.running() == one.folder.current()

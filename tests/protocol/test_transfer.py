@@ -115,6 +115,17 @@ def test_deadline_says_when_to_wake_up() -> None:
     assert sorted(late) == [3, 4, 5]
 
 
+def test_while_chunks_come_none_is_asked_for_again() -> None:
+    """On a line that takes as long for each as the patience for the first: one copy of each."""
+    source, asked, now_s = SOURCES[6], list[int](), 0.0
+    download = Download(source.ref)
+    while not download.finished:
+        asked += [index for pull in download.next_pulls(now_s) for index in pull]
+        now_s += 0.9 * PULL_TIMEOUT_S
+        download.receive(source.chunks[download.outstanding[0]], now_s)
+    assert asked == list(range(6))
+
+
 def test_chunk_that_comes_after_its_deadline_is_not_asked_for_again() -> None:
     """A slow link costs no second copy of what has already come."""
     source = SOURCES[1]
