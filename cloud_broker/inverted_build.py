@@ -145,7 +145,11 @@ def _trained(vectors: Vectors) -> _Content:
     some = some[:: max(len(some) // _LEVELS_TRAINED_ON, 1)]
     levels = _faiss.ProductQuantizer(width, width, BITS)
     levels.cp.min_points_per_centroid = 1
-    levels.train(some - means.centroids[nearest_centres(quantizer, some)])
+    apart = some - means.centroids[nearest_centres(quantizer, some)]
+    threads = _faiss.omp_get_max_threads()
+    _faiss.omp_set_num_threads(1)  # one dimension after the other is too little for several to share
+    levels.train(apart)
+    _faiss.omp_set_num_threads(threads)
     return _Content(
         means.centroids,
         _faiss.vector_to_array(levels.centroids),

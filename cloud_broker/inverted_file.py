@@ -21,7 +21,7 @@ _LEAST_TAIL, _TAIL_SHARE = 50_000, 1 / 128  # rows that are searched exactly unt
 class InvertedFileIndex(VectorIndex):
     """Finds most of the nearest rows in a small part of the time that exact search takes."""
 
-    margin: ClassVar[float] = 1.15
+    margin: ClassVar[float] = 1.5
 
     def __init__(self, folder: Path, vectors: Callable[[], Vectors]) -> None:
         """Open what is in ``folder``.
@@ -49,15 +49,21 @@ class InvertedFileIndex(VectorIndex):
         """See `VectorIndex.search`."""
         return self.search_many(vector[np.newaxis], [count], allowed)[0]
 
-    def search_many(self, vectors: Vectors, counts: Sequence[int], allowed: Allowed | None = None) -> list[Found]:
+    def search_many(
+        self,
+        vectors: Vectors,
+        counts: Sequence[int],
+        allowed: Allowed | None = None,
+        most: Sequence[int] | None = None,
+    ) -> list[Found]:
         """See `VectorIndex.search_many`; what the file finds, and exactly the nearest of the latest rows."""
-        opened, everything = self._open, self._vectors()
-        found = opened.search_many(vectors, counts, allowed, everything)
+        opened, everything, most = self._open, self._vectors(), counts if most is None else most
+        found = opened.search_many(vectors, counts, allowed, everything, most)
         since = opened.current.rows
         if len(everything) > since:
             late = None if allowed is None else Allowed(allowed.marked[since:])
-            latest = nearest_of_many(vectors, everything[since:], counts, late)
-            return [_joined(*some, since) for some in zip(found, latest, counts, strict=True)]
+            latest = nearest_of_many(vectors, everything[since:], most, late)
+            return [_joined(*some, since) for some in zip(found, latest, most, strict=True)]
         return found
 
     def grow(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,41 @@ from cloud_broker.vector_index import Allowed, Found, Rows, Vectors, best
 _faiss: Any = faiss  # its stubs tell of the C++ interface
 _DENSE = 0.7  # where so much of a stretch is allowed, the rest is dropped when found
 _SPARE = 16
+_FILTERED = 0.5  # of what may be missed, with a filter: alike samples are left out alike, so the rest lie elsewhere
 
 
 @dataclass(frozen=True)
 class _Filter:
-    """A filter as the file's places have it: from ``first`` on, all of them, or those that ``bits`` marks."""
+    """A filter as the file's places have it: from ``first`` on, all of them, or those that ``bits`` marks.
+
+    ``dense`` is the share of the former that the latter are, ``sizes`` [lists] how many of these each list has.
+    """
 
     of: Allowed
     first: int
-    share: float
     dense: float
     bits: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Queries [m, d], how many rows each asks for and takes at most, and the vectors of all rows."""
+
+    queries: Floats
+    counts: NDArray[np.int64]
+    most: NDArray[np.int64]
+    vectors: Vectors
+
+    def times(self, factor: float, spare: int, bound: int) -> _Asked:
+        """The same asking for more."""
+        counts, most = (np.minimum(many * factor + spare, bound) * (many > 0) for many in (self.counts, self.most))
+        return replace(self, counts=counts.astype(np.int64), most=most.astype(np.int64))
+
+    def one(self, number: int) -> _Asked:
+        """One of them."""
+        mine = slice(number, number + 1)
+        return _Asked(self.queries[mine], self.counts[mine], self.most[mine], self.vectors)
 
 
 class Opened:
@@ -78,46 +102,51 @@ class Opened:
         return centres
 
     def search_many(
-        self, queries: Floats, counts: Sequence[int], allowed: Allowed | None, vectors: Vectors
+        self,
+        queries: Floats,
+        counts: Sequence[int],
+        allowed: Allowed | None,
+        vectors: Vectors,
+        most: Sequence[int] | None = None,
     ) -> list[Found]:
         """See `VectorIndex.search_many`; ``vectors`` are those of all rows."""
+        rows = self.current.rows
         queries = np.ascontiguousarray(queries, np.float32)
-        wanted = np.minimum(counts, self.current.rows)
-        found = self._within(queries, wanted, allowed, vectors)
+        asked = _Asked(queries, np.minimum(counts, rows), np.minimum(counts if most is None else most, rows), vectors)
+        found = self._within(asked, allowed)
         for number in np.flatnonzero(~queries.any(axis=1)).tolist():  # to which all are equally near
-            may = np.arange(self.current.rows) if allowed is None else np.flatnonzero(allowed.marked)
-            rows = may[may < self.current.rows][: wanted[number]]
-            found[number] = rows, np.zeros(len(rows), np.float32)
+            may = np.arange(rows) if allowed is None else np.flatnonzero(allowed.marked[:rows])
+            may = may[: asked.most[number]]
+            found[number] = may, np.zeros(len(may), np.float32)
         return found
 
-    def _within(
-        self, queries: Floats, wanted: NDArray[np.int64], allowed: Allowed | None, vectors: Vectors
-    ) -> list[Found]:
+    def _within(self, asked: _Asked, allowed: Allowed | None) -> list[Found]:
         if allowed is None:
-            return self._found(queries, wanted, wanted, _faiss.IDSelectorRange(0, self.current.rows), vectors)
+            return self._found(asked, _faiss.IDSelectorRange(0, self.current.rows), None)
         chosen = self._translated(allowed)
-        # The fewer may be found, the further apart they lie.
-        reached = np.ceil(wanted / max(chosen.share, 1e-9))
-        if chosen.share == 0:
-            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(queries)
+        if not chosen.sizes.any():
+            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(asked.queries)
         marked = _faiss.IDSelectorBitmap(chosen.bits)
         if chosen.dense < _DENSE:
-            return self._found(queries, wanted, reached, marked, vectors)
-        stretch = _faiss.IDSelectorRange(chosen.first, self.current.rows)
-        most = self.current.rows - chosen.first
-        look = np.minimum(wanted / chosen.dense * 1.1 + _SPARE, most).astype(np.int64) * (wanted > 0)
-        found = self._found(queries, look, reached, stretch, vectors)
+            return self._found(asked, marked, chosen.sizes)
+        stretch = self.current.rows - chosen.first
+        more = asked.times(1.1 / chosen.dense, _SPARE, stretch)
+        found = self._found(more, _faiss.IDSelectorRange(chosen.first, self.current.rows), chosen.sizes)
         for number, (rows, scores) in enumerate(found):
-            may = allowed.contains(rows)
-            found[number] = rows[may][: wanted[number]], scores[may][: wanted[number]]
-            if may.sum() < wanted[number] and len(rows) < most:
-                one = slice(number, number + 1)
-                found[number] = self._found(queries[one], wanted[one], reached[one], marked, vectors)[0]
+            may, most = allowed.contains(rows), asked.most[number]
+            found[number] = rows[may][:most], scores[may][:most]
+            if may.sum() < asked.counts[number] and len(rows) < stretch:
+                found[number] = self._found(asked.one(number), marked, chosen.sizes)[0]
         return found
 
-    def chosen_lists(self, queries: Floats, counts: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
+    def chosen_lists(
+        self, queries: Floats, counts: NDArray[np.int64], sizes: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], Floats]:
         """The lists that are looked through for ``counts`` rows and how near their centres are, see `ListChoice`."""
-        return self.choice.choose(queries, counts.astype(np.float32), self.current.looks_for(counts)[0])
+        reach = self.current.looks_for(counts)[0]
+        if sizes is not None:
+            reach = 1 - _FILTERED * (1 - reach)
+        return self.choice.choose(queries, counts.astype(np.float32), reach, sizes)
 
     def scan(
         self, queries: Floats, lists: NDArray[np.int64], near: Floats, count: int, selector: Any = None
@@ -159,16 +188,16 @@ class Opened:
         if marked.any():
             self.lists.erase(np.arange(len(self.lists.sizes)), marked)
 
-    def _found(
-        self, queries: Floats, counts: NDArray[np.int64], reached: NDArray[Any], selector: Any, vectors: Vectors
-    ) -> list[Found]:
-        """The ``counts`` best that a selector lets through, where of all together ``reached`` are as near."""
-        times = self.current.looks_for(counts)[1]
-        candidates = np.minimum(np.ceil(counts * times).astype(np.int64) + _SPARE, self.current.rows)
-        ids = self.scan(queries, *self.chosen_lists(queries, reached), int(candidates.max()), selector)
+    def _found(self, asked: _Asked, selector: Any, sizes: NDArray[np.int64] | None) -> list[Found]:
+        """The best that a selector lets through, which are ``sizes`` of each list."""
+        times = self.current.looks_for(asked.counts)[1]
+        candidates = np.maximum(np.ceil(asked.counts * times).astype(np.int64), asked.most) + _SPARE
+        candidates = np.minimum(candidates, self.current.rows)
+        lists, near = self.chosen_lists(asked.queries, asked.counts, sizes)
+        ids = self.scan(asked.queries, lists, near, int(candidates.max()), selector)
         ids[np.arange(ids.shape[1]) >= candidates[:, np.newaxis]] = -1
-        rows, scores = self.compared(queries, ids, vectors)
-        return [best(*one) for one in zip(rows, scores, counts.tolist(), strict=True)]
+        rows, scores = self.compared(asked.queries, ids, asked.vectors)
+        return [best(*one) for one in zip(rows, scores, asked.most.tolist(), strict=True)]
 
     def _translated(self, allowed: Allowed) -> _Filter:
         """The filter in the order of the file; made once, since it is asked for again and again."""
@@ -178,8 +207,8 @@ class Opened:
             marked[: len(allowed.marked)] = allowed.marked[: self.current.rows]
             marked = marked[self.order]
             first = int(marked.argmax())
-            share, dense = float(marked.mean()), float(marked[first:].mean())
-            known = self._filter = _Filter(allowed, first, share, dense, np.packbits(marked, bitorder="little"))
+            bits, sizes = np.packbits(marked, bitorder="little"), self.lists.count(marked)
+            known = self._filter = _Filter(allowed, first, float(marked[first:].mean()), bits, sizes)
         return known
 
 

@@ -65,6 +65,12 @@ class PackedLists:
         """The ids of one list, up to the end of its last block."""
         return self._list(self._file("r"), number)[1]
 
+    def count(self, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many of the ids that are marked each list has, [lists]."""
+        file = self._file("r")
+        held = (self._list(file, number)[1][:size] for number, size in enumerate(self.sizes.tolist()))
+        return np.array([np.count_nonzero(marked[ids] & (ids != _NOBODY)) for ids in held], np.int64)
+
     def codes(self, number: int) -> Codes:
         """The codes of one list, up to the end of its last block."""
         return unpacked(self._list(self._file("r"), number)[0])

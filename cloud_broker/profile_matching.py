@@ -15,6 +15,8 @@ from cloud_broker.vector_index import ExactIndex, Rows, VectorIndex
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query
 
+_NEEDED = 1.06  # rows that it takes to fill a quota where few drop out, as half of the quotas do
+_SPARE = 32  # rows more than an engine's margin, since some drop out of small quotas too
 _LOOKS_FOR_LABELS = 8  # quotas' worth of rows are searched at most for a label that is rare there
 
 
@@ -36,7 +38,9 @@ class ProfileMatcher(Matcher):
         taken = np.zeros(0, np.int64)
         chosen, priorities = [], []
         centroids, shares = query.profile(), quotas(query.weights, query.max_samples)
-        near = self._engine.search_many(centroids, [self._first_look(quota) for quota in shares], self.view.allowed)
+        counts = [min(int(_NEEDED * quota) + _SPARE // 4, len(self.view)) if quota else 0 for quota in shares]
+        most = [max(self._first_look(quota), count) for quota, count in zip(shares, counts, strict=True)]
+        near = self._engine.search_many(centroids, counts, self.view.allowed, most)
         for centroid, quota, (first, _) in zip(centroids, shares, near, strict=True):
             rows = self._nearest(centroid, quota, first, asker, taken)
             taken = np.sort(np.concatenate([taken, self.view.content_keys[rows]]))
@@ -47,7 +51,7 @@ class ProfileMatcher(Matcher):
 
     def _first_look(self, quota: int) -> int:
         """How many rows to ask for, of which some will be dropped."""
-        return min(int(self._engine.margin * quota) + (quota > 0), len(self.view))
+        return min(int(self._engine.margin * quota) + _SPARE, len(self.view)) if quota else 0
 
     def _nearest(
         self, centroid: NDArray[np.float32], quota: int, rows: Rows, asker: int | None, taken: NDArray[np.int64]

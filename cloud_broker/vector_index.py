@@ -70,21 +70,30 @@ class VectorIndex(ABC):
             allowed: Which rows may be found; all if None.
         """
 
-    def search_many(self, vectors: Vectors, counts: Sequence[int], allowed: Allowed | None = None) -> list[Found]:
-        """`search` for several vectors at once: the inverted file takes less time than for one after the other.
+    def search_many(
+        self,
+        vectors: Vectors,
+        counts: Sequence[int],
+        allowed: Allowed | None = None,
+        most: Sequence[int] | None = None,
+    ) -> list[Found]:
+        """`search` for several vectors at once: most engines take less time than for one after the other.
 
         They may be the centroids of one question, or of all questions that wait together: the same rows may be found
         for each.
 
         Args:
             vectors: float32 [m, d].
-            counts: How many at most for each.
+            counts: How many for each.
             allowed: Which rows may be found; all if None.
+            most: As many for each at most, not fewer than ``counts``, where some will be dropped: beyond ``counts`` an
+                engine that misses some of the nearest may miss more. None for ``counts``.
 
         Returns:
             What is found for each.
         """
-        return [self.search(vector, count, allowed) for vector, count in zip(vectors, counts, strict=True)]
+        wanted = zip(vectors, counts if most is None else most, strict=True)
+        return [self.search(vector, count, allowed) for vector, count in wanted]
 
     def grow(self) -> None:  # noqa: B027 - most engines see new rows by themselves
         """Take in rows that were added since."""
@@ -110,9 +119,15 @@ class ExactIndex(VectorIndex):
         """See `VectorIndex.search`."""
         return nearest(vector, self._vectors(), count, allowed)
 
-    def search_many(self, vectors: Vectors, counts: Sequence[int], allowed: Allowed | None = None) -> list[Found]:
+    def search_many(
+        self,
+        vectors: Vectors,
+        counts: Sequence[int],
+        allowed: Allowed | None = None,
+        most: Sequence[int] | None = None,
+    ) -> list[Found]:
         """See `VectorIndex.search_many`."""
-        return nearest_of_many(vectors, self._vectors(), counts, allowed)
+        return nearest_of_many(vectors, self._vectors(), counts if most is None else most, allowed)
 
 
 def nearest(vector: NDArray[np.float32], vectors: Vectors, count: int, allowed: Allowed | None = None) -> Found:
