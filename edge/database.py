@@ -13,6 +13,8 @@ from edge.disk import Fault, probe, store_error
 from edge.errors import DiskError, StoreError
 from edge.layout import APPLICATION_ID, MIGRATIONS
 
+_BUSY_MS = 5000
+
 
 class Database:
     """One connection, usable from any thread; a context manager that closes it.
@@ -41,6 +43,7 @@ class Database:
         self._migrations = migrations
         self._lock = threading.RLock()
         self._depth = 0
+        self._log_to_wipe = False  # what was to be wiped is still in the log, as somebody was reading the file
         self._lame = False  # the connection cannot write, or met a failing disk: to be opened anew
         if read_only:
             self._connection = self._opened_to_read()
@@ -160,6 +163,8 @@ class Database:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
+                if self._log_to_wipe:
+                    self._wipe_log(0)
             except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -178,12 +183,21 @@ class Database:
     def wiping(self) -> Iterator[sqlite3.Connection]:
         """As `transaction`, and what was deleted, overwritten in the file, is not left in the log beside it either.
 
+        While another program reads the file the log stays as it is: it goes with the next transaction after that.
         A flash card may keep old copies of its own below the file system.
         """
         with self._lock:
             with self.transaction() as connection:
                 yield connection
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._wipe_log(_BUSY_MS)
+
+    def _wipe_log(self, patience_ms: int) -> None:
+        try:
+            self._connection.execute(f"PRAGMA busy_timeout={patience_ms}")
+            self._log_to_wipe = bool(_pragma(self._connection, "wal_checkpoint(TRUNCATE)"))
+            self._connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        except sqlite3.Error:  # the disk takes nothing now; what was committed stands
+            self._log_to_wipe = True
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a query.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,21 @@ def test_what_was_deleted_before_is_not_left_in_free_pages(tmp_path: Path) -> No
             store.events.label_waiting(SCHEMA, EventRules(keep_days=36500))
             forget_user(store)
             assert SECRET.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_a_log_that_somebody_reads_is_wiped_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first transaction after they have gone."""
+    monkeypatch.setattr("edge.database._BUSY_MS", 1)
+    log = tmp_path / "device.db-wal"
+    with Store(tmp_path) as store:
+        store.events.add([Event(EventKind.CLICK, 4, 10**9, event_id=SECRET)], None, EventRules())
+        with closing(sqlite3.connect(tmp_path / "device.db", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM event_ids").fetchall()
+            assert forget_user(store).events == 1
+            assert SECRET.encode() in log.read_bytes()
+        store.outbox.add(Contribution(b"samples"))
+        assert SECRET.encode() not in log.read_bytes() + (tmp_path / "device.db").read_bytes()
 
 
 def test_forgetting_twice_forgets_nothing_more(tmp_path: Path) -> None:
