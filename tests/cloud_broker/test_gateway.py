@@ -123,6 +123,19 @@ def test_it_comes_back_after_the_broker_was_killed(fleet: FleetBroker) -> None:
                 pass
 
 
+def test_what_is_said_while_the_broker_is_away_is_said_when_it_is_back(fleet: FleetBroker) -> None:
+    """What the broker does not have yet is kept, and said again on the next connection."""
+    with gateway_of(fleet, answer_accepted) as gateway:
+        fleet.broker.kill()
+        for number in range(3):
+            assert gateway.send(Outgoing(f"dev-{number}", Accepted("said"), "answer", retain=True))
+        fleet.broker.start()
+        for number in range(3):
+            with Peer(fleet, fleet.device(f"dev-{number}")) as device:
+                device.listen()
+                assert device.hear().message == Accepted("said")
+
+
 def test_more_answers_than_may_be_on_their_way_all_arrive(fleet: FleetBroker) -> None:
     """300 chunks, 20 MB, for one message: the sender waits where needed and none is lost."""
     data = bytes(64 << 10)
