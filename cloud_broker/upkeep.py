@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cloud_broker.errors import CloudError
+from cloud_broker.errors import CloudError, UnavailableError
 from cloud_broker.preparing import summary
 from cloud_broker.telling import OnEvent, StoppedEarlyError
 from cloud_broker.versions import Versions
@@ -91,6 +91,8 @@ def _repeat(stop: threading.Event, what: str, do: Callable[[], None], every_s: f
             do()
         except StoppedEarlyError:
             return
+        except UnavailableError as error:
+            logger.warning("the pool's upkeep could not %s: %s", what, error)
         except CloudError:
             # Answering goes on; it is tried again.
             logger.exception("the pool's upkeep failed to %s", what)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks.load.kills import kill_under_load
 from benchmarks.load.plot import save_plot
 from benchmarks.load.steps import steps
 from benchmarks.load.waves import Plan, Row, by_workers, steady_and_overload
+from tests.postgres import postgres_server
 
 PARTS = ("steps", "waves", "workers", "growth", "kills")
 _COLUMNS = {
@@ -50,6 +52,9 @@ def main() -> int:
     parser.add_argument("--data", default="ml-100k", help="whose ratings the pool is")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="devices of growth, in turn")
     parser.add_argument("--kill-rounds", type=int, default=3, help="how often each part is killed")
+    parser.add_argument(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="of the cloud that is killed"
+    )
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--plot", type=Path, help="draw answers a second by workers there")
     asked = parser.parse_args()
@@ -88,10 +93,11 @@ def _measure(asked: argparse.Namespace, base: Path, console: Console) -> dict[st
         found["growth"] = {"rows": grown, "exponents": exponents(grown)}
         console.print(_grown(**found["growth"]))
     if "kills" in asked.parts:
-        losses = kill_under_load(
-            base / "filled", base / "kills", workers=asked.workers, devices=min(asked.devices, 500),
-            rate=asked.rate / 10, rounds=asked.kill_rounds, givers=4, say=say,
-        )  # fmt: skip
+        with postgres_server() if asked.database == "postgresql" else nullcontext() as server:
+            losses = kill_under_load(
+                base / "filled", base / "kills", workers=asked.workers, devices=min(asked.devices, 500),
+                rate=asked.rate / 10, rounds=asked.kill_rounds, givers=4, say=say, server=server,
+            )  # fmt: skip
         for name, value in asdict(losses).items():
             say(f"{name.replace('_', ' '):18}{value:8}")
         found["kills"] = asdict(losses) | {"clean": losses.clean}

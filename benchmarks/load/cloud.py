@@ -25,6 +25,8 @@ from cloud_broker.options import ModelOptions
 from cloud_broker.pool import Given, SamplePool
 from cloud_broker.publish import publish_models
 from cloud_broker.registry import Registry
+from cloud_broker.storage.copying import copy_state
+from cloud_broker.storage.place import Place, StorageOptions
 from coda.demo_data import choose_devices, load_or_generate
 from coda.simulation.herd import Order
 from evaluation.samples import Labels
@@ -55,17 +57,21 @@ def fill(state_dir: Path, dataset: str) -> int:
 class LoadedCloud:
     """A context manager; what it leaves in its folder can be opened afterwards."""
 
-    def __init__(self, folder: Path, filled: Path, workers: int, **values: Any) -> None:
+    def __init__(self, folder: Path, filled: Path, workers: int, database_url: str = "", **values: Any) -> None:
         """Prepare a broker and a cloud in ``folder`` over a copy of a filled state.
 
         Args:
             folder: For everything; made here.
             filled: What `fill` filled.
             workers: How many.
+            database_url: An empty database that the filled state is copied to; empty for SQLite in the folder.
             values: Further values of the cloud's configuration.
         """
         self.state_dir = folder / "state"
         shutil.copytree(filled, self.state_dir)
+        self.place = Place(self.state_dir, StorageOptions(database_url=database_url))
+        if database_url:
+            copy_state(Place(self.state_dir), self.place, lambda _line: None)
         self.workers = workers
         names = [worker_name("cloud", number) for number in range(1, workers + 1)]
         self._config = write_broker_directory(folder / "fleet", FLEET, port=free_port(), cloud_names=names)
@@ -79,6 +85,7 @@ class LoadedCloud:
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
         lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
         lines += ["[matching]", f"exact_below = {MATCHING.exact_below}"]
+        lines += ["[storage]", f"database_url = {json.dumps(database_url)}"]
         self.config_file.write_text("\n".join(lines) + "\n")
         self.events: list[dict[str, Any]] = []
         self._up = threading.Event()

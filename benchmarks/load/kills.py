@@ -1,4 +1,4 @@
-"""Kill -9 of workers, the tender and the broker under load, while real devices' outboxes give samples and reports."""
+"""Kill -9 of workers, tender, broker and database under load, while real devices' outboxes give samples and reports."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.load.cloud import FLEET, LoadedCloud
 from cloud_broker.ledger import Ledger
 from cloud_broker.pool import SamplePool
+from cloud_broker.storage.place import Place
 from coda.simulation.herd import Herd, Wave
 from coda.simulation.profiles import made_up
 from edge.config import EdgeConfig
@@ -26,12 +27,15 @@ from protocol.batch_codec import encode_batch
 from protocol.messages import Contribution, Report
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
+from tests.postgres import PostgresServer
 
 _SAMPLES = 10  # of one contribution
 _TRIES = 8
 _TIMEOUT_S = 30.0
 _BEFORE_KILL_S = 1.0
 _WAVE_S = 4.0
+_AWAY_S = 1.0
+_SERVER, _BACKENDS = "postgresql", "postgresql's backends"
 
 
 @dataclass
@@ -107,9 +111,11 @@ class _Giver(threading.Thread):
 
 def kill_under_load(
     filled: Path, folder: Path, *, workers: int, devices: int, rate: float, rounds: int, givers: int,
-    say: Callable[[str], None],
+    say: Callable[[str], None], server: PostgresServer | None = None,
 ) -> Losses:  # fmt: skip
     """Kill each worker, the tender and the broker in turn, ``rounds`` times, and count what was lost.
+
+    Where the database is PostgreSQL, so are its server, with all its processes, and those that serve the cloud alone.
 
     Args:
         filled: What `benchmarks.load.cloud.fill` filled.
@@ -120,21 +126,23 @@ def kill_under_load(
         rounds: How often each is killed.
         givers: Real outboxes that give meanwhile.
         say: Told how it goes.
+        server: Where the cloud's database is to be; SQLite in its folder if there is none.
     """
     losses = Losses()
     with closing(SamplePool(filled / "pool")) as pool:
         schema = pool.schema
-    with LoadedCloud(folder, filled, workers) as cloud:
+    with LoadedCloud(folder, filled, workers, server.create("cloud") if server else "") as cloud:
         giving = [_Giver(cloud, folder, number, schema) for number in range(givers)]
         for one in giving:
             one.start()
         victims = [name for name in sorted(cloud.parts()) for _ in range(rounds)] + ["broker"] * rounds
+        victims += [_SERVER, _BACKENDS] * rounds if server else []
         for number, victim in enumerate(victims):
             with Herd(cloud.order(devices, 50, f"k{number}", seed=number), 1) as herd:
                 herd.connect()
                 herd.send(Wave(rate, _WAVE_S, _TIMEOUT_S if victim != "broker" else 1.0))
                 time.sleep(_BEFORE_KILL_S)  # into the wave
-                cloud.kill(victim)
+                _kill(victim, cloud, server)
                 found = herd.gather()
             losses.kills += 1
             losses.questions += found.asked
@@ -144,11 +152,22 @@ def kill_under_load(
             one.over.set()
         for one in giving:
             one.join()
-    return _count(losses, cloud.state_dir, giving)
+    return _count(losses, cloud.place, giving)
 
 
-def _count(losses: Losses, state_dir: Path, giving: list[_Giver]) -> Losses:
-    with closing(SamplePool(state_dir / "pool")) as pool, closing(Ledger(state_dir)) as ledger:
+def _kill(victim: str, cloud: LoadedCloud, server: PostgresServer | None) -> None:
+    if server is None or victim not in (_SERVER, _BACKENDS):
+        cloud.kill(victim)
+    elif victim == _BACKENDS:
+        server.kill_backends()
+    else:
+        server.kill()
+        time.sleep(_AWAY_S)  # so that the cloud has to do without
+        server.start()
+
+
+def _count(losses: Losses, place: Place, giving: list[_Giver]) -> Losses:
+    with closing(SamplePool(place.state_dir / "pool")) as pool, closing(Ledger(place)) as ledger:
         held: Counter[str] = Counter()
         for kept in pool.held():
             held[kept.contributor] += kept.samples
