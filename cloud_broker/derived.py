@@ -96,17 +96,15 @@ def embedded_rows(pool: Path, model_sha256: str) -> int:
     return max((int(np.fromfile(head, np.int64, 1)[0]) for head in heads), default=0)
 
 
-def keep_only(pool: Path, models: Iterable[str]) -> list[str]:
-    """Remove what models made that are not among ``models``; those who have it mapped keep it until they let go.
-
-    Returns:
-        The names of what was removed: the first digits of the models' digests.
-    """
+def others(pool: Path, models: Iterable[str]) -> list[str]:
+    """Names of what models made of a pool that are not among ``models``: the first digits of their digests."""
     kept = {_folder(pool, model_sha256) for model_sha256 in models}
-    gone = sorted(set((pool / _FOLDER).glob("*")) - kept)
-    for folder in gone:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder.name for folder in gone]
+    return [folder.name for folder in sorted((pool / _FOLDER).glob("*")) if folder not in kept]
+
+
+def remove(pool: Path, name: str) -> None:
+    """Remove what a model made, by its name in `others`; who has it mapped keeps it until they let go."""
+    shutil.rmtree(pool / _FOLDER / name, ignore_errors=True)
 
 
 def collection_name(model_sha256: str) -> str:

@@ -72,6 +72,7 @@ class Versions:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: _Served | None = None
+        self._leaving: dict[str, float] = {}  # since when it is known that nobody needs it
         self.look()
         if self._open is None:
             model = next(iter(self._kept()), None)
@@ -191,7 +192,7 @@ class Versions:
             derived.mark_ready(self.pool.directory, model.recommender.sha256)
             logger.info("model %s is ready", model.version)
             self.look()
-        self._remove_others([model.recommender.sha256 for model in self._kept(_LET_GO_S)])
+        self._remove_others()
         return model is not None
 
     def tidy(self) -> None:
@@ -216,13 +217,13 @@ class Versions:
         assert self._open is not None
         return self._open
 
-    def _kept(self, longer_s: float = 0.0) -> list[PublishedModel]:
+    def _kept(self) -> list[PublishedModel]:
         """Models that fit the pool and are to be served: the live one, those before it, the canary.
 
         Of those before, the last that is ready stays until another is.
         """
         options = self._options
-        since_s = self._clock() - options.keep_models_days * DAY_S - longer_s
+        since_s = self._clock() - options.keep_models_days * DAY_S
         history = self._registry.history(max(options.keep_models, _LOOK_BACK))
         fitting = [(model, ended_s) for model, ended_s in history if model.schema == self.pool.schema]
         kept = [
@@ -240,8 +241,13 @@ class Versions:
     def _is_ready(self, model: PublishedModel) -> bool:
         return derived.is_ready(self.pool.directory, model.recommender.sha256)
 
-    def _remove_others(self, kept: list[str]) -> None:
-        for name in derived.keep_only(self.pool.directory, kept):
+    def _remove_others(self) -> None:
+        """Remove what belongs to no model that is kept, once every process has had the time to let go of it."""
+        now_s, pool = self._clock(), self.pool.directory
+        others = derived.others(pool, [model.recommender.sha256 for model in self._kept()])
+        self._leaving = {name: self._leaving.get(name, now_s) for name in others}
+        for name in [name for name, since_s in self._leaving.items() if now_s >= since_s + _LET_GO_S]:
+            derived.remove(pool, name)
             logger.info("removed the vectors of model %s, which is no longer kept", name)
             if self._options.milvus_uri:
                 from cloud_broker.milvus_index import remove_collection  # noqa: PLC0415 - pymilvus is needed by few

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from protocol.messages import (
 from protocol.recipe import Recipe
 from protocol.transfer import Download
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
-from tests.cloud_broker.conftest import query_for
+from tests.cloud_broker.conftest import Trained, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
 pytestmark = pytest.mark.broker
@@ -138,6 +138,33 @@ def test_a_device_goes_through_a_whole_round(own_broker: FleetBroker, state_dir:
     assert (used["query"]["mqtt_down_bytes"] or 0) > (used["query"]["payload_down_bytes"] or 0) > 100
     assert (used["control"]["tcp_up_bytes"] or 0) > 1_000  # the handshake
     assert len(SamplePool(state_dir / "pool")) == events[1]["pool"] + 20
+
+
+def test_one_process_takes_a_newer_model_up_as_it_serves(
+    own_broker: FleetBroker, state_dir: Path, trained_again: Trained
+) -> None:
+    """It embeds the pool in the background; then its devices have the new task, and both models are answered."""
+    config = config_of(own_broker, state_dir, devices=("dev-a",))
+    with (
+        closing(Registry(state_dir)) as registry,
+        serving(config) as events,
+        Peer(own_broker, own_broker.device("dev-a")) as device,
+    ):
+        device.listen()
+        device.hear("task")
+        old, new = registry.latest(), trained_again.publish(registry)
+        task = device.hear("task").message
+        assert isinstance(task, Task)
+        assert task.recommender == new.recommender
+        for number, model in enumerate((old, new)):
+            assert model is not None
+            device.say(query_for(registry, model, user_samples(1), f"q{number}"), f"m{number}")
+            match = device.hear("match", "refusal").message
+            assert isinstance(match, Match)
+            assert match.count == 50
+    assert [event["event"] for event in events if event["event"] not in ("embedding", "matched")] == [
+        "serving", "embedded", "taken-up", "stopped",
+    ]  # fmt: skip
 
 
 def test_an_unknown_device_gets_its_task_when_it_says_hello(own_broker: FleetBroker, state_dir: Path) -> None:

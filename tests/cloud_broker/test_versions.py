@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ class Fleet:
         self.old = self.registry.history(1)[0][0]
         self._pools: list[SamplePool] = []
 
-    def open(self, **options: float) -> Versions:
+    def open(self, **options: Any) -> Versions:
         """What one process has; ``options`` as `MatchOptions` has them."""
         self._pools.append(SamplePool(self.folder))
-        return Versions(self._pools[-1], self.registry, MatchOptions(**options), clock=self.clock)  # type: ignore[arg-type]
+        return Versions(self._pools[-1], self.registry, MatchOptions(**options), clock=self.clock)
 
     def publish(self) -> PublishedModel:
         """Have the other model be the newest."""
@@ -187,6 +188,25 @@ def test_a_model_is_kept_for_its_days_and_then_removed(fleet: Fleet) -> None:
     other.close()
     versions.close()
     assert other.pool.forget("new", "f1") == 20
+
+
+def test_a_models_copy_on_a_server_goes_with_it(fleet: Fleet, tmp_path: Path) -> None:
+    """What is erased of a model that nobody serves is not asked for there; its collection is deleted."""
+    pytest.importorskip("milvus_lite", reason="needs `pip install 'coda-edge[milvus]'`")
+    from pymilvus import MilvusClient
+
+    uri = str(tmp_path / "milvus.db")
+    versions = fleet.open(keep_models=1, milvus_uri=uri)
+    new = fleet.publish()
+    versions.prepare()
+    assert versions.served == (new.recommender.sha256,)
+    assert versions.pool.forget("user-1", "f1") == 60
+    fleet.clock.now_s += versions_module._LET_GO_S
+    versions.prepare()
+    versions.close()
+    client = MilvusClient(uri)
+    assert client.list_collections() == [f"coda_{new.recommender.sha256[:16]}"]
+    client.close()
 
 
 @pytest.mark.parametrize("options", [{"keep_models": 1}, {"keep_models_days": 0}])
