@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.vector_index import products
+
 Floats = NDArray[np.float32]
 
 # Q(z), the share of a normal distribution that lies z widths or more above its middle, is about exp(-(a z + b) z - c):
@@ -34,9 +36,9 @@ class ListChoice:
             sizes: int64 [lists].
             squares: float64 [lists, d], sums over a list's vectors of the squared distances from its centre.
         """
-        self._centres = np.ascontiguousarray(centres.T)
+        self._centres = centres
         self._sizes = sizes.astype(np.float32)
-        self._variances = np.ascontiguousarray((squares / np.maximum(sizes, 1)[:, np.newaxis]).T.astype(np.float32))
+        self._variances: Floats = (squares / np.maximum(sizes, 1)[:, np.newaxis]).astype(np.float32)
 
     def choose(
         self, queries: Floats, counts: Floats, reach: Floats, sizes: NDArray[np.int64] | None = None
@@ -52,8 +54,9 @@ class ListChoice:
         Returns:
             Lists [m, most], int64, -1 where a query has fewer; and how near their centres are, float32 [m, most].
         """
-        near = queries @ self._centres
-        width = np.sqrt(np.square(queries) @ self._variances)
+        near, width = (np.empty((len(queries), len(self._sizes)), np.float32) for _ in range(2))
+        products(queries, self._centres, near)
+        np.sqrt(products(np.square(queries), self._variances, width), out=width)
         width += np.float32(1e-6)
         many = self._sizes if sizes is None else sizes.astype(np.float32)
         bins = _bins(near, width, counts, many)

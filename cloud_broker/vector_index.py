@@ -17,7 +17,8 @@ Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Found = tuple[Rows, Vectors]
 """Rows and their scores, the best first, equal scores in the order of rows."""
-_ROWS_A_PRODUCT, _ROWS_A_STEP = 1024, 65_536  # so small a product stays on one thread
+_ROWS_A_STEP = 65_536
+_ON_ONE_THREAD = 2**18  # multiplications up to which OpenBLAS, which NumPy uses, does not share a product among threads
 
 
 @dataclass(frozen=True)
@@ -159,14 +160,20 @@ def nearest_of_many(
     scores = np.empty((len(queries), min(_ROWS_A_STEP, len(vectors))), np.float32)
     for begin in range(0, len(vectors), _ROWS_A_STEP):
         some = vectors[begin : begin + _ROWS_A_STEP]
-        for at in range(0, len(some), _ROWS_A_PRODUCT):
-            part = some[at : at + _ROWS_A_PRODUCT]
-            np.matmul(queries, part.T, out=scores[:, at : at + len(part)])
+        products(queries, some, scores[:, : len(some)])
         if allowed is not None:
             scores[:, : len(some)][:, ~allowed.marked[begin : begin + len(some)]] = -np.inf
         for one, mine in zip(kept, scores, strict=True):
             one.add(begin, mine[: len(some)])
     return [ordered(one.rows, one.scores, one.count) for one in kept]
+
+
+def products(queries: Vectors, vectors: Vectors, out: Vectors) -> Vectors:
+    """Inner products of queries [m, d] with vectors [n, d] into ``out`` [m, n], which is returned; one thread."""
+    step = max(_ON_ONE_THREAD // max(queries.size, 1), 1)
+    for begin in range(0, len(vectors), step):
+        np.matmul(queries, vectors[begin : begin + step].T, out=out[:, begin : begin + step])
+    return out
 
 
 class _Kept:
