@@ -1,4 +1,7 @@
-"""One small SQLite file, safe to share among threads, durable when a transaction returns."""
+"""One small SQLite file of one machine, the pool's: safe to share among threads, durable when a transaction returns.
+
+What may lie on another machine is in `cloud_broker.storage.database`.
+"""
 
 from __future__ import annotations
 

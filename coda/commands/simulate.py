@@ -39,7 +39,7 @@ def simulate(
     cloud = load_config(config)
     order = Order(
         directory=str(fleet_dir), state_dir=str(cloud.state_dir), fleet=cloud.fleet, host=cloud.host, port=cloud.port,
-        devices=devices, samples=samples, seed=seed, run=uuid.uuid4().hex[:6],
+        devices=devices, samples=samples, seed=seed, run=uuid.uuid4().hex[:6], config=str(config.absolute()),
     )  # fmt: skip
     wave = Wave(rate, seconds, patience)
     with Herd(order, processes) as herd:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cloud_broker.config import load_config
 from coda.errors import known_roots
 from coda.simulation.credentials import PREFIX, Credentials
 from coda.simulation.crowd import Crowd
@@ -34,7 +35,8 @@ def main() -> int:
 
 
 def _run(order: Order) -> None:
-    profiles, rng = published_profiles(Path(order.state_dir), order.seed), np.random.default_rng(order.seed)
+    where = load_config(Path(order.config)).place if order.config else Path(order.state_dir)
+    profiles, rng = published_profiles(where, order.seed), np.random.default_rng(order.seed)
 
     def make_query(query_id: str) -> Query:
         return profiles.query(

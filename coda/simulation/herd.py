@@ -21,6 +21,7 @@ class Order:
     Attributes:
         directory: The fleet's, with its authority.
         state_dir: The cloud's, with its published model.
+        config: The cloud's configuration, where its state is not all in that folder.
         fleet: The fleet's name.
         host: The broker's.
         port: The broker's.
@@ -47,6 +48,7 @@ class Order:
     max_bytes: int = 512 << 10
     decode_share: float = 0.02
     seed: int = 1
+    config: str = ""
 
 
 @dataclass(frozen=True)

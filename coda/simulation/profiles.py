@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.registry import Registry
+from cloud_broker.storage.place import Place
 from cloud_broker.vectors import Embedder
 from coda.simulation.errors import SimulationError
 from protocol.messages import Query
@@ -54,16 +55,16 @@ class Profiles:
         )
 
 
-def published_profiles(state_dir: Path, seed: int) -> Profiles:
-    """Profiles for the newest model of a cloud's state folder.
+def published_profiles(where: Place | Path, seed: int) -> Profiles:
+    """Profiles for the live model of a cloud.
 
     Raises:
         SimulationError: If no model is published there.
     """
-    with closing(Registry(state_dir)) as registry:
+    with closing(Registry(where)) as registry:
         model = registry.latest()
         if model is None:
-            raise SimulationError(f"no model is published in {state_dir}: start the cloud first")
+            raise SimulationError(f"no model is published in {Place.of(where).state_dir}: start the cloud first")
         batch = made_up(model.schema, _POINTS, np.random.default_rng(seed))
         path = registry.blobs.path(model.recommender.sha256)
         vectors = Embedder(path, rows=registry.row_file(model)).vectors(batch)
