@@ -26,6 +26,7 @@ from cloud_broker.storage.task_tables import LAYER, LAYER_CHANGE
 
 EVERYONE = ""
 ROLLOUT, EXPERIMENT = "rollout", "experiment"
+_NOTHING = Overrides()
 
 _NEWEST_FIRST = select(LAYER).order_by(LAYER.c.number.desc())
 _ON = _NEWEST_FIRST.where(LAYER.c.state != STOPPED)
@@ -95,7 +96,7 @@ def laid_over(layers: Iterable[Layer], device: str, board: str, tags: Collection
         if layer.has(device, board, tags):
             arm = layer.arm_for(device)
             return layer.label_of(arm), arm.overrides
-    return EVERYONE, Overrides()
+    return EVERYONE, _NOTHING
 
 
 class Layers:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from cloud_broker.config import CloudConfig
 from cloud_broker.fleet_gains import recipe_with_gains
-from cloud_broker.layers import EVERYONE, ROLLOUT, Layer
+from cloud_broker.layers import ROLLOUT, Layer
 from cloud_broker.registry import PublishedModel
-from cloud_broker.staging import STOPPED, Heard
+from cloud_broker.staging import STOPPED
 from cloud_broker.state import State
+from cloud_broker.task_orders import heard_of
 from cloud_broker.telling import OnEvent
 from protocol.messages import Task
 from protocol.recipe import Recipe
@@ -80,14 +81,8 @@ class TaskKeeper:
     def _look(self, layer: Layer) -> bool:
         """Whether a rollout was taken a step on, or stopped."""
         assert layer.plan is not None
-        tasks, label = self._state.tasks, layer.label_of(layer.arms[0])
-        heard = Heard(
-            tasks.standings.told(label),
-            tasks.standings.told(EVERYONE),
-            tasks.standings.fresh(label, layer.progress.since_s),
-            tasks.members(label),
-        )
-        progress = layer.progress.look(layer.plan, heard, self._clock())
+        tasks = self._state.tasks
+        progress = layer.progress.look(layer.plan, heard_of(tasks, layer), self._clock())
         if progress == layer.progress or not tasks.layers.turn(layer, progress):
             return False
         if progress.state == STOPPED:

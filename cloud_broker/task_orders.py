@@ -11,11 +11,11 @@ from cloud_broker.arms import Arm, check_arms
 from cloud_broker.cohorts import Cohort
 from cloud_broker.errors import TaskError
 from cloud_broker.experiments import ExperimentResult, results
-from cloud_broker.layers import EXPERIMENT, ROLLOUT, Layer
+from cloud_broker.layers import EVERYONE, EXPERIMENT, ROLLOUT, Layer
 from cloud_broker.overrides import Overrides, TaskModel
 from cloud_broker.registry import Registry
 from cloud_broker.round_history import RoundHistory
-from cloud_broker.staging import Plan, Progress
+from cloud_broker.staging import Heard, Plan, Progress
 from cloud_broker.storage.stages import CANARY, LIVE
 from cloud_broker.task_content import digest_of
 from cloud_broker.tasks import TaskBook
@@ -88,6 +88,17 @@ def resume(tasks: TaskBook, name: str) -> Layer:
         TaskError: If there is no such rollout, or it is not paused.
     """
     return _turn(tasks, name, ROLLOUT, Progress.resume)
+
+
+def heard_of(tasks: TaskBook, layer: Layer) -> Heard:
+    """What is known of a rollout now."""
+    label = layer.label_of(layer.arms[0])
+    return Heard(
+        tasks.standings.told(label),
+        tasks.standings.told(EVERYONE),
+        tasks.standings.fresh(label, layer.progress.since_s),
+        tasks.members(label),
+    )
 
 
 def model_of(registry: Registry, said: str) -> TaskModel:

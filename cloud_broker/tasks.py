@@ -62,7 +62,12 @@ _GIVE = _GIVE.on_conflict_do_update(
     index_elements=[ASSIGNMENT.c.device],
     set_={"version": _GIVE.excluded.version},
     where=ASSIGNMENT.c.version < _GIVE.excluded.version,
-).execution_options(preserve_rowcount=True)
+)
+_HOLDING = (
+    select(ASSIGNMENT.c.device)
+    .where(ASSIGNMENT.c.version == bindparam("of"), ASSIGNMENT.c.device.in_(bindparam("among", expanding=True)))
+    .order_by(ASSIGNMENT.c.device)
+)
 _AT_ONCE = 1000  # devices a transaction
 
 
@@ -207,13 +212,13 @@ class TaskBook:
         above = max(held[device] for device in wanting)
         found = self._database.rows(_LATEST_ALIKE, from_=label, alike=digest)[0][0] or 0
         given = dataclasses.replace(task, version=found) if found > above else self._new(label, task)
-        done = []
+        done: list[str] = []
         for begin in range(0, len(wanting), _AT_ONCE):
+            devices = wanting[begin : begin + _AT_ONCE]
             with self._database.transaction() as connection:
-                for device in wanting[begin : begin + _AT_ONCE]:
-                    if connection.execute(_GIVE, {"device": device, "version": given.version}).rowcount == 1:
-                        done.append((device, given))
-        return done
+                connection.execute(_GIVE, [{"device": device, "version": given.version} for device in devices])
+                done += connection.scalars(_HOLDING, {"of": given.version, "among": devices})
+        return [(device, given) for device in done]
 
     def _new(self, label: str, task: Task) -> Task:
         while True:
