@@ -60,9 +60,18 @@ def _begin(connection: Connection) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
+    connecting = {
+        "application_name": "coda-cloud",
+        "connect_timeout": int(_PATIENCE_S),
+        # A server whose machine or network is gone says nothing at all.
+        "keepalives_idle": int(_PATIENCE_S),
+        "keepalives_interval": int(_PATIENCE_S),
+        "keepalives_count": 2,
+        "tcp_user_timeout": int(2e3 * _PATIENCE_S),
+    }
     engine = create_engine(
         url,
-        connect_args={"connect_timeout": int(_PATIENCE_S), "application_name": "coda-cloud"},
+        connect_args=connecting,
         pool_pre_ping=True,  # a connection from before the server's restart is replaced, not used
         pool_size=_CONNECTIONS,
         max_overflow=_MORE_CONNECTIONS,
