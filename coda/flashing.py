@@ -16,6 +16,7 @@ from cloud_broker.fleet import Fleet, new_token
 from coda.errors import UsageError
 from edge.config import load_config
 from edge.enrolment import config_text, starting_config
+from hardware.flash.firstboot import ROOT_NAME
 from hardware.flash.image import expected_sha256, is_sha256
 from hardware.flash.prepare import Examined
 from hardware.flash.prepare import seed as put_seed
@@ -25,6 +26,9 @@ from hardware.flash.settings import FleetSettings, load_settings
 from hardware.flash.target import FileTarget
 from hardware.flash.writer import Progress, write
 from protocol.enrolment import SECRET_BYTES, EnrolmentToken
+
+RELEASES = "releases"
+ROOT_IN_RELEASES = Path("metadata/1.root.json")
 
 # Takes its place where a seed is only tried: as long as a real one, and good for nothing.
 _NO_SECRET = bytes(SECRET_BYTES)
@@ -38,16 +42,27 @@ class Order:
         name: The board's.
         settings: The fleet's.
         bundle: Files to install from.
+        root: The root of trust by which the board takes releases; None for none.
     """
 
     name: str
     settings: FleetSettings
     bundle: dict[str, Path]
+    root: bytes | None = None
 
     @classmethod
-    def load(cls, config: Path, name: str, bundle: Path | None) -> Order:
-        """Read the settings, and try the seed with a token that is good for nothing, before anything is touched."""
-        order = cls(name, load_settings(config), bundle_files(bundle) if bundle is not None else {})
+    def load(cls, config: Path, name: str, bundle: Path | None, releases: Path | None = None) -> Order:
+        """Read the settings, and try the seed with a token that is good for nothing, before anything is touched.
+
+        Args:
+            config: FLEET.toml.
+            name: The board's.
+            bundle: What it installs; None to install from a package index.
+            releases: The folder of `coda release init`; None takes the one beside the settings, if it is there.
+        """
+        root = releases or config.parent / RELEASES
+        trusted = _trusted_root(root) if releases is not None or root.is_dir() else None
+        order = cls(name, load_settings(config), bundle_files(bundle) if bundle is not None else {}, trusted)
         order.seed(spend=False)
         return order
 
@@ -63,13 +78,14 @@ class Order:
         token = self._token(spend)
         return Seed(
             hostname=self.name,
-            device_toml=_device_toml(token, self.settings),
+            device_toml=_device_toml(token, self.settings, self.root),
             token=token.to_text(),
             instance_id=f"coda-{self.name}-{secrets.token_hex(6)}",
             user=self.settings.user,
             ssh_keys=self.settings.ssh_keys,
             wifi=self.settings.wifi,
             bundle=self.bundle,
+            root=self.root,
         )
 
     def _token(self, spend: bool) -> EnrolmentToken:
@@ -150,12 +166,30 @@ def write_and_sign(
     )
 
 
-def _device_toml(token: EnrolmentToken, settings: FleetSettings) -> bytes:
+def _trusted_root(releases: Path) -> bytes:
+    """The first root of a folder of releases, signed by its own keys; boards follow the chain from it to the newest."""
+    from tuf.api.exceptions import DownloadError, RepositoryError
+    from tuf.api.metadata import Metadata, Root
+
+    path = releases / ROOT_IN_RELEASES
+    try:
+        data = path.read_bytes()
+        root = Metadata[Root].from_bytes(data)
+        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name the folder that `coda release init` made") from error
+    except (RepositoryError, DownloadError, ValueError) as error:
+        raise UsageError(f"{path}: no root of trust that its own keys have signed ({error})") from error
+    return data
+
+
+def _device_toml(token: EnrolmentToken, settings: FleetSettings, root: bytes | None) -> bytes:
     """The board's configuration, seen to be one that `coda edge run` takes."""
     fixed = starting_config(token)
     if clash := sorted(set(fixed) & set(settings.device)):
         raise UsageError(f"[device] {', '.join(clash)}: comes from the fleet, and cannot be set")
-    text = config_text({**fixed, **settings.device})
+    updates = {} if root is None else {"updates": {"root": ROOT_NAME}}
+    text = config_text({**fixed, **settings.device, **updates})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "device.toml"
         path.write_bytes(text)

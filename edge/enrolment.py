@@ -155,8 +155,11 @@ def starting_config(token: EnrolmentToken) -> dict[str, str | int]:
 
 
 def config_text(values: Mapping[str, object]) -> bytes:
-    """A configuration as TOML. JSON's numbers, booleans and quoted texts are TOML's as well."""
-    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()).encode()
+    """A configuration as TOML, mappings as tables. JSON's numbers, booleans and quoted texts are TOML's as well."""
+    tables = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in values.items() if name not in tables}
+    text = "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in plain.items()).encode()
+    return text + b"".join(f"[{name}]\n".encode() + config_text(table) for name, table in tables.items())
 
 
 def _write_config(path: Path, token: EnrolmentToken) -> Path:

@@ -35,16 +35,25 @@ def serve(
     from cloud_broker.config import load_config
     from cloud_broker.service import CloudService
     from cloud_broker.supervisor import Supervisor
+    from coda.announcing import announced
     from coda.output import print_event, print_event_line
     from edge.signals import stop_on_signals
 
     _log(log_format, log_level)
-    tell, loaded = print_event if as_json else print_event_line, load_config(config)
-    with stop_on_signals() as stop:
+    loaded = load_config(config)
+    with stop_on_signals() as stop, announced(print_event if as_json else print_event_line) as tell:
         if workers == 1:
             CloudService(loaded, tell).run(stop)
         else:
             Supervisor(config, loaded, workers, tell).run(stop)
+
+
+@app.command(epilog="Example:  coda cloud unit | sudo tee /etc/systemd/system/coda-cloud.service")
+def unit() -> None:
+    """Print the systemd unit that runs the cloud's service."""
+    from importlib import resources
+
+    typer.echo((resources.files("cloud_broker") / "units/coda-cloud.service").read_text("utf-8"), nl=False)
 
 
 @app.command(epilog="Example:  coda cloud train --config cloud.toml")

@@ -22,6 +22,9 @@ _Image = Annotated[Path | None, typer.Option("--image", help="The system's image
 _Config = Annotated[Path | None, typer.Option("--config", help="FLEET.toml: what every board of the fleet gets.")]
 _Name = Annotated[str | None, typer.Option("--name", help="The board's name, in the network and in the fleet.")]
 _Bundle = Annotated[Path | None, typer.Option("--bundle", help="Wheels that the board installs: a folder or a .tar.")]
+_Releases = Annotated[
+    Path | None, typer.Option("--releases", help="Folder of `coda release init`; releases beside FLEET.toml, if there.")
+]
 _Sha256 = Annotated[str | None, typer.Option("--sha256", help="Digest of the image, as downloaded or unpacked.")]
 _Unchecked = Annotated[bool, typer.Option("--unchecked", help="Take an image without a digest to compare it with.")]
 _ReceiptPath = Annotated[Path | None, typer.Option("--receipt", help="Where the receipt goes; NAME.TIME.receipt.json.")]
@@ -40,6 +43,7 @@ def flash(
     config: _Config = None,
     name: _Name = None,
     bundle: _Bundle = None,
+    releases: _Releases = None,
     sha256: _Sha256 = None,
     unchecked: _Unchecked = False,
     write: Annotated[bool, typer.Option("--write", help="Really write. Without it nothing is.")] = False,
@@ -65,7 +69,7 @@ def flash(
 
     check_receipt(receipt)
     image, device = _needed("--image", image), _needed("--device", device)
-    order = _order(config, name, bundle)
+    order = _order(config, name, bundle, releases)
     expected = chosen_sha256(image, sha256, unchecked)
     disk = inspect(device, root)
     disk.check(largest_gb * 10**9)
@@ -87,6 +91,7 @@ def image_(
     config: _Config = None,
     name: _Name = None,
     bundle: _Bundle = None,
+    releases: _Releases = None,
     sha256: _Sha256 = None,
     unchecked: _Unchecked = False,
     receipt: _ReceiptPath = None,
@@ -99,7 +104,7 @@ def image_(
 
     check_receipt(receipt)
     image = _needed("--image", image)
-    order = _order(config, name, bundle)
+    order = _order(config, name, bundle, releases)
     expected = chosen_sha256(image, sha256, unchecked)
     with examining(image, expected, None) as examined, create_image(out, examined.digest.raw_bytes) as target:
         try:
@@ -119,13 +124,14 @@ def jetson(
     config: _Config = None,
     name: _Name = None,
     bundle: _Bundle = None,
+    releases: _Releases = None,
     as_json: _AsJson = False,
 ) -> None:
     """Make a folder with the seed and instructions for a Jetson, which only NVIDIA's own tools can flash."""
     from coda.output import console, print_json
     from hardware.flash.jetson import write_folder
 
-    order = _order(config, name, bundle)
+    order = _order(config, name, bundle, releases)
     names = write_folder(out, order.seed(spend=True))
     if as_json:
         print_json({"name": order.name, "folder": str(out), "files": names})
@@ -160,13 +166,13 @@ def _needed(option: str, value: Path | None) -> Path:
     return value
 
 
-def _order(config: Path | None, name: str | None, bundle: Path | None) -> Order:
+def _order(config: Path | None, name: str | None, bundle: Path | None, releases: Path | None) -> Order:
     from coda.errors import UsageError
     from coda.flashing import Order
 
     if name is None:
         raise UsageError("--name is needed; see `coda flash --help`")
-    return Order.load(_needed("--config", config), name, bundle)
+    return Order.load(_needed("--config", config), name, bundle, releases)
 
 
 def _write_disk(examined: Examined, order: Order, disk: Disk, checked: bool, root: Path) -> Receipt:

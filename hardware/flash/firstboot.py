@@ -7,6 +7,7 @@ from importlib import resources
 # Where Raspberry Pi OS (from Bookworm on) and Ubuntu mount the boot partition, and the seed's folder on it.
 MOUNTED_AT = "/boot/firmware"
 FOLDER = "coda"
+ROOT_NAME = "root.json"
 SETUP_UNIT_NAME = "coda-first-boot.service"
 SERVICE_UNIT_NAME = "coda-edge.service"
 
@@ -64,9 +65,11 @@ if [ ! -e "$prefix/.installed" ]; then
   touch "$prefix/.installed"
 fi
 
-# Both are read here, as root: the service's user cannot read the boot partition.
-[ -f "$home/device.toml" ] ||
-  as_service /bin/sh -c 'cat > "$0.new" && mv "$0.new" "$0"' "$home/device.toml" < "$seed/device.toml"
+# All are read here, as root: the service's user cannot read the boot partition.
+for name in root.json device.toml; do
+  [ -f "$home/$name" ] || [ ! -f "$seed/$name" ] ||
+    as_service /bin/sh -c 'cat > "$0.new" && mv "$0.new" "$0"' "$home/$name" < "$seed/$name"
+done
 if [ ! -f "$home/identity.pem" ]; then
   as_service "$prefix/bin/coda" edge enroll - --dir "$home" < "$seed/token"
 fi

@@ -39,6 +39,7 @@ class Seed:
         ssh_keys: By these keys.
         wifi: The network it joins.
         bundle: What it installs, from its name in the bundle to the file; empty to install from a package index.
+        root: Whose releases of the software it takes: the root of trust; None for nobody's.
     """
 
     hostname: str
@@ -49,6 +50,7 @@ class Seed:
     ssh_keys: tuple[str, ...] = ()
     wifi: Wifi | None = None
     bundle: Mapping[str, Path] = field(default_factory=dict)
+    root: bytes | None = None
 
     def __post_init__(self) -> None:
         if not _HOSTNAME.fullmatch(self.hostname):
@@ -66,6 +68,8 @@ class Seed:
             f"{folder}/{firstboot.SETUP_UNIT_NAME}": firstboot.SETUP_UNIT.encode(),
             f"{folder}/{firstboot.SERVICE_UNIT_NAME}": firstboot.SERVICE_UNIT.encode(),
         }
+        if self.root is not None:
+            files[f"{folder}/{firstboot.ROOT_NAME}"] = self.root
         return files | {f"{BUNDLE}/{name}": path for name, path in self.bundle.items()}
 
     def files(self, system: System, fat: Fat) -> dict[str, bytes | Path]:

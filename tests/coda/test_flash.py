@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 import zstandard
 
+from cloud_broker.release_repository import ReleaseRepository
 from edge.config import load_config
 from protocol.enrolment import EnrolmentToken
 from tests.coda.desk import PASSPHRASE, Desk, desk, trixie
@@ -134,6 +135,35 @@ def test_an_ubuntu_card_is_seeded_and_keeps_its_command_line(desk: Desk, tmp_pat
     wheel = wheels / "coda_edge-0.1.0-py3-none-any.whl"
     assert files[f"coda/bundle/{wheel.name}"] == wheel.read_bytes()
     assert files["cmdline.txt"].decode().strip() == UBUNTU["cmdline.txt"]
+
+
+def test_a_board_is_told_whose_releases_to_take(desk: Desk, trixie: Image, tmp_path: Path) -> None:
+    """By the root of trust beside the settings, or of a named folder; read back, it opens what was signed by it.
+
+    One that its own keys did not sign is refused before anything is written.
+    """
+    made = ReleaseRepository.create(tmp_path / "releases", tmp_path / "keys")
+    out = tmp_path / "pi-1.img"
+    fixed = ("flash", "image", "--image", str(trixie.path), "--config", str(desk.config), "--name", "pi-1")
+    done = coda(*fixed, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    files = _check_parts(out, trixie, tmp_path)
+    _check_board(files, desk, tmp_path)
+    assert files["coda/root.json"] == made.root_path.read_bytes()
+    (tmp_path / "root.json").write_bytes(files["coda/root.json"])
+    assert load_config(tmp_path / "device.toml").updates.root == tmp_path / "root.json"
+    other = tmp_path / "elsewhere"
+    ReleaseRepository.create(other, tmp_path / "other-keys")
+    path = other / "metadata/1.root.json"
+    said = json.loads(path.read_text())
+    said["signed"]["expires"] = "2099-01-01T00:00:00Z"
+    path.write_text(json.dumps(said))
+    refused = coda(*fixed, "--out", str(tmp_path / "no.img"), "--releases", str(other))
+    assert refused.returncode != 0
+    assert "no root of trust that its own keys have signed" in " ".join(refused.stderr.split())
+    refused = coda(*fixed, "--out", str(tmp_path / "no.img"), "--releases", str(tmp_path / "keys"))
+    assert "coda release init" in " ".join(refused.stderr.split())
+    assert not (tmp_path / "no.img").exists()
 
 
 def test_an_image_file_needs_no_device(desk: Desk, trixie: Image, tmp_path: Path) -> None:

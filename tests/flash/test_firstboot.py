@@ -23,6 +23,7 @@ from cloud_broker.enrolment import EnrolmentServer
 from cloud_broker.fleet import Fleet, new_token
 from edge.config import load_config
 from edge.enrolment import config_text, starting_config
+from hardware.flash.firstboot import ROOT_NAME
 from hardware.flash.seed import Seed, bundle_files
 
 _EMULATED = {
@@ -74,9 +75,9 @@ def test_a_board_joins_when_the_network_is_there(tmp_path: Path) -> None:
     fleet, port = tmp_path / "fleet", free_port()
     Fleet.create(fleet, Fleet("home", "localhost", 8883, port))
     token = new_token(fleet, "pi-1", 60.0)
-    text = config_text({**starting_config(token), "contribute": True})
+    text = config_text({**starting_config(token), "contribute": True, "updates": {"root": ROOT_NAME}})
     board = Board(tmp_path)
-    board.plug_in(Seed(hostname="pi-1", device_toml=text, token=token.to_text(), instance_id="i"))
+    board.plug_in(Seed(hostname="pi-1", device_toml=text, token=token.to_text(), instance_id="i", root=b"{}"))
     (tmp_path / "prefix/bin").mkdir(parents=True)
     (tmp_path / "prefix/.installed").touch()
     (tmp_path / "prefix/bin/coda").symlink_to(Path(sys.executable).parent / "coda")
@@ -88,6 +89,8 @@ def test_a_board_joins_when_the_network_is_there(tmp_path: Path) -> None:
         done = board.boot()
         assert done.returncode == 0, done.stderr
     assert load_config(tmp_path / "home/device.toml").contribute is True
+    assert load_config(tmp_path / "home/device.toml").updates.root == tmp_path / "home/root.json"
+    assert (tmp_path / "home/root.json").read_bytes() == b"{}"
     assert (tmp_path / "home/identity.pem").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "home/device.toml").stat().st_mode & 0o777 == 0o600
     assert not (tmp_path / "boot/coda/token").exists()

@@ -1,28 +1,37 @@
-"""The unit as systemd judges it, and as `coda edge unit` prints it."""
+"""The units as systemd judges them, and as `coda edge unit` and `coda cloud unit` print them."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from coda.announcing import announced
 from coda.cli import app
 from hardware.flash import firstboot
+from tests.service.supervisor import listening
 
 MOST_EXPOSURE = 2.5  # of 10
+UNITS = {
+    "edge": firstboot.SERVICE_UNIT,
+    "cloud": (resources.files("cloud_broker") / "units/coda-cloud.service").read_text("utf-8"),
+}
+both = pytest.mark.parametrize("side", UNITS)
 
 
-def _judged(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _judged(tmp_path: Path, side: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What systemd-analyze says of the unit, with a program that is on this machine."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
-    path = tmp_path / firstboot.SERVICE_UNIT_NAME
-    path.write_text(firstboot.SERVICE_UNIT.replace("/opt/coda/bin/coda", "/bin/true"))
+    path = tmp_path / f"coda-{side}.service"
+    path.write_text(UNITS[side].replace("/opt/coda/bin/coda", "/bin/true"))
     command = [analyze, *arguments, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "unrecognized option" in done.stderr:
@@ -30,24 +39,40 @@ def _judged(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return done
 
 
-def test_systemd_finds_no_fault(tmp_path: Path) -> None:
+@both
+def test_systemd_finds_no_fault(tmp_path: Path, side: str) -> None:
     """Not even a key that it does not know, which it would pass over when it runs the unit."""
-    done = _judged(tmp_path, "verify")
+    done = _judged(tmp_path, side, "verify")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_sandbox_leaves_little_open(tmp_path: Path) -> None:
+@both
+def test_the_sandbox_leaves_little_open(tmp_path: Path, side: str) -> None:
     """By systemd's own count."""
-    done = _judged(tmp_path, "security", "--offline=yes", "--no-pager")
-    found = re.search(r"exposure level for coda-edge.service: ([0-9.]+)", done.stdout)
+    done = _judged(tmp_path, side, "security", "--offline=yes", "--no-pager")
+    found = re.search(rf"exposure level for coda-{side}.service: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     assert float(found[1]) <= MOST_EXPOSURE
 
 
-def test_the_unit_can_be_printed() -> None:
-    """To be installed by hand where no card was flashed."""
-    result = CliRunner().invoke(app, ["edge", "unit"], catch_exceptions=False)
-    assert result.stdout == firstboot.SERVICE_UNIT
+@both
+def test_the_unit_can_be_printed(side: str) -> None:
+    """To be installed by hand."""
+    result = CliRunner().invoke(app, [side, "unit"], catch_exceptions=False)
+    assert result.stdout == UNITS[side]
+
+
+def test_a_cloud_says_when_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before, and that it stops; every event goes where it went without a supervisor."""
+    told: list[dict[str, Any]] = []
+    with listening(tmp_path / "notify") as far:
+        monkeypatch.setenv("NOTIFY_SOCKET", far.address)
+        with announced(told.append) as tell:
+            tell({"event": "trained"})
+            tell({"event": "serving"})
+            assert far.hear()["READY"] == "1"
+        assert far.hear()["STOPPING"] == "1"
+    assert [event["event"] for event in told] == ["trained", "serving"]
 
 
 def test_what_the_unit_promises() -> None:
