@@ -59,11 +59,11 @@ def _board(root: Path) -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def _csv_meter(watts: Callable[[], float]) -> Iterator[Device]:
-    """A microcontroller that prints the power twenty times a second."""
+    """A microcontroller that prints the power ten times a second."""
     done = threading.Event()
 
     def speak() -> None:
-        while not done.wait(0.05):
+        while not done.wait(0.1):  # what is later than a few of these is a gap, and a machine may be busy
             far.send(f"5.0,{watts():.4f}\r\n".encode())
 
     with device(silent) as far:
