@@ -13,6 +13,7 @@ from cloud_broker.layers import EVERYONE
 from cloud_broker.staging import Told
 from cloud_broker.storage.database import SharedDatabase, keep, replace
 from cloud_broker.storage.place import Place
+from cloud_broker.storage.tables import ASSIGNMENT
 from cloud_broker.storage.task_tables import STANDING, TASK_ORIGIN
 from profiling.record import ABANDONED, ACTIVATED, KEPT_H0
 from protocol.messages import Report
@@ -20,7 +21,12 @@ from protocol.messages import Report
 FAILED, REFUSED, SERVED, OTHER = "failed", "refused", "served", "other"
 _VERDICTS = {ABANDONED: FAILED, KEPT_H0: REFUSED, ACTIVATED: SERVED}
 
-_LABEL = select(TASK_ORIGIN.c.label).where(TASK_ORIGIN.c.version == bindparam("of"))
+# Versions only rise: a device that has an older one now was never given that which it reports on.
+_LABEL = (
+    select(TASK_ORIGIN.c.label)
+    .join(ASSIGNMENT, ASSIGNMENT.c.version >= TASK_ORIGIN.c.version)
+    .where(TASK_ORIGIN.c.version == bindparam("of"), ASSIGNMENT.c.device == bindparam("whose"))
+)
 _COUNTS = (
     select(STANDING.c.verdict, func.count()).where(STANDING.c.label == bindparam("of")).group_by(STANDING.c.verdict)
 )
@@ -60,11 +66,12 @@ class Standings:
         """Count a report; a second time it changes nothing.
 
         Of a rollout's or an arm's task the first report of a device counts, so that each device is one independent
-        observation; of everyone's task the last, which is how the fleet is now.
+        observation; of everyone's task the last, which is how the fleet is now. A report on a task that the device was
+        not given counts for nothing.
         """
-        labels = self._database.rows(_LABEL, of=report.task_version)
+        labels = self._database.rows(_LABEL, of=report.task_version, whose=device)
         if not labels:
-            return  # a version that was never given
+            return
         label = labels[0][0]
         values = {
             "label": label, "device": device, "verdict": verdict_of(report.record), "received_s": self._clock(),

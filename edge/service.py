@@ -170,7 +170,7 @@ class EdgeService:
                     lambda: budget.left_bytes,
                     turnstile=turnstile,
                     emit=emit,
-                    asked=partial(_asked_of_the_moment, store, session),
+                    asked=partial(asked_of_the_moment, store, session),
                 )
                 tools = Tools(
                     config, store, session, emit, stop, metering, budget, turnstile, keeper, supervisor, clock, api
@@ -216,7 +216,7 @@ def _await_newer_task(tools: Tools, updating: Updating) -> None:
             session.deliver_outbox()
 
 
-def _asked_of_the_moment(store: Store, session: Session) -> Mapping[str, Any] | None:
+def asked_of_the_moment(store: Store, session: Session) -> Mapping[str, Any] | None:
     """The policy of the task whose round is unfinished, or else of the newest."""
     unfinished = store.rounds.unfinished()
     task = session.task if unfinished is None else unfinished.task

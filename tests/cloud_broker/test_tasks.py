@@ -1,4 +1,4 @@
-"""Tasks by cohort: who has which, what stops a rollout, and what survives whom; over SQLite and PostgreSQL."""
+"""Tasks by cohort: who has which, what stops a rollout, and what survives whom."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ def opened(place: Place, now: list[float] | None = None) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def fleet(place: Place) -> Iterator[Fleet]:
-    """200 devices that have everyone's task."""
-    with opened(place) as one:
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """200 devices that have everyone's task; over SQLite."""
+    with opened(Place(tmp_path)) as one:
         yield one
 
 
@@ -280,7 +280,7 @@ def test_tags_and_boards_choose_devices(fleet: Fleet) -> None:
 
 
 def test_each_device_counts_once(fleet: Fleet) -> None:
-    """A rollout's by its first report, everyone's by its last; a version that nobody was given counts for nothing."""
+    """A rollout's by its first report, everyone's by its last; a version that it was not given counts for nothing."""
     tasks = fleet.state.tasks
     task_orders.roll_out(tasks, "calmer", Cohort(devices=NAMES[:2]), SLOW, PLAN)
     fleet.step()
@@ -289,7 +289,8 @@ def test_each_device_counts_once(fleet: Fleet) -> None:
     for decision in (ACTIVATED, ABANDONED):
         fleet.say(NAMES[0], 2, decision)
         fleet.say(NAMES[1], 1, decision)
-    fleet.say(NAMES[1], 99, ABANDONED)
+    for device, version in ((NAMES[1], 99), (NAMES[5], 2), ("stranger", 1)):
+        fleet.say(device, version, ABANDONED)
     told, rest = tasks.standings.told(label or ""), tasks.standings.told(EVERYONE)
     assert (told.devices, told.failures, rest.devices, rest.failures) == (1, 0, 1, 1)
 
@@ -351,9 +352,16 @@ def test_the_canary_is_rolled_out_and_goes_live(fleet: Fleet) -> None:
     assert {device for device, _ in fleet.keeper.renew(registry.find(2))} == set(NAMES[20:])
 
 
-def test_an_experiment_from_order_to_verdict(fleet: Fleet) -> None:
+@pytest.fixture
+def either(place: Place) -> Iterator[Fleet]:
+    """The same over SQLite and over PostgreSQL."""
+    with opened(place) as one:
+        yield one
+
+
+def test_an_experiment_from_order_to_verdict(either: Fleet) -> None:
     """Every arm, the control too, has a version of its own; what devices report is told apart by it and compared."""
-    tasks = fleet.state.tasks
+    fleet, tasks = either, either.state.tasks
     arms = (Arm(CONTROL), Arm("slow", SLOW), Arm("same", Overrides({"seed": 2})))
     task_orders.start_experiment(tasks, "rates", Cohort(), arms, least_devices=30)
     fleet.step()

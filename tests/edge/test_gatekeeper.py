@@ -12,10 +12,13 @@ import pytest
 from edge.conditions import Conditions
 from edge.gatekeeper import Gatekeeper
 from edge.policy import Policy
+from edge.service import asked_of_the_moment
+from edge.session import Session
 from edge.store import Store
 from edge.trainer import Trainer
 from edge.tuning import tune
 from edge.turnstile import Turnstile
+from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from tests.edge.samples import samples
 
@@ -50,6 +53,19 @@ def test_a_device_waits_for_what_its_task_asks(tmp_path: Path) -> None:
         assert one.keeper.decide().against == ("temperature",)
         one.heat(29)
         assert one.keeper.decide().act
+
+
+def test_the_task_that_counts_is_that_of_the_round(tmp_path: Path) -> None:
+    """Of an unfinished round, else the newest that was heard."""
+    blob = BlobRef("a" * 64, 10)
+    begun, heard = (Task(n, {}, {}, blob, blob, policy={"least_new_samples": n}) for n in (1, 2))
+    with Store(tmp_path / "state") as store:
+        session = Session(None, store, lambda _event: None, 1.0)  # type: ignore[arg-type]
+        assert asked_of_the_moment(store, session) is None
+        session.task = heard
+        assert asked_of_the_moment(store, session) == heard.policy
+        store.rounds.begin(begun, "sync")
+        assert asked_of_the_moment(store, session) == begun.policy
 
 
 def test_a_decision_is_told_when_it_changes(tmp_path: Path) -> None:
