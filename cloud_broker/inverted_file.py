@@ -11,7 +11,7 @@ import numpy as np
 from cloud_broker.inverted_current import discard_older, read_current
 from cloud_broker.inverted_search import Opened
 from cloud_broker.list_choice import Floats
-from cloud_broker.vector_index import Allowed, Found, Rows, VectorIndex, Vectors, nearest_of_many, ordered
+from cloud_broker.vector_index import Allowed, Found, Rows, VectorIndex, Vectors, nearest, ordered
 
 __all__ = ["InvertedFileIndex", "Opened", "discard_older", "read_current"]
 
@@ -62,7 +62,7 @@ class InvertedFileIndex(VectorIndex):
         since = opened.current.rows
         if len(everything) > since:
             late = None if allowed is None else Allowed(allowed.marked[since:])
-            latest = nearest_of_many(vectors, everything[since:], most, late)
+            latest = [nearest(one, everything[since:], many, late) for one, many in zip(vectors, most, strict=True)]
             return [_joined(*some, since) for some in zip(found, latest, most, strict=True)]
         return found
 

@@ -17,7 +17,6 @@ Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Found = tuple[Rows, Vectors]
 """Rows and their scores, the best first, equal scores in the order of rows."""
-_ROWS_A_STEP = 65_536
 _ON_ONE_THREAD = 2**18  # multiplications up to which OpenBLAS, which NumPy uses, does not share a product among threads
 
 
@@ -78,7 +77,7 @@ class VectorIndex(ABC):
         allowed: Allowed | None = None,
         most: Sequence[int] | None = None,
     ) -> list[Found]:
-        """`search` for several vectors at once: most engines take less time than for one after the other.
+        """`search` for several vectors at once: an inverted file takes less time than for one after the other.
 
         They may be the centroids of one question, or of all questions that wait together: the same rows may be found
         for each.
@@ -120,16 +119,6 @@ class ExactIndex(VectorIndex):
         """See `VectorIndex.search`."""
         return nearest(vector, self._vectors(), count, allowed)
 
-    def search_many(
-        self,
-        vectors: Vectors,
-        counts: Sequence[int],
-        allowed: Allowed | None = None,
-        most: Sequence[int] | None = None,
-    ) -> list[Found]:
-        """See `VectorIndex.search_many`."""
-        return nearest_of_many(vectors, self._vectors(), counts if most is None else most, allowed)
-
 
 def nearest(vector: NDArray[np.float32], vectors: Vectors, count: int, allowed: Allowed | None = None) -> Found:
     """The nearest of ``vectors`` [n, d] by inner product: rows and scores, see `VectorIndex.search`; one thread."""
@@ -148,51 +137,12 @@ def nearest(vector: NDArray[np.float32], vectors: Vectors, count: int, allowed: 
     return found(rows, scores)
 
 
-def nearest_of_many(
-    queries: Vectors, vectors: Vectors, counts: Sequence[int], allowed: Allowed | None = None
-) -> list[Found]:
-    """`nearest` for several queries [m, d] at once, reading ``vectors`` once; one thread."""
-    if len(queries) == 1:
-        return [nearest(queries[0], vectors, counts[0], allowed)]
-    queries = np.ascontiguousarray(queries, np.float32)
-    vectors = vectors if allowed is None else vectors[: len(allowed.marked)]
-    kept = [_Kept(count) for count in counts]
-    scores = np.empty((len(queries), min(_ROWS_A_STEP, len(vectors))), np.float32)
-    for begin in range(0, len(vectors), _ROWS_A_STEP):
-        some = vectors[begin : begin + _ROWS_A_STEP]
-        products(queries, some, scores[:, : len(some)])
-        if allowed is not None:
-            scores[:, : len(some)][:, ~allowed.marked[begin : begin + len(some)]] = -np.inf
-        for one, mine in zip(kept, scores, strict=True):
-            one.add(begin, mine[: len(some)])
-    return [ordered(one.rows, one.scores, one.count) for one in kept]
-
-
 def products(queries: Vectors, vectors: Vectors, out: Vectors) -> Vectors:
     """Inner products of queries [m, d] with vectors [n, d] into ``out`` [m, n], which is returned; one thread."""
     step = max(_ON_ONE_THREAD // max(queries.size, 1), 1)
     for begin in range(0, len(vectors), step):
         np.matmul(queries, vectors[begin : begin + step].T, out=out[:, begin : begin + step])
     return out
-
-
-class _Kept:
-    """The best ``count`` of the scores so far, and some more."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.rows, self.scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        self._least = np.float32(-np.inf) if count else np.float32(np.inf)
-
-    def add(self, begin: int, scores: Vectors) -> None:
-        """Scores of rows from ``begin`` on; those of -inf are none."""
-        better = np.flatnonzero((scores >= self._least) & (scores > -np.inf))
-        self.rows = np.concatenate([self.rows, begin + better])
-        self.scores = np.concatenate([self.scores, scores[better]])
-        if len(self.rows) > 2 * self.count:
-            self._least = np.partition(self.scores, -self.count)[-self.count]
-            good = self.scores >= self._least
-            self.rows, self.scores = self.rows[good], self.scores[good]
 
 
 def found(rows: Rows, scores: Vectors) -> Found:
