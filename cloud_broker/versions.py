@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from cloud_broker import derived
 from cloud_broker.errors import StorageError, UnknownModelError
-from cloud_broker.guards import DAY_S
 from cloud_broker.index import OnProgress, SampleIndex
+from cloud_broker.kept_models import KeptModels, is_ready, kept_models
 from cloud_broker.match_options import MatchOptions
 from cloud_broker.matching import Rows
 from cloud_broker.pool import SamplePool
@@ -25,7 +25,6 @@ from cloud_broker.rows import RowFile
 from protocol.messages import Query
 
 _LET_GO_S = 60.0  # in which every process has let go of a model that is not kept, before its vectors are removed
-_LOOK_BACK = 16  # models before the newest, among which one is ready that is served until the newest is
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class Versions:
         self._leaving: dict[str, float] = {}  # since when it is known that nobody needs it
         self.look()
         if self._open is None:
-            model = next(iter(self._kept()), None)
+            model = next(iter(self._kept().given), None)
             if model is None:
                 raise StorageError("no model is published that fits the pool: make one with `coda cloud train`")
             self._opened(model, on_progress).close()
@@ -155,16 +154,17 @@ class Versions:
             StorageError: If a model's file cannot be used.
         """
         with self._lock:
-            before, ready = self._open, [model for model in self._kept() if self._is_ready(model)]
-            if not ready:
+            before, kept = self._open, self._kept()
+            given = next((model for model in kept.given if is_ready(self.pool, model)), None)
+            if given is None:
                 return
             held = {} if before is None else before.indices
             opened: dict[str, SampleIndex] = {}
-            for model in ready:
+            for model in (model for model in kept.all if is_ready(self.pool, model)):
                 sha256 = model.recommender.sha256
                 if sha256 not in opened:
                     opened[sha256] = held[sha256] if sha256 in held else self._opened(model)
-            self._open = _Served(ready[0], opened)
+            self._open = _Served(given, opened)
         for sha256 in set(held) - set(opened):
             held[sha256].close()
 
@@ -183,7 +183,7 @@ class Versions:
         Raises:
             StorageError: If the model's file cannot be used, or the disk fails.
         """
-        model = next((model for model in self._kept() if not self._is_ready(model)), None)
+        model = next((model for model in self._kept().all if not is_ready(self.pool, model)), None)
         if model is not None:
             logger.info("embedding %s samples for model %s", len(self.pool), model.version)
             index = self._opened(model, on_progress)
@@ -202,7 +202,7 @@ class Versions:
 
     def embedded_share(self) -> float:
         """Share of the pool that is embedded for the newest published model, ready or not."""
-        newest, rows = next(iter(self._kept()), None), len(self.pool)
+        newest, rows = next(iter(self._kept().given), None), len(self.pool)
         if newest is None or not rows:
             return 1.0
         return min(1.0, derived.embedded_rows(self.pool.directory, newest.recommender.sha256) / rows)
@@ -217,34 +217,13 @@ class Versions:
         assert self._open is not None
         return self._open
 
-    def _kept(self) -> list[PublishedModel]:
-        """Models that fit the pool and are to be served: the live one, those before it, the canary.
-
-        Of those before, the last that is ready stays until another is.
-        """
-        options = self._options
-        since_s = self._clock() - options.keep_models_days * DAY_S
-        history = self._registry.history(max(options.keep_models, _LOOK_BACK))
-        fitting = [(model, ended_s) for model, ended_s in history if model.schema == self.pool.schema]
-        kept = [
-            model
-            for model, ended_s in fitting[: options.keep_models]
-            if ended_s is None or ended_s > since_s or model is fitting[0][0]
-        ]
-        if not any(map(self._is_ready, kept)):
-            kept += [model for model, _ in fitting[len(kept) :] if self._is_ready(model)][:1]
-        canary = self._registry.canary()
-        if canary is not None and canary.schema == self.pool.schema and canary not in kept:
-            kept.append(canary)  # behind the others: a few devices ask by it, the rest are not given it
-        return kept
-
-    def _is_ready(self, model: PublishedModel) -> bool:
-        return derived.is_ready(self.pool.directory, model.recommender.sha256)
+    def _kept(self) -> KeptModels:
+        return kept_models(self._registry, self.pool, self._options, self._clock())
 
     def _remove_others(self) -> None:
         """Remove what belongs to no model that is kept, once every process has had the time to let go of it."""
         now_s, pool = self._clock(), self.pool.directory
-        others = derived.others(pool, [model.recommender.sha256 for model in self._kept()])
+        others = derived.others(pool, [model.recommender.sha256 for model in self._kept().all])
         self._leaving = {name: self._leaving.get(name, now_s) for name in others}
         for name in [name for name, since_s in self._leaving.items() if now_s >= since_s + _LET_GO_S]:
             derived.remove(pool, name)
