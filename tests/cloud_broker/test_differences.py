@@ -71,6 +71,16 @@ def test_arms_that_are_the_same_seldom_differ() -> None:
     assert 0.037 < wrong < 0.063  # 0.05 and four standard errors
 
 
+def test_several_arms_that_are_the_same_seldom_differ() -> None:
+    """All intervals hold at once: of 1,500 experiments of two arms and a control, one in twenty shows anything."""
+    rng = np.random.default_rng(3)
+    wrong = 0
+    for one, other, control in rng.gamma(2.0, 0.05, (1500, 3, 25)).tolist():
+        found = [welch(arm, control, 0.975) for arm in (one, other)]
+        wrong += any(each is not None and each.shown for each in found)
+    assert 0.025 < wrong / 1500 < 0.07
+
+
 def test_a_difference_that_is_there_is_found() -> None:
     """Half a deviation between 100 devices each is seen nine times in ten; its interval covers it as often as said."""
     rng = np.random.default_rng(2)
