@@ -19,7 +19,7 @@ from tests.edge.samples import ITEMS, SCHEMA
 
 Told = dict[str, Any]
 _NO_FIT = ({"colour": 1}, {"genres": [9]}, {"genres": [1.5]}, {"genres": [1, 2, 3, 4]}, {"genres": 3})
-_FITS = ({"genres": []}, {"genres": [3]}, {"genres": [1, 7]}, {"liked": [5, 6]})
+_FITS: tuple[Told, ...] = ({"genres": []}, {"genres": [3]}, {"genres": [1, 7]}, {"liked": [5, 6]})
 
 
 @st.composite
