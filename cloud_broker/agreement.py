@@ -40,19 +40,20 @@ class AgreementMatcher(Matcher):
         if not len(candidates):
             return by_profile
         agreed = self._by_quota(query, asker, candidates, places, shares)
-        return self._admissible(np.concatenate([agreed, by_profile]), asker, _NONE)[: query.max_samples]
+        both = self._admissible(np.concatenate([agreed, by_profile]), asker, _NONE)
+        return self._balanced(both, query.max_samples)[0]
 
     def _candidates(self, query: Query, asker: int | None) -> tuple[Rows, NDArray[np.int64], NDArray[np.float64]]:
         """Rows of those who agree, the nearest first for each; whose each is; and everybody's share."""
         assert self.view.opinions is not None
-        who, agreement = self._agreeing(query, asker)
+        who, how_much = self._agreeing(query, asker)
         # A sample may be anybody's of so many, as k-anonymity asks for items.
         if len(who) < self._options.k_anonymity:
             return _NONE, _NONE, np.zeros(0)
         rows, places = self.view.opinions.of_contributors(who)
         near = (self.view.vectors[rows] @ query.profile().T).max(axis=1, initial=-np.inf)
         order = np.argsort(-near, kind="stable")
-        return rows[order], places[order], agreement / agreement.sum()
+        return rows[order], places[order], how_much / how_much.sum()
 
     def _agreeing(self, query: Query, asker: int | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Contributors who agree with the device's opinions, those who agree most first, and how much."""
@@ -74,7 +75,7 @@ class AgreementMatcher(Matcher):
             known = owners < len(view.agreeing)
             may &= known & view.agreeing[np.where(known, owners, 0)]
         scores = agreement(owners[may], liked[places[may]], view.labels[rows[may]] > 0, places[may])
-        who = np.argsort(-scores, kind="stable")[:NEIGHBOURS]
+        who = np.argsort(-scores, kind="stable")[: max(NEIGHBOURS, k)]
         who = who[scores[who] > 0]
         return who.astype(np.int64), scores[who]
 

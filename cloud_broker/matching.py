@@ -114,6 +114,25 @@ class Matcher(ABC):
             may &= view.time_s[rows] >= view.since_s
         return may
 
+    def _balanced(self, rows: Rows, quota: int) -> tuple[Rows, bool]:
+        """The first ``quota`` of rows, later ones of a label in place of the last where it has too small a share.
+
+        Also whether both labels have their share.
+        """
+        share = self._options.min_label_share
+        if share == 0:
+            return rows[:quota], True
+        assert self.view.labels is not None
+        liked, least = self.view.labels[rows] > 0, int(np.ceil(share * min(quota, len(rows))))
+        chosen = np.arange(len(rows)) < quota
+        for label in (liked, ~liked):
+            missing = least - int((label & chosen).sum())
+            more = np.flatnonzero(label & ~chosen)[: max(missing, 0)]
+            chosen[np.flatnonzero(chosen & ~label)[::-1][: len(more)]] = False
+            chosen[more] = True
+        complete = all(int((label & chosen).sum()) >= least for label in (liked, ~liked))
+        return rows[chosen], complete
+
 
 class RandomMatcher(Matcher):
     """Samples drawn evenly from the pool: the control that any matcher has to beat."""

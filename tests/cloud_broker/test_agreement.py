@@ -120,6 +120,17 @@ def test_nobody_gives_more_than_a_share() -> None:
     assert counts.max() == counts[0] == 10
 
 
+def test_each_label_has_its_share() -> None:
+    """Where those who agree mostly like, what they or others dislike takes the last places, as many as asked for."""
+    view = pool_view()
+    assert view.labels is not None
+    options = MatchOptions(k_anonymity=5, min_label_share=0.5)
+    rows = AgreementMatcher(view, options).rank(asking(60), None)
+    assert (len(rows), int((view.labels[rows] > 0).sum())) == (60, 30)
+    plain = AgreementMatcher(view, K5).rank(asking(60), None)
+    assert (view.labels[plain] > 0).sum() > 30
+
+
 def test_the_askers_own_samples_are_left_out() -> None:
     """A contributor that asks agrees most with itself, and is not its own neighbour."""
     view = pool_view()
