@@ -80,6 +80,16 @@ def test_a_worker_that_does_nothing_while_messages_wait_is_unwell(monkeypatch: p
     assert "3 messages wait" in (metrics.healthy() or "")
 
 
+def test_stages_and_stops_of_rollouts_are_counted() -> None:
+    """So that an alarm can be set on a rollout that stopped."""
+    metrics = WorkerMetrics("cloud")
+    for what in ("stage", "stage", "stopped"):
+        metrics.count({"event": f"rollout-{what}", "rollout": "calmer"})
+    found = values_of(metrics.text().decode())
+    counts = {what: found["coda_task_rollouts_total", frozenset({("what", what)})] for what in ("stage", "stopped")}
+    assert counts == {"stage": 2, "stopped": 1}
+
+
 def test_only_loopback_is_answered_and_only_what_is_known() -> None:
     """The port listens on 127.0.0.1; any other path says what can be asked."""
     with telling_of(WorkerMetrics("cloud"), 0) as port:

@@ -25,8 +25,11 @@ from cloud_broker.registry import PublishedModel, Registry
 from cloud_broker.round_history import RoundHistory
 from cloud_broker.staging import DONE, PAUSED, RUNNING, STOPPED, Bounds, Plan, Stage
 from cloud_broker.state import State
+from cloud_broker.storage.database import SharedDatabase, keep
 from cloud_broker.storage.place import Place
 from cloud_broker.storage.stages import CANARY, CANDIDATE
+from cloud_broker.storage.tables import ASSIGNMENT, TASK
+from cloud_broker.task_content import payload_of
 from cloud_broker.task_keeper import TaskKeeper
 from cloud_broker.tasks import TaskBook
 from profiling.record import ABANDONED, ACTIVATED, KEPT_H0
@@ -413,3 +416,16 @@ def test_bounds_of_a_rollout_are_its_own(fleet: Fleet) -> None:
     fleet.report(lambda _device, task: KEPT_H0 if task.version == 2 else None)
     fleet.step()
     assert tasks.layers.named("timid").progress.state == DONE
+
+
+def test_tasks_of_before_there_were_layers_are_everyones(place: Place) -> None:
+    """A book from then is read on: its devices keep what they have, and nothing is asked of them again."""
+    task = Task(7, SCHEMA.to_dict(), Recipe().to_dict(), BLOB, BLOB)
+    with closing(SharedDatabase(place)) as database, database.transaction() as connection:
+        connection.execute(keep(TASK), {"version": 7, "payload": payload_of(task)})
+        connection.execute(keep(ASSIGNMENT), {"device": NAMES[0], "version": 7})
+    with closing(TaskBook(place)) as book:
+        assert book.current() == task
+        assert book.make_current(SCHEMA, Recipe(), BLOB, BLOB) == task
+        assert book.reassign() == []
+        assert book.label_of(7) == EVERYONE
