@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from edge.answers import Incoming
 from edge.blobs import BlobStore, Partial
 from edge.errors import LinkTimeoutError, RefusedError
 from edge.saying import Saying
-from edge.session import Incoming, Session
+from edge.session import Session
 from protocol.errors import IntegrityError, ProtocolError
 from protocol.messages import MAX_BASES, BlobRef, Chunk, Locate, Located, Message, Pull, Refusal
 from protocol.patch import apply_patch

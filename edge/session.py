@@ -10,16 +10,15 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
-from edge.errors import LinkError, LinkTimeoutError, RefusedError
-from edge.inbox import Delivery
+from edge.answers import Incoming, concerns, unanswered
+from edge.errors import LinkTimeoutError, RefusedError
 from edge.link import Link
-from edge.outbox import Letter
+from edge.mailer import Mailer
 from edge.saying import Saying
 from edge.store import Store
 from protocol.envelope import decode, encode
@@ -28,35 +27,21 @@ from protocol.flow import Window
 from protocol.messages import (
     Accepted,
     Busy,
-    Collect,
     Hello,
     Log,
     LogRequest,
     Message,
-    Offer,
     Refusal,
-    RefusalCode,
     Release,
     Task,
 )  # fmt: skip
-from protocol.request import Mailing, Request
-from protocol.topics import CHUNK_BYTES
-from protocol.transfer import blob_ref, pieces_of
+from protocol.request import Request
 
 _IDLE_S = 3600.0
 _LINGER_S = 2.0  # after an old task, for a newer one
-OFFERED_BYTES = 64 << 10  # a larger letter is offered, so that nothing else waits long behind it
 MAX_LOG_BYTES = 512 << 10
 
 Emit = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """A message of the cloud, and how it arrived."""
-
-    message: Message
-    delivery: Delivery
 
 
 class Session:
@@ -169,7 +154,7 @@ class Session:
         payload = encode(question, message_id)
         request = Request(time.monotonic(), self._timeout_s)
         self._waiting[message_id] = request
-        incoming = self._await(request, question.kind, payload, lambda m: _concerns(m, {message_id}) or is_answer(m))
+        incoming = self._await(request, question.kind, payload, lambda m: concerns(m, {message_id}) or is_answer(m))
         if isinstance(incoming.message, Refusal):
             self.settle(incoming)
             raise RefusedError(incoming.message.code, incoming.message.detail)
@@ -188,7 +173,7 @@ class Session:
                 request.settle()
                 return incoming
             self.settle(incoming)
-        raise _unanswered(kind, self._timeout_s, busy=request.busy)
+        raise unanswered(kind, self._timeout_s, busy=request.busy)
 
     def connect(self) -> None:
         """See that there is a connection.
@@ -243,68 +228,11 @@ class Session:
         return self.task is not None and (newer_than is None or self.task.version > newer_than)
 
     def deliver_outbox(self) -> None:
-        """Send everything that waits, and return once the cloud has it all.
+        """Send everything that waits, and return once the cloud has it all; see `edge.mailer`.
 
         Raises:
             RefusedError: If the cloud refuses a letter; it is dropped if it would always be refused.
             LinkTimeoutError: If the cloud does not confirm in time; what is not confirmed stays.
             LinkError: If there is no connection.
         """
-        letters = {letter.message_id: letter for letter in self._store.outbox.pending()}
-        sizes = [(letter.message_id, len(letter.payload)) for letter in letters.values()]
-        mailing = Mailing(sizes, time.monotonic(), self._timeout_s)
-        saying: dict[str, Saying] = {}
-        while not mailing.finished:
-            if mailing.expired(time.monotonic()):
-                busy = any(request.busy for request in mailing.under_way.values())
-                raise _unanswered("what was reported", self._timeout_s, busy=busy)
-            mailing.admit(time.monotonic())
-            for name, request in mailing.under_way.items():
-                if name not in saying:
-                    saying[name] = Saying(self.link, request, *self._pushed(letters[name]), self._timeout_s)
-                saying[name].step()
-            incoming = self.hear(min(saying[name].pause_s() for name in mailing.under_way))
-            if incoming is not None and isinstance(incoming.message, Collect):
-                self._hand_pieces(incoming.message, letters.values(), mailing)
-                self.settle(incoming)
-            elif incoming is not None:
-                self._settle_letter(incoming, mailing)
-
-    def _pushed(self, letter: Letter) -> tuple[str, bytes]:
-        """What is said of a letter: itself, or that it is there to be collected."""
-        if len(letter.payload) <= OFFERED_BYTES:
-            return letter.kind, letter.payload
-        chunk_bytes = self.window.chunk_bytes(min(self.link.max_chunk_bytes, CHUNK_BYTES))
-        return Offer.kind, encode(Offer(letter.kind, blob_ref(letter.payload), chunk_bytes), letter.message_id)
-
-    def _hand_pieces(self, collect: Collect, letters: Iterable[Letter], mailing: Mailing) -> None:
-        for letter in letters:
-            if len(letter.payload) > OFFERED_BYTES and blob_ref(letter.payload).sha256 == collect.blob:
-                for piece in pieces_of(letter.payload, collect):
-                    self.say(piece)
-                mailing.progress(letter.message_id, time.monotonic())
-
-    def _settle_letter(self, incoming: Incoming, mailing: Mailing) -> None:
-        message = incoming.message
-        if isinstance(message, Busy):
-            mailing.put_off(message.message_id, time.monotonic(), message.retry_after_s, random.random())  # noqa: S311
-        if not isinstance(message, (Accepted, Refusal)) or not _concerns(message, mailing.unsettled):
-            self.settle(incoming)
-            return
-        refusal = RefusedError(message.code, message.detail) if isinstance(message, Refusal) else None
-        if refusal is not None and refusal.lasting:
-            self._store.outbox.remove(message.message_id)
-        self.settle(incoming)
-        if refusal is not None:
-            raise refusal
-        mailing.settle(message.message_id, time.monotonic())
-
-
-def _unanswered(what: str, timeout_s: float, *, busy: bool) -> LinkError:
-    if busy:
-        return RefusedError(RefusalCode.BUSY.value, f"it had too much to do for {what}; asked for {timeout_s:g} s")
-    return LinkTimeoutError(f"no answer to {what} within {timeout_s:g} s; is the cloud's service running?")
-
-
-def _concerns(message: Message, message_ids: set[str]) -> bool:
-    return isinstance(message, (Accepted, Refusal)) and message.message_id in message_ids
+        Mailer(self, self._store.outbox, self._timeout_s).run()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from cloud_broker.logs import Logs
+from edge.mailer import OFFERED_BYTES
 from edge.service import EdgeService
-from edge.session import OFFERED_BYTES
 from protocol.recipe import Recipe
 from tests.edge.samples import SCHEMA, samples
 from tests.end_to_end.conftest import WAIT_S, Device
