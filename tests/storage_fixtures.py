@@ -32,6 +32,16 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip(str(error))
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server for one test, which may kill it; what it commits is flushed."""
+    try:
+        with postgres_server() as server:
+            yield server
+    except PostgresMissingError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Where a cloud's state is: a test runs on either database."""

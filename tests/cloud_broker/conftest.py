@@ -22,9 +22,9 @@ from protocol.messages import Query
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
 from tests.sharing import made_once
-from tests.storage_fixtures import blob_place, place, postgres, s3
+from tests.storage_fixtures import blob_place, own_postgres, place, postgres, s3
 
-__all__ = ["blob_place", "place", "postgres", "s3"]
+__all__ = ["blob_place", "own_postgres", "place", "postgres", "s3"]
 
 CONTRIBUTORS = 30
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,23 +14,13 @@ from cloud_broker.storage.place import Place, StorageOptions
 from protocol.messages import Accepted, Busy, Report
 from tests.broker_fixtures import WAIT_S, FleetBroker, Peer
 from tests.cloud_broker.test_workers import config_file, supervised
-from tests.postgres import PostgresMissingError, PostgresServer, postgres_server
+from tests.postgres import PostgresServer
 
 _REPORTS = 24
 _BUSY_S = 0.05
 _KILLS = {6: "server", 12: "backends", 18: "server"}
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server for one test, which kills it; what it commits is flushed."""
-    try:
-        with postgres_server() as server:
-            yield server
-    except PostgresMissingError as error:
-        pytest.skip(str(error))
 
 
 def _say_until_accepted(device: Peer, report: Report, message_id: str) -> None:
