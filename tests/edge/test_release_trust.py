@@ -110,9 +110,10 @@ def test_what_a_power_cut_left_of_the_trust_locks_nobody_out(signers: Signers) -
 
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     """Whoever signed it: as a bundle's fault."""
-    content = bundle(tmp_path / "b.tar", "0.2.0").read_bytes()
-    begin, rest = content[: len(content) // 2], bytearray(lzma.compress(content[len(content) // 2 :], preset=0))
-    rest[12 + 4 * (rest[12] + 1)] = 3  # after the headers of stream and block: a chunk of no kind that there is
-    (tmp_path / "b.tar.xz").write_bytes(lzma.compress(begin, preset=0) + rest)
-    with pytest.raises(UpdateError, match="is no archive"):
+    packed = bytearray(lzma.compress(bundle(tmp_path / "b.tar", "0.2.0").read_bytes(), preset=0))
+    chunk = 12 + 4 * (packed[12] + 1)  # the first of the stream, after the headers of stream and block
+    assert packed[chunk] >= 0xC0
+    packed[chunk + 6 + int.from_bytes(packed[chunk + 3 : chunk + 5], "big") + 1] = 3  # the next: of no kind there is
+    (tmp_path / "b.tar.xz").write_bytes(packed)
+    with pytest.raises(UpdateError, match="is no archive: Corrupt"):
         unpack(tmp_path / "b.tar.xz", tmp_path / "wheels")
