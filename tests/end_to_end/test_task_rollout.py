@@ -24,7 +24,7 @@ from tests.broker_fixtures import FleetBroker, Peer
 from tests.cloud_broker.test_workers import config_file, supervised
 from tests.edge.conftest import ModelFiles
 from tests.edge.samples import samples
-from tests.end_to_end.conftest import Device, fill
+from tests.end_to_end.conftest import WAIT_S, Device, fill
 
 pytestmark = pytest.mark.broker
 
@@ -63,7 +63,7 @@ def test_a_bad_recipe_stops_by_itself_though_the_cloud_is_killed(
     fill(tmp_path / "cloud", model_files)
     path = config_file(own_broker, tmp_path / "cloud")
     path.write_text(path.read_text() + _RECIPE)
-    fleet = {name: device(name, own_broker) for name in NAMES}
+    fleet = {name: device(name, own_broker, timeout_s=WAIT_S) for name in NAMES}
     for number, one in enumerate(fleet.values()):
         one.add(samples(60, seed=number))
     with supervised(path) as running:
