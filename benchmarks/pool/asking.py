@@ -32,7 +32,8 @@ class Asked:
         form: What was asked.
         p50_ms: Median of the matcher's time.
         p99_ms: Its 99th percentile.
-        bare_p50_ms: The same of bare faiss: the same lists' codes and vectors, as many lists, no filters.
+        bare_p50_ms: The same of bare faiss: the same lists' codes and vectors, no filters, and as many lists as the
+            engine looks through without them.
         ratio: Median over queries of matcher to bare.
         recall: Mean share of what the matcher sends that is as near as what it would send by exact search.
         recall_p5: The share that 95 in 100 queries reach.
