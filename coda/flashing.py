@@ -188,7 +188,7 @@ def _device_toml(token: EnrolmentToken, settings: FleetSettings, root: bytes | N
     fixed = starting_config(token)
     if clash := sorted(set(fixed) & set(settings.device)):
         raise UsageError(f"[device] {', '.join(clash)}: comes from the fleet, and cannot be set")
-    updates = {} if root is None else {"updates": {"root": ROOT_NAME}}
+    updates = {} if root is None else {"updates": {**settings.device.get("updates", {}), "root": ROOT_NAME}}
     text = config_text({**fixed, **settings.device, **updates})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "device.toml"

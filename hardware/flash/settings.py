@@ -8,6 +8,9 @@
     [device]                               # settings for the board's device.toml
     contribute = false
 
+    [device.api]                           # and its tables
+    socket = "/run/coda/api.sock"
+
     [wifi]
     ssid = "workshop"
     country = "DE"
@@ -96,8 +99,10 @@ def load_settings(path: Path) -> FleetSettings:
         raise SeedError(f"{path}: `fleet` is missing: the folder that `coda fleet init` made")
     user = _known(values.get("user", {}), {"name": str, "ssh_keys": list}, path, "user.")
     for name, value in values.get("device", {}).items():
-        if not isinstance(value, (str, int, float)):
-            raise SeedError(f"{path}: device.{name} is neither text nor a number nor true or false")
+        for inner, one in value.items() if isinstance(value, dict) else [("", value)]:
+            if not _is_plain(one):
+                where = f"device.{name}.{inner}".rstrip(".")
+                raise SeedError(f"{path}: {where} is neither text nor a number nor true or false, nor a list of texts")
     hours = float(values.get("token_hours", _TOKEN_HOURS))
     if not 0 < hours <= 24 * 365:
         raise SeedError(f"{path}: token_hours {hours:g} is not in 0..8760")
@@ -109,6 +114,11 @@ def load_settings(path: Path) -> FleetSettings:
         user=_matching(_USER, user.get("name", "maintainer"), f"{path}: user.name"),
         ssh_keys=tuple(_matching(_KEY, key, f"{path}: user.ssh_keys") for key in user.get("ssh_keys", [])),
     )
+
+
+def _is_plain(value: object) -> bool:
+    texts = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return texts or isinstance(value, (str, int, float))
 
 
 def _known(values: dict[str, Any], kinds: Mapping[str, Any], path: Path, prefix: str = "") -> dict[str, Any]:

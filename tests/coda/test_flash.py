@@ -138,11 +138,12 @@ def test_an_ubuntu_card_is_seeded_and_keeps_its_command_line(desk: Desk, tmp_pat
 
 
 def test_a_board_is_told_whose_releases_to_take(desk: Desk, trixie: Image, tmp_path: Path) -> None:
-    """By the root of trust beside the settings, or of a named folder; read back, it opens what was signed by it.
+    """By the root of trust beside the settings, or of a named folder, read back; tables of settings go along.
 
     One that its own keys did not sign is refused before anything is written.
     """
     made = ReleaseRepository.create(tmp_path / "releases", tmp_path / "keys")
+    desk.config.write_text(desk.config.read_text() + '[device.updates]\ntrial_s = 300\n[device.api]\nsocket = "/a/b"\n')
     out = tmp_path / "pi-1.img"
     fixed = ("flash", "image", "--image", str(trixie.path), "--config", str(desk.config), "--name", "pi-1")
     done = coda(*fixed, "--out", str(out))
@@ -151,7 +152,9 @@ def test_a_board_is_told_whose_releases_to_take(desk: Desk, trixie: Image, tmp_p
     _check_board(files, desk, tmp_path)
     assert files["coda/root.json"] == made.root_path.read_bytes()
     (tmp_path / "root.json").write_bytes(files["coda/root.json"])
-    assert load_config(tmp_path / "device.toml").updates.root == tmp_path / "root.json"
+    found = load_config(tmp_path / "device.toml")
+    assert (found.updates.root, found.updates.trial_s) == (tmp_path / "root.json", 300)
+    assert found.api.socket == Path("/a/b")
     other = tmp_path / "elsewhere"
     ReleaseRepository.create(other, tmp_path / "other-keys")
     path = other / "metadata/1.root.json"
