@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cloud_broker import inverted_build
 from cloud_broker.errors import StorageError
+from cloud_broker.inverted_current import CURRENT, ENDINGS, discard_older, read_current
 from cloud_broker.inverted_file import InvertedFileIndex
 from cloud_broker.packed_lists import PackedLists
 from cloud_broker.vector_index import Allowed, ExactIndex, VectorIndex
@@ -156,6 +157,34 @@ class TestInvertedFile(Contract):
         engine.grow()
         assert engine.opened.current.rows == ROWS + 100
         assert engine.search(vectors()[650], 1)[0].tolist() == [650]
+
+    def test_a_file_grows_without_what_was_erased(self, vectors: Growing, tmp_path: Path) -> None:
+        """A new file has the codes of the one before, but for erased rows, and those of the rows that came since."""
+        engine = self.make(vectors, tmp_path)
+        assert isinstance(engine, InvertedFileIndex)
+        before, gone = _contents(engine.opened.lists), np.array([3, 77])
+        engine.erase(gone)
+        vectors.rows = ROWS + 100
+        built = inverted_build.build(tmp_path, vectors(), _times(ROWS + 100), recall=0.9)
+        inverted_build.publish(tmp_path, built, np.zeros(ROWS + 100, np.bool_))
+        engine.grow()
+        after, order = _contents(engine.opened.lists), engine.opened.order
+        assert sorted(order[list(after)].tolist()) == sorted(set(range(ROWS + 100)) - {3, 77})
+        assert {key: after[key] for key in before if order[key] not in gone} == {
+            key: code for key, code in before.items() if order[key] not in gone
+        }
+        assert {path.name for path in tmp_path.iterdir()} == {CURRENT, *(f"{built.file}.{end}" for end in ENDINGS)}
+
+    def test_files_of_an_older_form_are_removed(self, vectors: Growing, tmp_path: Path) -> None:
+        """What this engine would not erase in is not kept; a file of its own form is."""
+        folder = tmp_path / "lists"
+        self.make(vectors, folder)
+        discard_older(folder)
+        assert read_current(folder) is not None
+        (folder / CURRENT).write_text('{"file": "5-1", "rows": 5, "probes": [[100, 8]], "recall": 0.99}')
+        assert read_current(folder) is None
+        discard_older(folder)
+        assert not folder.exists()
 
     def test_nothing_of_an_erased_vector_is_on_disk(self, vectors: Growing, tmp_path: Path) -> None:
         """Its code and id are gone from the file, whether erased at once or after a crash in between; others stay."""
