@@ -72,9 +72,13 @@ def trained_again(
     published_state: tuple[Path, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """Another model than the published one, by the job that `coda cloud train` runs; seconds of training, so once."""
+    return made_once(tmp_path_factory, "again", lambda folder: _train_again(published_state[0], folder / "state"))
+
+
+def _train_again(published: Path, folder: Path) -> Trained:
     from cloud_broker.roles import train
 
-    folder = Path(shutil.copytree(published_state[0], tmp_path_factory.mktemp("again") / "state"))
+    shutil.copytree(published, folder)
     events: list[dict[str, Any]] = []
     here = dict.fromkeys(("ca_file", "cert_file", "key_file", "state_dir"), folder)  # it speaks to nobody
     values: dict[str, Any] = {"fleet": "test", "host": "localhost", "port": 1, **here}
