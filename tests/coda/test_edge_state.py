@@ -55,7 +55,7 @@ def test_show_tells_what_a_letter_says(config: Path) -> None:
         json.loads(_run("outbox", "show", letter["message_id"][:10], "--config", config)) for letter in letters
     )
     assert report["says"]["record"] == {"phases": [1, 2]}
-    assert contribution["says"] == {"samples": "1000 bytes"}
+    assert contribution["says"] == {"samples": "1000 bytes", "agreement": None}
 
 
 def test_show_of_an_unknown_id_is_a_wrong_use(config: Path) -> None:
