@@ -76,15 +76,10 @@ def build(
     make_private_directory(folder)
     before = _grown_from(folder, len(vectors))
     content = _trained(vectors) if before is None else _content(before)
-    had = len(content.order)
     _add(content, vectors, time_s, on_progress)
     current = Current(f"{len(vectors)}-{os.getpid()}", len(vectors), ((1, 1.0, 1.0),), 0.0)
     _write(folder / current.file, content)
-    # What is grown a little is as easily looked through as before.
-    if before is not None and len(vectors) < 1.5 * before.current.rows and had:
-        looks, reached = before.current.looks, before.current.recall
-    else:
-        looks, reached = enough(Opened(folder, current), vectors, recall)
+    looks, reached = enough(Opened(folder, current), vectors, recall)
     return Current(current.file, current.rows, looks, reached)
 
 
