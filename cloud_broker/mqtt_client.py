@@ -8,7 +8,6 @@ next connection.
 from __future__ import annotations
 
 import contextlib
-import logging
 import select
 import socket
 import ssl
@@ -32,7 +31,7 @@ _READ_BYTES = 64 << 10
 _WRITE_BYTES = 256 << 10
 _WAKE_S = 0.2
 
-logger = logging.getLogger(__name__)
+_Message = tuple[str, bytes, bool, int | None]  # topic, payload, whether it is retained, seconds until it expires
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ class MqttClient:
         self.connection = 0
         self._changed = threading.Condition()  # guards what follows
         self._unsent = bytearray()
-        self._under_way: OrderedDict[int, tuple[str, bytes, bool, int | None]] = OrderedDict()
-        self._waiting: deque[tuple[str, bytes, bool, int | None]] = deque()
+        self._under_way: OrderedDict[int, _Message] = OrderedDict()
+        self._waiting: deque[_Message] = deque()
         self._may_be_under_way = _MAX_UNDER_WAY
         self._mid = 0
         self._online = self._closing = self._over = False
@@ -315,6 +314,6 @@ class MqttClient:
             self._send_waiting()
 
 
-def _encoded(message: tuple[str, bytes, bool, int | None], mid: int, *, again: bool = False) -> bytes:
+def _encoded(message: _Message, mid: int, *, again: bool = False) -> bytes:
     topic, payload, retain, expiry_s = message
     return mqtt.publish(topic, payload, mid, retain=retain, again=again, expiry_s=expiry_s)
