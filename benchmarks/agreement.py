@@ -18,11 +18,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cloud_broker.agreement import AgreementMatcher
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.matching import Matcher, PoolView
-from cloud_broker.opinions import Opinions
-from cloud_broker.profile_matching import ProfileMatcher
+from cloud_broker.matching.agreement import AgreementMatcher
+from cloud_broker.matching.matcher import Matcher, PoolView
+from cloud_broker.matching.opinions import Opinions
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.matching.profile_matching import ProfileMatcher
 from protocol.messages import Query
 from protocol.opinions import pack_opinions
 

@@ -1,9 +1,9 @@
 """What a device gets for its bytes, and how near it is: python -m benchmarks.byte_budget.
 
 Where the nearest samples do not fit the bytes that a device allows, the cloud prefers, of those about as near, samples
-that share histories with others (`cloud_broker.byte_budget`). Against a cut of the ranking (preference 0) that sends
-more samples. What it costs is told twice: how near they are, the mean inner product with the nearest centroid, on a
-scale on which the first as many of the ranking are 1 and samples drawn at random are 0; and the drift, the share of
+that share histories with others (`cloud_broker.matching.byte_budget`). Against a cut of the ranking (preference 0) that
+sends more samples. What it costs is told twice: how near they are, the mean inner product with the nearest centroid, on
+a scale on which the first as many of the ranking are 1 and samples drawn at random are 0; and the drift, the share of
 samples that went to another centroid than in the ranking.
 """
 
@@ -23,12 +23,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cloud_broker.byte_budget import affordable
-from cloud_broker.matching import PoolView
-from cloud_broker.pool_columns import content_keys
-from cloud_broker.profile_matching import ProfileMatcher
-from edge.profile import build_profile
-from edge.recommender import latest_that_fit
+from cloud_broker.matching.byte_budget import affordable
+from cloud_broker.matching.matcher import PoolView
+from cloud_broker.matching.profile_matching import ProfileMatcher
+from cloud_broker.pool.columns import content_keys
+from edge.learning.profile import build_profile
+from edge.learning.recommender import latest_that_fit
 from evaluation.datasets import load_dataset
 from evaluation.pool_files import open_recommender
 from evaluation.samples import Labels

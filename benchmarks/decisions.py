@@ -2,16 +2,16 @@
 
     python -m benchmarks.decisions
 
-Simulated devices, real rules: `cloud_broker.staging.Bounds` looked at after every report, `cloud_broker.differences`
-looked at once. Prints markdown tables.
+Simulated devices, real rules: `cloud_broker.tasks.staging.Bounds` looked at after every report,
+`cloud_broker.tasks.differences` looked at once. Prints markdown tables.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from cloud_broker.differences import welch
-from cloud_broker.staging import Bounds, Told
+from cloud_broker.tasks.differences import welch
+from cloud_broker.tasks.staging import Bounds, Told
 
 _ROLLOUTS, _MOST_REPORTS = 400, 200
 _EXPERIMENTS = 4000

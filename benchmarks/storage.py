@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from cloud_broker.ledger import Ledger
-from cloud_broker.registry import Registry
+from cloud_broker.models.registry import Registry
+from cloud_broker.storage.ledger import Ledger
 from protocol.messages import Hello, Report
 from tests.cloud_broker.samples import SCHEMA
 

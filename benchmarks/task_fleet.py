@@ -13,12 +13,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from cloud_broker import task_orders
-from cloud_broker.cohorts import Cohort
-from cloud_broker.layers import EVERYONE
-from cloud_broker.overrides import Overrides
-from cloud_broker.staging import Plan, Stage
-from cloud_broker.tasks import TaskBook
+from cloud_broker.tasks import orders as task_orders
+from cloud_broker.tasks.book import TaskBook
+from cloud_broker.tasks.cohorts import Cohort
+from cloud_broker.tasks.layers import EVERYONE
+from cloud_broker.tasks.overrides import Overrides
+from cloud_broker.tasks.staging import Plan, Stage
 from protocol.messages import BlobRef
 from protocol.recipe import Recipe
 from protocol.schema import Feature, FeatureKind, FeatureSchema

@@ -25,12 +25,12 @@ from benchmarks.chaos import ChaosProxy, Weather
 from benchmarks.kills.fleet import Fleet, fill_cloud
 from benchmarks.kills.rounds import RECIPE
 from benchmarks.kills.transfers import publish_blob
-from edge.answers import Incoming
 from edge.config import load_config
-from edge.fetch import fetch_blob, fetch_published
-from edge.link import Link
-from edge.session import Session
-from edge.store import Store
+from edge.storage.store import Store
+from edge.tunnel.answers import Incoming
+from edge.tunnel.fetch import fetch_blob, fetch_published
+from edge.tunnel.link import Link
+from edge.tunnel.session import Session
 from protocol.envelope import encode
 from protocol.messages import Accepted, BlobRef, Message, Pull, Refusal, Report
 from tests.edge.samples import samples

@@ -14,9 +14,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from cloud_broker.release_repository import ReleaseRepository
-from edge.release_install import Installer
-from edge.release_state import ReleaseFolder
+from cloud_broker.releases.repository import ReleaseRepository
+from edge.updates.release_install import Installer
+from edge.updates.release_state import ReleaseFolder
 from tests.edge.releases import bundle
 
 DISTRIBUTIONS = ("tuf", "securesystemslib", "urllib3")
@@ -25,7 +25,7 @@ _STARTS = 7
 _WITHOUT = """
 import sys
 sys.modules["cryptography"] = None
-from edge.release_trust import main
+from edge.updates.release_trust import main
 code = main(sys.argv[1:])
 for line in open("/proc/self/status"):
     if line.startswith("VmHWM"):
@@ -64,7 +64,7 @@ def _install(folder: Path) -> None:
     began_s = time.perf_counter()
     Installer(releases, sys.executable, threading.Event()).install(folder / "bundle.tar", name)
     print(f"{'installing':20} {time.perf_counter() - began_s:6.2f} s")
-    print(f"{'handing over':20} {_start_s('edge.handover') - _start_s('edge'):6.2f} s of each start")
+    print(f"{'handing over':20} {_start_s('edge.updates.handover') - _start_s('edge'):6.2f} s of each start")
 
 
 def _start_s(module: str) -> float:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cloud_broker.config import load_config
 from cloud_broker.errors import CloudError
-from cloud_broker.roles import look_after, train, work
-from cloud_broker.structured_logs import log_from_environment
+from cloud_broker.observing.structured_logs import log_from_environment
 from cloud_broker.telling import Event, StoppedEarlyError
+from cloud_broker.workers.roles import look_after, train, work
 from converters.errors import ConverterError
 from protocol.errors import ProtocolError
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from cloud_broker.admission import PATIENCE_S
 from cloud_broker.errors import ConfigError
-from cloud_broker.identity import Identity
-from cloud_broker.match_options import AGREEMENT, MatchOptions
+from cloud_broker.matching.options import AGREEMENT, MatchOptions
+from cloud_broker.membership.identity import Identity
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool_options import PoolOptions
+from cloud_broker.pool.options import PoolOptions
 from cloud_broker.storage.place import Place, StorageOptions
+from cloud_broker.workers.admission import PATIENCE_S
 from protocol.errors import MalformedMessageError
 from protocol.recipe import Recipe
 from protocol.topics import check_name

@@ -7,12 +7,12 @@ import threading
 from contextlib import closing
 
 from cloud_broker.config import CloudConfig
-from cloud_broker.pool import SamplePool
-from cloud_broker.preparing import open_versions, published_model
-from cloud_broker.serving import serve
+from cloud_broker.models.preparing import open_versions, published_model
+from cloud_broker.pool.sample_pool import SamplePool
 from cloud_broker.state import POOL, open_state
 from cloud_broker.telling import OnEvent, StoppedEarlyError, Telling
-from cloud_broker.upkeep import upkeep
+from cloud_broker.workers.serving import serve
+from cloud_broker.workers.upkeep import upkeep
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_broker.answer_store import AnswerStore
-from cloud_broker.ledger import Ledger
-from cloud_broker.registry import Registry
+from cloud_broker.models.registry import Registry
+from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.place import Place
-from cloud_broker.tasks import TaskBook
+from cloud_broker.tasks.book import TaskBook
+from cloud_broker.workers.answer_store import AnswerStore
 
 POOL = "pool"
 

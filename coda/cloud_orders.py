@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cloud_broker.cohorts import Cohort
-    from cloud_broker.overrides import Overrides
-    from cloud_broker.tasks import TaskBook
+    from cloud_broker.tasks.book import TaskBook
+    from cloud_broker.tasks.cohorts import Cohort
+    from cloud_broker.tasks.overrides import Overrides
 
 Config = Annotated[Path, typer.Option(help="The cloud's configuration, TOML.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -28,7 +28,7 @@ def open_tasks(config: Path) -> Iterator[TaskBook]:
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.tasks import TaskBook
+    from cloud_broker.tasks.book import TaskBook
 
     with closing(TaskBook(load_config(config).place)) as tasks:
         yield tasks
@@ -36,7 +36,7 @@ def open_tasks(config: Path) -> Iterator[TaskBook]:
 
 def cohort_of(percent: float, device: Sequence[str] | None, board: str, tag: Sequence[str] | None) -> Cohort:
     """The cohort that these options say."""
-    from cloud_broker.cohorts import Cohort
+    from cloud_broker.tasks.cohorts import Cohort
 
     return Cohort(percent=percent, devices=tuple(device or ()), board=board, tags=tuple(tag or ()))
 
@@ -46,9 +46,9 @@ def overrides_of(config: Path, recipe: Sequence[str], policy: Sequence[str], mod
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.overrides import Overrides, read_settings
-    from cloud_broker.registry import Registry
-    from cloud_broker.task_orders import model_of
+    from cloud_broker.models.registry import Registry
+    from cloud_broker.tasks.orders import model_of
+    from cloud_broker.tasks.overrides import Overrides, read_settings
 
     found = None
     if model:

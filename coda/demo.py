@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.progress import Progress
 
-from cloud_broker.broker import free_port, write_broker_directory
-from cloud_broker.registry import PublishedModel
-from cloud_broker.rows import RowFile
+from cloud_broker.models.registry import PublishedModel
+from cloud_broker.models.rows import RowFile
+from cloud_broker.mosquitto.broker import free_port, write_broker_directory
 from coda.demo_data import DemoData, choose_devices, load_or_generate
 from coda.demo_run import run_processes
 from coda.demo_state import FLEET, DeviceHome, read_published, write_cloud, write_device

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from cloud_broker.broker import Broker, BrokerConfig
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig
 from coda.demo_state import DeviceHome
 from coda.output import console
 from coda.processes import CodaProcess, Event

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud_broker.broker import BrokerConfig
-from cloud_broker.identity import Identity
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.registry import PublishedModel, Registry
-from cloud_broker.rows import RowFile
+from cloud_broker.membership.identity import Identity
+from cloud_broker.models.registry import PublishedModel, Registry
+from cloud_broker.models.rows import RowFile
+from cloud_broker.mosquitto.broker import BrokerConfig
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from coda.demo_data import DemoData
 from coda.errors import FrontDoorError
-from edge.recommender import Personal
-from edge.store import Store
+from edge.learning.recommender import Personal
+from edge.storage.store import Store
 from evaluation.split import Device
 from profiling.record import RoundRecord
 from profiling.recording import RECORDINGS_FOLDER

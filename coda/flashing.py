@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from cloud_broker.fleet import Fleet, new_token
+from cloud_broker.membership.fleet import Fleet, new_token
 from coda.errors import UsageError
 from edge.config import load_config
-from edge.enrolment import config_text, starting_config
+from edge.tunnel.enrolment import config_text, starting_config
 from hardware.flash.firstboot import ROOT_NAME
 from hardware.flash.image import expected_sha256, is_sha256
 from hardware.flash.prepare import Examined

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud_broker.rows import RowFile
-from edge.recommender import Personal, Recommender, latest_that_fit
-from edge.runtime import open_model
+from cloud_broker.models.rows import RowFile
+from edge.learning.recommender import Personal, Recommender, latest_that_fit
+from edge.learning.runtime import open_model
 from evaluation.bench import local_only
 from evaluation.metrics import auc
 from evaluation.split import Device

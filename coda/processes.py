@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cloud_broker.child import tied_to_parent
+from cloud_broker.workers.child import tied_to_parent
 from coda.errors import ChildFailedError
 
 _STOP_GRACE_S = 10.0

@@ -18,11 +18,11 @@ from typing import Any
 from edge.backoff import Restarts
 from edge.config import load_config
 from edge.errors import EdgeError, HandOverError
-from edge.handover import hand_over
 from edge.memory import return_freed_memory
 from edge.service import OPENING_S, EdgeService
 from edge.signals import stop_on_signals
 from edge.supervision import Supervisor
+from edge.updates.handover import hand_over
 from protocol.errors import ProtocolError
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.known_time import boot_id
+from edge.scheduling.known_time import boot_id
 
 FIRST_S = 10.0  # before the second restart in a row; the first is systemd's own
 MOST_S = 600.0

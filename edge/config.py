@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from edge.errors import ConfigError
-from edge.labelling import EventRules
-from edge.policy import Policy
-from edge.runtime import RUNTIMES
+from edge.feedback.labelling import EventRules
+from edge.learning.runtime import RUNTIMES
+from edge.scheduling.policy import Policy
 from protocol.errors import MalformedMessageError
 from protocol.topics import check_name
 
@@ -28,7 +28,7 @@ _NAMES = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class ApiConfig:
-    """Where apps on the device reach it; see `edge.server`.
+    """Where apps on the device reach it; see `edge.local_api.server`.
 
     Attributes:
         socket: Path of a Unix socket.
@@ -50,7 +50,7 @@ class ApiConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateConfig:
-    """How the device's software is kept up to date; see `edge.updating`.
+    """How the device's software is kept up to date; see `edge.updates.updating`.
 
     Attributes:
         root: The root of trust, as `coda release init` makes it; None to take no releases.
@@ -83,7 +83,7 @@ class EdgeConfig:
         key_file: Its key, PEM, readable by its owner alone; may be the same file.
         enrolment_port: The port, on the same host, of the service that renews the certificate; None to leave that to
             the operator.
-        state_dir: Folder that the device keeps; see `edge.store`.
+        state_dir: Folder that the device keeps; see `edge.storage.store`.
         runtime: ``ai_edge_litert`` or ``tflite_runtime``; None takes the first that is installed.
         threads: Threads of the model's kernels.
         contribute: Whether the device gives its samples to the pool. Off unless its owner says so.
@@ -104,7 +104,7 @@ class EdgeConfig:
         api: Where apps on the device reach it; a table of the configuration. Off where it says nothing.
         updates: How its software is kept up to date; a table of the configuration. Off where it says nothing.
         data_budget_bytes_per_month: Bytes both ways, TLS included, that a calendar month (UTC) may take; see
-            `edge.data_budget`. None for no limit.
+            `edge.tunnel.data_budget`. None for no limit.
 
     Raises:
         ConfigError: If a value is out of bounds.

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.config import EdgeConfig
-from edge.data_budget import DataBudget
-from edge.database import Database
 from edge.errors import EdgeError
 from edge.health import Finding, disk, heat, memory, power
-from edge.release_state import TRIAL, ReleaseFolder
-from edge.round_store import ABANDONED, RoundStore
-from edge.runtime import load_runtime, open_model
-from edge.tls import device_context, refusal_of_certificate
-from edge.validity import Validity, validity
+from edge.learning.runtime import load_runtime, open_model
+from edge.storage.database import Database
+from edge.storage.round_store import ABANDONED, RoundStore
+from edge.tunnel.data_budget import DataBudget
+from edge.tunnel.tls import device_context, refusal_of_certificate
+from edge.tunnel.validity import Validity, validity
+from edge.updates.release_state import TRIAL, ReleaseFolder
 from profiling.data_use import DataUse
 from protocol.enrolment import RENEW_BELOW
 from protocol.releases import BAD_OUTCOMES

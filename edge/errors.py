@@ -63,7 +63,7 @@ class DiskError(StoreError):
     """The device's disk cannot be written now.
 
     Attributes:
-        fault: A `edge.disk.Fault`'s value.
+        fault: A `edge.storage.disk.Fault`'s value.
     """
 
     def __init__(self, message: str, fault: str) -> None:

@@ -12,10 +12,10 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
-from edge.outbox import Letter
-from edge.release_state import ReleaseFolder
-from edge.round_store import ABANDONED, DONE
-from edge.store import Store
+from edge.storage.round_store import ABANDONED, DONE
+from edge.storage.store import Store
+from edge.tunnel.outbox import Letter
+from edge.updates.release_state import ReleaseFolder
 from protocol.messages import Forget
 
 _WIPED = ("batches", "event_ids", "waiting_events", "exposures", "history", "counters", "outbox")

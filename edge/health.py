@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.disk import Fault, probe
+from edge.storage.disk import Fault, probe
 from hardware.errors import SensorError
 from hardware.files import read_text
 from hardware.firmware import find_firmware

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edge.clock import clock_fault
 from edge.config import EdgeConfig
-from edge.database import Database
 from edge.errors import StoreError
-from edge.event_store import EventStore
 from edge.health import disk
-from edge.known_time import KnownTime
-from edge.outbox import Outbox
-from edge.ranker import version_of
-from edge.release_state import ReleaseFolder
-from edge.report import software_version
-from edge.round_store import RoundStore
-from edge.sample_store import SampleStore
-from edge.store import alone_in, time_file, wear_file
-from edge.wear import load_days, mean_per_day
+from edge.local_api.ranker import version_of
+from edge.round.report import software_version
+from edge.scheduling.clock import clock_fault
+from edge.scheduling.known_time import KnownTime
+from edge.storage.database import Database
+from edge.storage.event_store import EventStore
+from edge.storage.round_store import RoundStore
+from edge.storage.sample_store import SampleStore
+from edge.storage.store import alone_in, time_file, wear_file
+from edge.storage.wear import load_days, mean_per_day
+from edge.tunnel.outbox import Outbox
+from edge.updates.release_state import ReleaseFolder
 
 
 def status(config: EdgeConfig, database: Database) -> dict[str, Any]:

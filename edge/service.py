@@ -9,29 +9,29 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from edge.clock import ClockWatch
-from edge.conditions import Conditions
 from edge.config import EdgeConfig
-from edge.data_budget import DataBudget
 from edge.errors import DataBudgetError, DiskError, ForgottenError, HandOverError, LinkError, StoppedError
 from edge.forgetting import forget_blobs
-from edge.gatekeeper import LOOK_S, Gatekeeper
-from edge.link import Link
+from edge.local_api.turnstile import Turnstile
 from edge.memory import give_back
-from edge.renewal import kept_current
-from edge.rounds import RoundRunner
-from edge.sensing import Sensing
-from edge.session import Emit, Session
-from edge.store import Clocks, Store
+from edge.round.rounds import RoundRunner
+from edge.round.tools import Tools
+from edge.scheduling.clock import ClockWatch
+from edge.scheduling.conditions import Conditions
+from edge.scheduling.gatekeeper import LOOK_S, Gatekeeper
+from edge.scheduling.sensing import Sensing
+from edge.storage.store import Clocks, Store
 from edge.supervision import Supervisor
-from edge.tools import Tools
-from edge.turnstile import Turnstile
-from edge.updating import Updating
+from edge.tunnel.data_budget import DataBudget
+from edge.tunnel.link import Link
+from edge.tunnel.renewal import kept_current
+from edge.tunnel.session import Emit, Session
+from edge.updates.updating import Updating
 from profiling.data_use import Metering
 from profiling.record import RoundRecord
 
 if TYPE_CHECKING:
-    from edge.serving import LocalApi
+    from edge.local_api.serving import LocalApi
 
 IDLE_LOOK_S = 10.0  # for what was queued meanwhile
 DISK_RETRY_S = 60.0  # after something found no room; what an app tells is tried each time
@@ -53,7 +53,7 @@ class EdgeService:
             ``api-usable``, ``clock-wrong``, ``clock-right``, ``certificate-renewed``, ``renewal-failed``, ``update``,
             ``stopped``.
         supervisor: Told when the service is ready, what it does, and that its work goes on; None for nobody.
-        clocks: As `edge.store.Store` takes them.
+        clocks: As `edge.storage.store.Store` takes them.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ def _announced(supervisor: Supervisor) -> Iterator[None]:
 def _local_api(config: EdgeConfig, store: Store, turnstile: Turnstile, emit: Emit) -> LocalApi | None:
     if not config.api.on:
         return None
-    from edge.serving import LocalApi  # noqa: PLC0415 (a device without an app need not load it)
+    from edge.local_api.serving import LocalApi  # noqa: PLC0415 (a device without an app need not load it)
 
     return LocalApi(config, store, turnstile, emit)
 

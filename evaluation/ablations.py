@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.classifier import Classification, classify, keep_weights
-from edge.gate import split_holdout
-from edge.metrics import log_losses
-from edge.personalise import Weigh, too_few
-from edge.sampling import Array, Group, MixedSampler
-from edge.trainer import Trainer
-from edge.tuning import interpolate, tune_twice
+from edge.learning.classifier import Classification, classify, keep_weights
+from edge.learning.gate import split_holdout
+from edge.learning.metrics import log_losses
+from edge.learning.personalise import Weigh, too_few
+from edge.learning.sampling import Array, Group, MixedSampler
+from edge.learning.trainer import Trainer
+from edge.learning.tuning import interpolate, tune_twice
 from evaluation.bench import Bench, Logits, Material
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edge.gate import Decision
-from edge.recommender import latest_that_fit
+from edge.learning.gate import Decision
+from edge.learning.recommender import latest_that_fit
 from evaluation import ablations, rivals
 from evaluation.ablations import Run, frozen, weighed_by, with_recipe
 from evaluation.bench import Bench, Logits, Material, local_only

@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.classifier import classify
-from edge.personalise import Outcome, Weigh, personalise, too_few
-from edge.recommender import Personal, Prepared, Recommender
-from edge.trainer import Trainer
-from edge.tuning import tune
+from edge.learning.classifier import classify
+from edge.learning.personalise import Outcome, Weigh, personalise, too_few
+from edge.learning.recommender import Personal, Prepared, Recommender
+from edge.learning.trainer import Trainer
+from edge.learning.tuning import tune
 from evaluation.neighbours import Neighbours
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, concatenate, empty_batch

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.training import predict
-from edge.classifier import classify
-from edge.runtime import open_model
-from edge.trainer import Trainer
+from cloud_broker.models.training import predict
+from edge.learning.classifier import classify
+from edge.learning.runtime import open_model
+from edge.learning.trainer import Trainer
 from evaluation.fleet import after_fleet
 from evaluation.h0 import train_h0
 from evaluation.metrics import auc

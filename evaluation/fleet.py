@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edge.gate import Decision, hear_fleet
+from edge.learning.gate import Decision, hear_fleet
 from evaluation.scores import DeviceRow
 from protocol.fleet_gain import FleetGain, learn_fleet_gains
 from protocol.recipe import Recipe

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.publish import train_on
-from cloud_broker.training import predict
+from cloud_broker.models.publish import train_on
+from cloud_broker.models.training import predict
 from converters.zoo.names import DEFAULT_RECOMMENDER
 from evaluation.baselines import ItemMean, Popularity, UserKnn
 from evaluation.errors import SplitError

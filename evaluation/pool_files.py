@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.rows import RowFile, write_rows
-from edge.recommender import Recommender
-from edge.runtime import open_model
+from cloud_broker.models.rows import RowFile, write_rows
+from edge.learning.recommender import Recommender
+from edge.learning.runtime import open_model
 from protocol.rows import RowTable, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema

@@ -14,12 +14,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.metrics import auc
-from edge.model import Weights
-from edge.personalise import too_few
-from edge.recommender import Prepared
-from edge.sampling import Group, MixedSampler
-from edge.trainer import Trainer
+from edge.learning.metrics import auc
+from edge.learning.model import Weights
+from edge.learning.personalise import too_few
+from edge.learning.recommender import Prepared
+from edge.learning.sampling import Group, MixedSampler
+from edge.learning.trainer import Trainer
 from evaluation.bench import Bench, Logits, Material, prepared_within_slots
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.runtime import open_model
-from edge.trainer import Trainer
+from edge.learning.runtime import open_model
+from edge.learning.trainer import Trainer
 from evaluation.arms import try_arms
 from evaluation.bench import Bench, Material
 from evaluation.neighbours import Neighbours

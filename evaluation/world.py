@@ -15,21 +15,21 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.agreement import AgreementMatcher
-from cloud_broker.byte_budget import encode_within
-from cloud_broker.classifier_training import prepared_classifier
-from cloud_broker.matching import PoolView
-from cloud_broker.opinions import Opinions
+from cloud_broker.matching.agreement import AgreementMatcher
+from cloud_broker.matching.byte_budget import encode_within
+from cloud_broker.matching.matcher import PoolView
+from cloud_broker.matching.opinions import Opinions
+from cloud_broker.matching.profile_matching import ProfileMatcher
+from cloud_broker.matching.vectors import Embedder
+from cloud_broker.models.classifier_training import prepared_classifier
+from cloud_broker.models.publish import slots_for
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool_columns import content_keys
-from cloud_broker.profile_matching import ProfileMatcher
-from cloud_broker.publish import slots_for
-from cloud_broker.vectors import Embedder
+from cloud_broker.pool.columns import content_keys
 from converters.convert import ConvertOptions, convert
 from converters.zoo.names import DEFAULT_RECOMMENDER
-from edge.profile import build_profile
-from edge.recommender import latest_that_fit
-from edge.runtime import file_sha256
+from edge.learning.profile import build_profile
+from edge.learning.recommender import latest_that_fit
+from edge.learning.runtime import file_sha256
 from evaluation.h0 import train_h0
 from evaluation.pool_files import (
     CLASSIFIER_FILE,

@@ -4,8 +4,8 @@ A device judges its personal model on a few held-out samples, which is mostly no
 The cloud learns mean and spread of the gains that devices report, by local samples, and tasks carry them; a device
 draws its own estimate toward them as far as the two are uncertain (empirical Bayes; Efron and Morris, 1975).
 
-A gain here is the fall of the ranking loss, `edge.metrics.ranking_losses`: the log-loss falls as well where a model
-only learns how often a user says yes, and ranks that user's samples worse than before (docs/evaluation-notes.md).
+A gain here is the fall of the ranking loss, `edge.learning.metrics.ranking_losses`: the log-loss falls as well where a
+model only learns how often a user says yes, and ranks that user's samples worse than before (docs/evaluation-notes.md).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "least_new_samples": (0, 1_000_000),
     "drift": (0.0, 100.0),
 }
-"""Least and most of every number in a policy; `edge.policy.Policy` says what each means."""
+"""Least and most of every number in a policy; `edge.scheduling.policy.Policy` says what each means."""
 FLAGS = ("on_battery", "while_throttled", "on_metered_link")
 HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 NAMES = frozenset({*BOUNDS, *FLAGS, "hours"})

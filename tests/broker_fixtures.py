@@ -18,9 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from cloud_broker.broker import Broker, BrokerConfig, free_port, write_broker_directory
 from cloud_broker.errors import BrokerNotFoundError
-from cloud_broker.identity import Identity
+from cloud_broker.membership.identity import Identity
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig, free_port, write_broker_directory
 from protocol import envelope, topics
 from protocol.messages import Message
 

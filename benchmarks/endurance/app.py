@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from benchmarks.endurance.clock import SharedClock
 from edge.client import ApiError, Client
-from edge.events import Event, parse_event
-from edge.labelling import EventRules, Exposure, judge, keeps
-from edge.store import Store
+from edge.feedback.events import Event, parse_event
+from edge.feedback.labelling import EventRules, Exposure, judge, keeps
+from edge.storage.store import Store
 from protocol.schema import FeatureSchema
 
 BATCH = 100  # events of one request

@@ -6,7 +6,7 @@ import mmap
 import struct
 from pathlib import Path
 
-from edge.known_time import Reading
+from edge.scheduling.known_time import Reading
 
 BEGIN_S = 1_800_000_000.0
 _TIME = struct.Struct("<d")

@@ -14,7 +14,7 @@ from benchmarks.endurance.lane import ROUND_S, Lane
 from benchmarks.kills.rounds import MAX_DEVICE_KILLS
 from edge.client import Client
 from edge.errors import EdgeError
-from edge.store import Store
+from edge.storage.store import Store
 from tests.edge.samples import ITEMS, SCHEMA
 
 RECIPE = {"steps": 2000, "learning_rate": 0.1, "classifier_steps": 1000, "match_samples": 300}  # long enough to be hit

@@ -19,8 +19,8 @@ import paho.mqtt.publish
 from benchmarks.endurance.app import NOT_NOW
 from benchmarks.endurance.clock import SharedClock
 from benchmarks.kills.fleet import FLEET, OPERATOR, Fleet
-from cloud_broker.ledger import Ledger
-from cloud_broker.tasks import TaskBook
+from cloud_broker.storage.ledger import Ledger
+from cloud_broker.tasks.book import TaskBook
 from edge.client import Client
 from edge.config import EdgeConfig, load_config
 from protocol import topics

@@ -12,7 +12,7 @@ import psutil
 from benchmarks.endurance.app import BATCH, App, Audit, audit
 from benchmarks.endurance.lane import Lane
 from edge.client import Client
-from edge.store import Store
+from edge.storage.store import Store
 from tests.edge.samples import ITEMS, SCHEMA
 
 RECIPE = {"steps": 60, "learning_rate": 0.2, "classifier_steps": 60, "match_samples": 300}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloud_broker.errors import CertificateError
-from cloud_broker.signing import read_request
-from edge.keys import certificate_request, new_key
+from cloud_broker.membership.signing import read_request
+from edge.tunnel.keys import certificate_request, new_key
 from profiling.errors import ProfilingError
 from profiling.record import RoundRecord
 from protocol import topics

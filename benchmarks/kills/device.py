@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import EdgeConfig, load_config
-from edge.fetch import fetch_blob, fetch_published
-from edge.link import Link
-from edge.session import Session
-from edge.store import Store
+from edge.storage.store import Store
+from edge.tunnel.fetch import fetch_blob, fetch_published
+from edge.tunnel.link import Link
+from edge.tunnel.session import Session
 from protocol.messages import BlobRef, Message, Pull
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cloud_broker.broker import Broker, free_port, write_broker_directory
-from cloud_broker.identity import Identity
+from cloud_broker.membership.identity import Identity
+from cloud_broker.models.registry import Registry
+from cloud_broker.mosquitto.broker import Broker, free_port, write_broker_directory
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.registry import Registry
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from tests.edge.samples import SCHEMA, samples
 
 FLEET = "kills"
@@ -26,7 +26,7 @@ _CONTRIBUTORS = 20
 
 def fill_cloud(state_dir: Path) -> None:
     """Give a cloud a pool of two tastes and models trained on it."""
-    from cloud_broker.publish import publish_models
+    from cloud_broker.models.publish import publish_models
 
     with closing(SamplePool(state_dir / "pool", SCHEMA)) as pool, closing(Registry(state_dir)) as registry:
         pool.add_many(Given(f"user-{n}", samples(50, taste=n % 2, seed=100 + n), "first") for n in range(_CONTRIBUTORS))

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.kills.fleet import Fleet
-from cloud_broker.ledger import Ledger
-from cloud_broker.pool import SamplePool
+from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.storage.ledger import Ledger
 from edge.config import load_config
-from edge.store import Store
+from edge.storage.store import Store
 from tests.edge.samples import samples
 
 RECIPE = {"steps": 300, "learning_rate": 0.2, "classifier_steps": 200, "match_samples": 300}

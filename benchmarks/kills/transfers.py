@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kills.fleet import FLEET, Fleet
-from cloud_broker.registry import Registry
+from cloud_broker.models.registry import Registry
 from protocol.messages import BlobRef
 from protocol.topics import CHUNK_BYTES
 

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import psutil
 
-from cloud_broker.broker import Broker, free_port, write_broker_directory
 from cloud_broker.config import worker_name
-from cloud_broker.index import SampleIndex
-from cloud_broker.match_options import MatchOptions
+from cloud_broker.matching.index import SampleIndex
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.models.publish import publish_models
+from cloud_broker.models.registry import Registry
+from cloud_broker.mosquitto.broker import Broker, free_port, write_broker_directory
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.publish import publish_models
-from cloud_broker.registry import Registry
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from cloud_broker.storage.copying import copy_state
 from cloud_broker.storage.place import Place, StorageOptions
 from coda.demo_data import choose_devices, load_or_generate

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.load.cloud import FLEET, LoadedCloud
-from cloud_broker.ledger import Ledger
-from cloud_broker.pool import SamplePool
+from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.place import Place
 from coda.simulation.herd import Herd, Wave
 from coda.simulation.profiles import made_up
 from edge.config import EdgeConfig
 from edge.errors import EdgeError
-from edge.link import Link
-from edge.session import Session
-from edge.store import Store
+from edge.storage.store import Store
+from edge.tunnel.link import Link
+from edge.tunnel.session import Session
 from protocol.batch_codec import encode_batch
 from protocol.messages import Contribution, Report
 from protocol.samples import SampleBatch

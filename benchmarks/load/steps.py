@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.load.cloud import MATCHING
-from cloud_broker.answer_store import AnswerStore
-from cloud_broker.answering import Answering
-from cloud_broker.byte_budget import encode_within
-from cloud_broker.pool import SamplePool
-from cloud_broker.registry import Registry
-from cloud_broker.versions import Versions
+from cloud_broker.matching.byte_budget import encode_within
+from cloud_broker.matching.versions import Versions
+from cloud_broker.models.registry import Registry
+from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.workers.answer_store import AnswerStore
+from cloud_broker.workers.answering import Answering
 from coda.simulation.profiles import published_profiles
 from protocol import mqtt_codec, topics
 from protocol.envelope import decode, encode

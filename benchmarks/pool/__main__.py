@@ -21,10 +21,10 @@ from rich.console import Console
 from benchmarks.pool import asking, measuring, synthetic, tables
 from benchmarks.pool.material import Material, Model
 from benchmarks.training.machine import describe, sentence
-from cloud_broker.index import SampleIndex
-from cloud_broker.inverted_file import InvertedFileIndex
-from cloud_broker.pool import SamplePool
-from cloud_broker.vector_index import nearest
+from cloud_broker.matching.index import SampleIndex
+from cloud_broker.matching.inverted_file import InvertedFileIndex
+from cloud_broker.matching.vector_index import nearest
+from cloud_broker.pool.sample_pool import SamplePool
 
 QUERIES = 220
 GOALS = (

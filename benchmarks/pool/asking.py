@@ -10,11 +10,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.index import SampleIndex
-from cloud_broker.inverted_file import InvertedFileIndex, Opened
-from cloud_broker.matching import quotas
-from cloud_broker.profile_matching import ProfileMatcher
-from edge.profile import k_means
+from cloud_broker.matching.index import SampleIndex
+from cloud_broker.matching.inverted_file import InvertedFileIndex, Opened
+from cloud_broker.matching.matcher import quotas
+from cloud_broker.matching.profile_matching import ProfileMatcher
+from edge.learning.profile import k_means
 from protocol.messages import Query
 from protocol.samples import SampleBatch
 

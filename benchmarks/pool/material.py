@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cloud_broker.models.publish import train_on
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool import Given
-from cloud_broker.publish import train_on
+from cloud_broker.pool.sample_pool import Given
 from converters.convert import ConvertOptions, convert
 from evaluation.datasets import load_dataset
 from evaluation.interactions import Interactions

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pool.material import Model
-from cloud_broker.index import SampleIndex
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.pool_options import PoolOptions
+from cloud_broker.matching.index import SampleIndex
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.pool.options import PoolOptions
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from protocol.schema import FeatureSchema
 
 GIFTS_A_CALL = 32

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.pool.asking import NEAREST, RECALLED, WARM_UP, Asked, bare_faiss, summary
-from cloud_broker import inverted_build
-from cloud_broker.inverted_file import InvertedFileIndex
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.vector_index import Allowed, nearest
+from cloud_broker.matching import inverted_build
+from cloud_broker.matching.inverted_file import InvertedFileIndex
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.matching.vector_index import Allowed, nearest
 
 _QUERIES = 200
 _WIDTH = 32

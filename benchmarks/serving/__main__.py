@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.serving.plot import save_plot
 from benchmarks.training.machine import describe, sentence
 from edge.client import Client
-from edge.runtime import load_runtime
+from edge.learning.runtime import load_runtime
 
 ITEMS = 4000
 HISTORY = 20

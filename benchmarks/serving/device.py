@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from edge.config import ApiConfig, EdgeConfig
+from edge.learning.runtime import open_model
+from edge.learning.trainer import Trainer
+from edge.learning.tuning import tune
+from edge.local_api.serving import LocalApi
+from edge.local_api.turnstile import Turnstile
 from edge.memory import return_freed_memory
-from edge.runtime import open_model
-from edge.serving import LocalApi
-from edge.store import Store
-from edge.trainer import Trainer
-from edge.tuning import tune
-from edge.turnstile import Turnstile
+from edge.storage.store import Store
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema

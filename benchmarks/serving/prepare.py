@@ -8,11 +8,11 @@ from pathlib import Path
 
 from benchmarks.training.job import Job
 from benchmarks.training.prepare import movielens_like, prepare
-from edge.events import Event, EventKind
-from edge.labelling import EventRules
-from edge.round_store import DONE
-from edge.runtime import file_sha256
-from edge.store import Store
+from edge.feedback.events import Event, EventKind
+from edge.feedback.labelling import EventRules
+from edge.learning.runtime import file_sha256
+from edge.storage.round_store import DONE
+from edge.storage.store import Store
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmarks.training.job import Array
-from edge.sampling import Group, MixedSampler
+from edge.learning.sampling import Group, MixedSampler
 
 
 def sampler(columns: Mapping[str, Array], seed: int) -> MixedSampler:

@@ -16,7 +16,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobFiles(Protocol):
-    """The bytes of blobs; which there are, and until when, `cloud_broker.blobs.BlobStore` knows."""
+    """The bytes of blobs; which there are, and until when, `cloud_broker.storage.blobs.BlobStore` knows."""
 
     def write(self, ref: BlobRef, data: bytes) -> None:
         """Store the bytes, whole and durably, over whatever is there.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, select
 
-from cloud_broker.blobs import open_files
 from cloud_broker.errors import StorageError
 from cloud_broker.storage import task_tables  # noqa: F401 - its tables are in `METADATA` then
+from cloud_broker.storage.blobs import open_files
 from cloud_broker.storage.database import SharedDatabase
 from cloud_broker.storage.filling import AT_ONCE, check_empty, count_on
 from cloud_broker.storage.place import Place

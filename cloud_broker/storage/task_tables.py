@@ -11,7 +11,7 @@ TASK_ORIGIN = Table(
     "task_origin",
     METADATA,
     Column("version", NUMBER, primary_key=True, autoincrement=False),
-    Column("label", Text, nullable=False),  # see `cloud_broker.layers`
+    Column("label", Text, nullable=False),  # see `cloud_broker.tasks.layers`
     Column("digest", Text, nullable=False),  # of the task but for its version
 )
 Index("task_origin_by_label", TASK_ORIGIN.c.label, TASK_ORIGIN.c.version)

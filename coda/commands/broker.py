@@ -27,8 +27,8 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
     """Write a private Mosquitto configuration, certificates and access list, and run it until Ctrl-C."""
-    from cloud_broker.broker import Broker, write_broker_directory
     from cloud_broker.config import worker_name
+    from cloud_broker.mosquitto.broker import Broker, write_broker_directory
     from coda.output import console, print_event
     from edge.signals import stop_on_signals
 
@@ -61,11 +61,11 @@ def init(
     """Write a hardened Mosquitto configuration for a fleet, and systemd units for it and the enrolment service."""
     import getpass
 
-    from cloud_broker.broker import find_mosquitto, write_broker_directory
     from cloud_broker.config import worker_name
     from cloud_broker.files import make_private_directory
-    from cloud_broker.fleet import Fleet
-    from cloud_broker.units import broker_unit, enrolment_unit
+    from cloud_broker.membership.fleet import Fleet
+    from cloud_broker.mosquitto.broker import find_mosquitto, write_broker_directory
+    from cloud_broker.mosquitto.systemd_units import broker_unit, enrolment_unit
     from coda.output import console
 
     fleet, directory = Fleet.open(directory), directory.resolve()
@@ -96,7 +96,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Try everything that the tunnel needs of a broker, and say what is missing; exit code 1 if anything is."""
-    from cloud_broker.broker_check import check_broker
+    from cloud_broker.mosquitto.check import check_broker
     from coda.output import print_json, results
 
     findings = []

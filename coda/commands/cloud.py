@@ -34,7 +34,7 @@ def serve(
     """Train and publish the models if none are published, leave the devices their tasks, and serve until Ctrl-C."""
     from cloud_broker.config import load_config
     from cloud_broker.service import CloudService
-    from cloud_broker.supervisor import Supervisor
+    from cloud_broker.workers.supervisor import Supervisor
     from coda.announcing import announced
     from coda.output import print_event, print_event_line
     from edge.signals import stop_on_signals
@@ -69,9 +69,9 @@ def train(
     With --candidate devices keep the models that they have.
     """
     from cloud_broker.config import load_config
-    from cloud_broker.roles import train as train_and_publish
     from cloud_broker.storage.stages import CANDIDATE, LIVE
     from cloud_broker.telling import StoppedEarlyError
+    from cloud_broker.workers.roles import train as train_and_publish
     from coda.output import print_event, print_event_line
     from edge.signals import stop_on_signals
 
@@ -84,7 +84,7 @@ def train(
 
 
 def _log(form: str, level: str) -> None:
-    from cloud_broker.structured_logs import FORMATS, LEVELS, configure_logs
+    from cloud_broker.observing.structured_logs import FORMATS, LEVELS, configure_logs
     from coda.errors import UsageError
 
     for what, value, known in (("--log-format", form, FORMATS), ("--log-level", level, LEVELS)):
@@ -102,7 +102,7 @@ def data(
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.ledger import Ledger
+    from cloud_broker.storage.ledger import Ledger
     from coda.data_table import print_days
 
     with closing(Ledger(load_config(config).place)) as ledger:
@@ -120,7 +120,7 @@ def pull_logs(
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.logs import Logs
+    from cloud_broker.storage.logs import Logs
     from coda.errors import UsageError
     from coda.output import console
 

@@ -9,7 +9,7 @@ import typer
 from coda.cloud_orders import AsJson, Config
 
 if TYPE_CHECKING:
-    from cloud_broker.round_history import ReportedRound
+    from cloud_broker.tasks.round_history import ReportedRound
 
 DEVICES_EPILOG = "Example:  coda cloud devices kiosk-1 --config cloud.toml"
 TAG_EPILOG = "Example:  coda cloud tag kiosk-1 shop=berlin line=2 --remove old --config cloud.toml"
@@ -24,10 +24,10 @@ def devices(
     """Tell which devices there are, whether they are online, what they hold; of one, also its rounds and their cost."""
     from contextlib import closing
 
-    from cloud_broker import device_view
     from cloud_broker.config import load_config
-    from cloud_broker.ledger import Ledger
-    from cloud_broker.round_history import RoundHistory
+    from cloud_broker.storage.ledger import Ledger
+    from cloud_broker.tasks import device_view
+    from cloud_broker.tasks.round_history import RoundHistory
     from coda.cloud_orders import open_tasks
     from coda.errors import UsageError
     from coda.output import print_json, results

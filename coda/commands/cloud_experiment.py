@@ -10,9 +10,9 @@ import typer
 from coda.cloud_orders import AsJson, Board, Config, Device, Percent, Tag
 
 if TYPE_CHECKING:
-    from cloud_broker.arms import Arm
-    from cloud_broker.experiments import ExperimentResult
-    from cloud_broker.layers import Layer
+    from cloud_broker.tasks.arms import Arm
+    from cloud_broker.tasks.experiments import ExperimentResult
+    from cloud_broker.tasks.layers import Layer
 
 app = typer.Typer(help="Compare recipes, policies or models on parts of the fleet.", no_args_is_help=True)
 
@@ -38,8 +38,8 @@ def start(
     least_devices: Annotated[int, typer.Option(help="Of each arm that must report first.", min=1)] = 30,
 ) -> None:
     """Divide a part of the fleet into arms by a stable hash; each device keeps its arm until you stop it."""
-    from cloud_broker import task_orders
-    from cloud_broker.arms import CONTROL, Arm
+    from cloud_broker.tasks import orders as task_orders
+    from cloud_broker.tasks.arms import CONTROL, Arm
     from coda.cloud_orders import cohort_of, open_tasks
     from coda.output import console
 
@@ -53,7 +53,7 @@ def start(
 @app.command(name="list", epilog="Example:  coda cloud experiment list --config cloud.toml")
 def list_(config: Config, as_json: AsJson = False) -> None:
     """List experiments, the newest first."""
-    from cloud_broker.layers import EXPERIMENT
+    from cloud_broker.tasks.layers import EXPERIMENT
     from coda.cloud_orders import open_tasks
     from coda.output import print_json, results
 
@@ -72,10 +72,10 @@ def show(name: Name, config: Config, as_json: AsJson = False) -> None:
     from contextlib import closing
     from dataclasses import asdict
 
-    from cloud_broker import task_orders
     from cloud_broker.config import load_config
-    from cloud_broker.layers import EXPERIMENT
-    from cloud_broker.round_history import RoundHistory
+    from cloud_broker.tasks import orders as task_orders
+    from cloud_broker.tasks.layers import EXPERIMENT
+    from cloud_broker.tasks.round_history import RoundHistory
     from coda.cloud_orders import open_tasks
     from coda.output import print_json
 
@@ -91,8 +91,8 @@ def show(name: Name, config: Config, as_json: AsJson = False) -> None:
 @app.command(epilog="Example:  coda cloud experiment stop pull --config cloud.toml")
 def stop(name: Name, config: Config) -> None:
     """End an experiment: its devices get everyone's task; what was found can still be shown."""
-    from cloud_broker import task_orders
-    from cloud_broker.layers import EXPERIMENT
+    from cloud_broker.tasks import orders as task_orders
+    from cloud_broker.tasks.layers import EXPERIMENT
     from coda.cloud_orders import open_tasks
     from coda.output import console
 
@@ -102,7 +102,7 @@ def stop(name: Name, config: Config) -> None:
 
 
 def _arm(config: Path, text: str) -> Arm:
-    from cloud_broker.arms import Arm
+    from cloud_broker.tasks.arms import Arm
     from coda.cloud_orders import overrides_of
     from coda.errors import UsageError
 
@@ -133,7 +133,7 @@ def _row(layer: Layer) -> dict[str, Any]:
 def _print(layer: Layer, found: ExperimentResult) -> None:
     from rich.table import Table
 
-    from cloud_broker.experiments import MEASURES
+    from cloud_broker.tasks.experiments import MEASURES
     from coda.output import results
 
     results.print(f"{layer.name} is {layer.progress.state}, on {layer.cohort}", markup=False)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from cloud_broker.registry import PublishedModel, Registry
-    from cloud_broker.stages import StageChange
+    from cloud_broker.models.registry import PublishedModel, Registry
+    from cloud_broker.models.stages import StageChange
 
 app = typer.Typer(
     help="The published models: which devices are given, which are tried, how each came to be.", no_args_is_help=True
@@ -109,7 +109,7 @@ def _registry(config: Path) -> Iterator[Registry]:
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.registry import Registry
+    from cloud_broker.models.registry import Registry
 
     with closing(Registry(load_config(config).place)) as registry:
         yield registry

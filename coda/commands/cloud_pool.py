@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cloud_broker.pool import SamplePool
+    from cloud_broker.pool.sample_pool import SamplePool
     from protocol.schema import FeatureSchema
 
 app = typer.Typer(help="The pool of samples; the cloud may serve meanwhile.", no_args_is_help=True)
@@ -76,7 +76,7 @@ def quarantine(
 @app.command(epilog="Example:  coda cloud pool export pool.parquet --config cloud.toml")
 def export(table: Table, config: Config) -> None:
     """Write all samples to a table, with their contributors' names: keep it as you keep the pool."""
-    from cloud_broker.pool_tables import export_pool
+    from cloud_broker.pool.tables import export_pool
     from coda.output import console
 
     with _pool(config) as pool, _progress(f"writing {table.name}") as on_progress:
@@ -97,7 +97,7 @@ def import_(
     ] = False,
 ) -> None:
     """Take a table's samples into the pool. Rows that cannot be used are left out; importing again adds nothing."""
-    from cloud_broker.pool_tables import import_table
+    from cloud_broker.pool.tables import import_table
     from coda.output import console
 
     with _pool(config, schema) as pool, _progress(f"reading {table.name}") as on_progress:
@@ -117,9 +117,9 @@ def forget(
     """Delete all that a contributor gave: from disk, index and waiting answers, in every worker."""
     import uuid
 
-    from cloud_broker.answer_store import AnswerStore
     from cloud_broker.config import load_config
-    from cloud_broker.forgetting import forget_contributor
+    from cloud_broker.workers.answer_store import AnswerStore
+    from cloud_broker.workers.forgetting import forget_contributor
     from coda.output import console
 
     answers = AnswerStore(load_config(config).state_dir)
@@ -133,7 +133,7 @@ def _pool(config: Path, schema: Path | None = None) -> Iterator[SamplePool]:
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.pool import SamplePool
+    from cloud_broker.pool.sample_pool import SamplePool
     from cloud_broker.state import POOL
 
     loaded = load_config(config)

@@ -9,8 +9,8 @@ import typer
 from coda.cloud_orders import AsJson, Board, Config, Device, Percent, Tag
 
 if TYPE_CHECKING:
-    from cloud_broker.layers import Layer
-    from cloud_broker.tasks import TaskBook
+    from cloud_broker.tasks.book import TaskBook
+    from cloud_broker.tasks.layers import Layer
 
 app = typer.Typer(help="Tasks of devices, and rollouts of newer ones by stages.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ Name = Annotated[str, typer.Argument(help="The rollout's name.")]
 @app.command(name="list", epilog="Example:  coda cloud task list --config cloud.toml")
 def list_(config: Config, as_json: AsJson = False) -> None:
     """List everyone's task and the rollouts over it, the newest first."""
-    from cloud_broker.layers import EVERYONE, ROLLOUT
+    from cloud_broker.tasks.layers import EVERYONE, ROLLOUT
     from coda.cloud_orders import open_tasks
     from coda.output import print_json, results
 
@@ -38,7 +38,7 @@ def list_(config: Config, as_json: AsJson = False) -> None:
 @app.command(epilog="Example:  coda cloud task show calmer --config cloud.toml")
 def show(name: Name, config: Config, as_json: AsJson = False) -> None:
     """Tell where a rollout stands, what its devices said, and why it stopped if it did."""
-    from cloud_broker.layers import ROLLOUT
+    from cloud_broker.tasks.layers import ROLLOUT
     from coda.cloud_orders import open_tasks
     from coda.output import print_json, results
     from coda.times import utc
@@ -88,8 +88,8 @@ def roll_out(
     most_refused: Annotated[float, typer.Option(help="Share whose gate may refuse the personal model.")] = 0.9,
 ) -> None:
     """Lay a newer task over a part of the fleet, stage by stage; it stops by itself if rounds fail or gates refuse."""
-    from cloud_broker import task_orders
-    from cloud_broker.staging import Bounds, Plan, Stage
+    from cloud_broker.tasks import orders as task_orders
+    from cloud_broker.tasks.staging import Bounds, Plan, Stage
     from coda.cloud_orders import cohort_of, open_tasks, overrides_of
     from coda.output import console
 
@@ -104,7 +104,7 @@ def roll_out(
 @app.command(epilog="Example:  coda cloud task pause calmer --config cloud.toml")
 def pause(name: Name, config: Config) -> None:
     """Let no further stage of a rollout begin; what is wrong still stops it."""
-    from cloud_broker import task_orders
+    from cloud_broker.tasks import orders as task_orders
     from coda.cloud_orders import open_tasks
     from coda.output import console
 
@@ -116,7 +116,7 @@ def pause(name: Name, config: Config) -> None:
 @app.command(epilog="Example:  coda cloud task resume calmer --config cloud.toml")
 def resume(name: Name, config: Config) -> None:
     """Let a paused rollout go on."""
-    from cloud_broker import task_orders
+    from cloud_broker.tasks import orders as task_orders
     from coda.cloud_orders import open_tasks
     from coda.output import console
 
@@ -128,8 +128,8 @@ def resume(name: Name, config: Config) -> None:
 @app.command(epilog="Example:  coda cloud task stop calmer --config cloud.toml")
 def stop(name: Name, config: Config) -> None:
     """Stop a rollout for good: its devices get the task back that they would have without it."""
-    from cloud_broker import task_orders
-    from cloud_broker.layers import ROLLOUT
+    from cloud_broker.tasks import orders as task_orders
+    from cloud_broker.tasks.layers import ROLLOUT
     from coda.cloud_orders import open_tasks
     from coda.output import console
 
@@ -148,7 +148,7 @@ def _shares(stages: str) -> list[float]:
 
 
 def _row(tasks: TaskBook, layer: Layer) -> dict[str, Any]:
-    from cloud_broker.layers import EVERYONE
+    from cloud_broker.tasks.layers import EVERYONE
 
     label, (arm,) = layer.label_of(layer.arms[0]), layer.arms
     return {

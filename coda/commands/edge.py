@@ -28,8 +28,8 @@ def run(
     """Wait for tasks, personalise, report."""
     debug = bool(context.find_root().params.get("debug"))
     flags = [name for name, on in (("--once", once), ("--json", as_json), ("--debug", debug)) if on]
-    # Become the service's own, smaller process, of the release that is to run; see `edge.handover`.
-    command = [sys.executable, "-m", "edge.handover", "--config", str(config), *flags]
+    # Become the service's own, smaller process, of the release that is to run; see `edge.updates.handover`.
+    command = [sys.executable, "-m", "edge.updates.handover", "--config", str(config), *flags]
     os.execv(sys.executable, command)  # noqa: S606 - no shell
 
 
@@ -41,7 +41,7 @@ def enroll(
     directory: Annotated[Path, typer.Option("--dir", help="Where key, certificate and configuration go.")] = Path(),
 ) -> None:
     """Join a fleet: make a key, which never leaves this device, and have it certified."""
-    from edge.enrolment import enrol
+    from edge.tunnel.enrolment import enrol
 
     written = enrol(sys.stdin.read(2048) if invitation == "-" else invitation, directory)
     typer.echo(f"enrolled; run:  coda edge run --config {written}", err=True)
@@ -59,7 +59,7 @@ def unit() -> None:
 def renew(config: Annotated[Path, typer.Option(help="The device's configuration, TOML.")]) -> None:
     """Get a new key and certificate now; `coda edge run` does so by itself in the last third of the old one's life."""
     from edge.config import load_config
-    from edge.enrolment import renew as renew_certificate
+    from edge.tunnel.enrolment import renew as renew_certificate
 
     renew_certificate(load_config(config))
     typer.echo("renewed", err=True)

@@ -89,7 +89,7 @@ def rounds(
     """List the rounds that were done, the newest last; --json prints their whole records."""
     from coda.output import print_json, results
     from edge.overview import summary
-    from edge.round_store import RoundStore
+    from edge.storage.round_store import RoundStore
 
     with open_database(config) as (_, database):
         records = [record.to_dict() for record in RoundStore(database).records()[-last:]]
@@ -138,7 +138,7 @@ def _forget(settings: EdgeConfig) -> dict[str, Any]:
     from edge.client import Client
     from edge.errors import StoreBusyError
     from edge.forgetting import forget_user
-    from edge.store import Store
+    from edge.storage.store import Store
 
     try:
         with Store(settings.state_dir) as store:

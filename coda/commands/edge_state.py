@@ -12,8 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from edge.config import EdgeConfig
-    from edge.database import Database
-    from edge.outbox import Outbox
+    from edge.storage.database import Database
+    from edge.tunnel.outbox import Outbox
 
 outbox = typer.Typer(help="Messages on their way to the cloud.", no_args_is_help=True)
 
@@ -67,7 +67,7 @@ def flush(
 ) -> None:
     """Have the cloud take what waits: deliver it, or wait until the running service has."""
     from coda.output import console
-    from edge.flush import flush_outbox
+    from edge.tunnel.flush import flush_outbox
 
     delivered = flush_outbox(read_config(config), timeout_s)
     console.print(f"{delivered} delivered, nothing waits", markup=False)
@@ -76,7 +76,7 @@ def flush(
 def data(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Tell what used the device's data, by day and purpose, and what is left of the month's budget."""
     from coda.data_table import print_days
-    from edge.data_budget import DataBudget
+    from edge.tunnel.data_budget import DataBudget
     from profiling.data_use import DataUse
 
     with open_database(config) as (settings, database):
@@ -107,7 +107,7 @@ def open_database(path: Path) -> Iterator[tuple[EdgeConfig, Database]]:
         UsageError: If it has not run yet, or is another user's.
     """
     from coda.errors import UsageError
-    from edge.database import Database
+    from edge.storage.database import Database
 
     config = read_config(path)
     file = config.state_dir / "device.db"
@@ -122,7 +122,7 @@ def open_database(path: Path) -> Iterator[tuple[EdgeConfig, Database]]:
 
 @contextmanager
 def _outbox(path: Path) -> Iterator[tuple[EdgeConfig, Outbox]]:
-    from edge.outbox import Outbox
+    from edge.tunnel.outbox import Outbox
 
     with open_database(path) as (config, database):
         yield config, Outbox(database)

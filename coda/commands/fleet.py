@@ -24,7 +24,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make a fleet: its certificate authority, and where its devices find it."""
-    from cloud_broker.fleet import Fleet
+    from cloud_broker.membership.fleet import Fleet
     from coda.output import console, print_json
 
     authority = Fleet.create(directory, Fleet(fleet, address, port, enrolment_port))
@@ -43,7 +43,7 @@ def enroll(
     as_json: AsJson = False,
 ) -> None:
     """Print a one-time token by which a device joins under this name: coda edge enroll."""
-    from cloud_broker.fleet import Fleet, new_token
+    from cloud_broker.membership.fleet import Fleet, new_token
     from coda.output import console, print_json
 
     text = new_token(directory, device, 3600 * hours).to_text()
@@ -62,8 +62,8 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
     """Enrol devices that have a token, and renew the certificates of those that have one, until Ctrl-C."""
-    from cloud_broker.enrolment import EnrolmentServer
-    from cloud_broker.fleet import Fleet
+    from cloud_broker.membership.enrolment import EnrolmentServer
+    from cloud_broker.membership.fleet import Fleet
     from coda.output import log_to_stderr, print_event, print_event_line
     from edge.signals import stop_on_signals
 
@@ -78,7 +78,7 @@ def serve(
 @app.command("list", epilog="Example:  coda fleet list --dir fleet --json")
 def list_(directory: Directory = _HERE, as_json: AsJson = False) -> None:
     """Show who has a certificate, until when, whose was taken back, and which tokens wait."""
-    from cloud_broker.fleet import members
+    from cloud_broker.membership.fleet import members
     from coda.output import print_json, results
 
     found = members(directory)
@@ -96,7 +96,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Take back a member's certificates and cut its connection; nobody else is dropped."""
-    from cloud_broker import revocation
+    from cloud_broker.membership import revocation
     from coda.output import console, print_json
 
     done = revocation.revoke(directory, name)
@@ -120,7 +120,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Renew the broker's, the enrolment service's and the workers' certificates that are due; no connection is lost."""
-    from cloud_broker import rotation
+    from cloud_broker.membership import rotation
     from coda.output import console, print_json
 
     renewed = [identity.name for identity in rotation.rotate(directory, everything=everything)]

@@ -24,7 +24,7 @@ def init(
     threshold: Annotated[int, typer.Option(help="How many of them must sign a new root.", min=1)] = 2,
 ) -> None:
     """Make the keys, and the root of trust that every device is given."""
-    from cloud_broker.release_repository import ReleaseRepository
+    from cloud_broker.releases.repository import ReleaseRepository
     from coda.output import console
 
     made = ReleaseRepository.create(directory, keys, root_keys=root_keys, threshold=threshold)
@@ -44,7 +44,7 @@ def add(
     keys: Keys = _KEYS,
 ) -> None:
     """Sign a bundle as a release, with the targets key, and publish it; it is offered to nobody yet."""
-    from cloud_broker.release_repository import ReleaseRepository
+    from cloud_broker.releases.repository import ReleaseRepository
     from coda.output import console
 
     repository = ReleaseRepository(directory, keys)
@@ -56,7 +56,7 @@ def add(
 @app.command(epilog="Example:  coda release publish")
 def publish(directory: Directory = _HERE, keys: Keys = _KEYS) -> None:
     """Sign what is newest again, so that devices may believe it for longer; every month or so."""
-    from cloud_broker.release_repository import ReleaseRepository
+    from cloud_broker.releases.repository import ReleaseRepository
     from coda.output import console
 
     repository = ReleaseRepository(directory, keys)
@@ -72,7 +72,7 @@ def root(
     keys: Keys = _KEYS,
 ) -> None:
     """Begin a new root, with one key replaced or only prolonged; `coda release sign` completes it."""
-    from cloud_broker.release_repository import ReleaseRepository
+    from cloud_broker.releases.repository import ReleaseRepository
     from coda.output import console
 
     staged = ReleaseRepository(directory, keys).stage_root(replace)
@@ -85,7 +85,7 @@ def sign(
     directory: Directory = _HERE,
 ) -> None:
     """Sign the root that was begun; with enough signatures it counts. `coda release publish` then signs the rest."""
-    from cloud_broker.release_repository import ReleaseRepository
+    from cloud_broker.releases.repository import ReleaseRepository
     from coda.output import console
 
     repository = ReleaseRepository(directory, key.parent)
@@ -97,7 +97,7 @@ def sign(
 @app.command("list", epilog="Example:  coda release list --json")
 def list_(directory: Directory = _HERE, keys: Keys = _KEYS, as_json: AsJson = False) -> None:
     """List the signed releases, and until when that may be believed."""
-    from cloud_broker.release_repository import ReleaseRepository
+    from cloud_broker.releases.repository import ReleaseRepository
     from coda.output import print_json, results
 
     repository = ReleaseRepository(directory, keys)
@@ -128,10 +128,10 @@ def offer(
     """Have the cloud offer a release to devices from now on, in place of what it offered before."""
     from contextlib import closing
 
-    from cloud_broker.blobs import BlobStore
     from cloud_broker.config import load_config
-    from cloud_broker.release_repository import ReleaseRepository
-    from cloud_broker.rollouts import Rollouts
+    from cloud_broker.releases.repository import ReleaseRepository
+    from cloud_broker.releases.rollouts import Rollouts
+    from cloud_broker.storage.blobs import BlobStore
     from coda.cloud_orders import cohort_of
     from coda.output import console
 
@@ -151,7 +151,7 @@ def halt(config: CloudConfigOption) -> None:
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.rollouts import Rollouts
+    from cloud_broker.releases.rollouts import Rollouts
     from coda.output import console
 
     with closing(Rollouts(load_config(config).place)) as rollouts:
@@ -165,7 +165,7 @@ def status(config: CloudConfigOption, as_json: AsJson = False) -> None:
     from contextlib import closing
 
     from cloud_broker.config import load_config
-    from cloud_broker.rollouts import Rollouts
+    from cloud_broker.releases.rollouts import Rollouts
     from coda.output import print_json, results
 
     with closing(Rollouts(load_config(config).place)) as rollouts:

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
-from cloud_broker import signing
-from cloud_broker.broker_config import CERTIFICATES
-from cloud_broker.identity import load_certificate, load_key
+from cloud_broker.membership import signing
+from cloud_broker.membership.identity import load_certificate, load_key
+from cloud_broker.mosquitto.configuration import CERTIFICATES
 from hardware.durable import write_private
 
 PREFIX = "sim-"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from cloud_broker.child import tied_to_parent
+from cloud_broker.workers.child import tied_to_parent
 from coda.simulation.crowd import Found
 from coda.simulation.errors import SimulationError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.registry import Registry
+from cloud_broker.matching.vectors import Embedder
+from cloud_broker.models.registry import Registry
 from cloud_broker.storage.place import Place
-from cloud_broker.vectors import Embedder
 from coda.simulation.errors import SimulationError
 from protocol.messages import Query
 from protocol.samples import SampleBatch, empty_batch

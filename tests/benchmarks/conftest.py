@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.broker import find_mosquitto
 from cloud_broker.errors import BrokerNotFoundError
+from cloud_broker.mosquitto.broker import find_mosquitto
 from tests.edge.conftest import ModelFiles, model_files
 from tests.end_to_end.conftest import fill
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.agreement import pool, queries
-from cloud_broker.agreement import AgreementMatcher
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.opinions import Opinions
-from cloud_broker.profile_matching import ProfileMatcher
+from cloud_broker.matching.agreement import AgreementMatcher
+from cloud_broker.matching.opinions import Opinions
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.matching.profile_matching import ProfileMatcher
 
 
 def test_both_matchers_answer_with_as_many_samples_and_not_the_same() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.pool import asking, measuring, synthetic, tables
-from cloud_broker.pool import Given, SamplePool
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from tests.cloud_broker.samples import user_samples
 
 

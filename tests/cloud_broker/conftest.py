@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from cloud_broker.config import CloudConfig
-from cloud_broker.index import SampleIndex
+from cloud_broker.matching.index import SampleIndex
+from cloud_broker.matching.vectors import Embedder
+from cloud_broker.matching.versions import Versions
+from cloud_broker.models.registry import PublishedModel, Registry
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.registry import PublishedModel, Registry
-from cloud_broker.vectors import Embedder
-from cloud_broker.versions import Versions
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from protocol.messages import Query
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
@@ -36,7 +36,7 @@ def published_state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, lis
 
 
 def _publish(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
-    from cloud_broker.publish import publish_models
+    from cloud_broker.models.publish import publish_models
 
     pool = SamplePool(folder / "pool", SCHEMA)
     pool.add_many(Given(f"user-{user}", user_samples(user, 60), "import") for user in range(CONTRIBUTORS))
@@ -76,7 +76,7 @@ def trained_again(
 
 
 def _train_again(published: Path, folder: Path) -> Trained:
-    from cloud_broker.roles import train
+    from cloud_broker.workers.roles import train
 
     shutil.copytree(published, folder)
     events: list[dict[str, Any]] = []

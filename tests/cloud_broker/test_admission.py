@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_broker.admission import LEAST_RETRY_S, MAY_BE_PUT_OFF, MOST_RETRY_S, Lane
+from cloud_broker.workers.admission import LEAST_RETRY_S, MAY_BE_PUT_OFF, MOST_RETRY_S, Lane
 from protocol.messages import MESSAGES, Contribution, Locate, Message, Piece, Presence, Pull, Query
 from tests.protocol.strategies import PROPERTY
 

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cloud_broker import index as index_module
-from cloud_broker.agreement import AgreementMatcher, agreement
 from cloud_broker.config import CloudConfig
 from cloud_broker.errors import ConfigError
-from cloud_broker.index import SampleIndex
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.matching import PoolView
-from cloud_broker.opinions import Opinions
-from cloud_broker.pool import SamplePool
-from cloud_broker.profile_matching import ProfileMatcher
+from cloud_broker.matching import index as index_module
+from cloud_broker.matching.agreement import AgreementMatcher, agreement
+from cloud_broker.matching.index import SampleIndex
+from cloud_broker.matching.matcher import PoolView
+from cloud_broker.matching.opinions import Opinions
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.matching.profile_matching import ProfileMatcher
+from cloud_broker.pool.sample_pool import SamplePool
 from protocol.messages import Query
 from protocol.opinions import pack_opinions
 from protocol.recipe import Recipe

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_broker.answer_store import LIFETIME_S, MOST_OF_A_DEVICE, AnswerStore
 from cloud_broker.errors import UnknownBlobError
+from cloud_broker.workers.answer_store import LIFETIME_S, MOST_OF_A_DEVICE, AnswerStore
 from protocol.errors import MalformedMessageError
 from protocol.transfer import blob_ref
 from tests.protocol.strategies import PROPERTY

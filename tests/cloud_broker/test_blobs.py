@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_broker.blobs import BlobStore, _Cache, open_files
 from cloud_broker.errors import BlobCorruptError, ConfigError, StorageError, UnavailableError, UnknownBlobError
+from cloud_broker.storage.blobs import BlobStore, _Cache, open_files
 from cloud_broker.storage.place import Place, StorageOptions
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker import broker as broker_module
-from cloud_broker.broker import Broker, find_mosquitto, free_port, mosquitto_version, write_broker_directory
-from cloud_broker.broker_config import CHANGES_UNSAVED
-from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import BrokerError, BrokerNotFoundError, PortTakenError
+from cloud_broker.membership.certificates import FleetAuthority
+from cloud_broker.mosquitto import broker as broker_module
+from cloud_broker.mosquitto.broker import Broker, find_mosquitto, free_port, mosquitto_version, write_broker_directory
+from cloud_broker.mosquitto.configuration import CHANGES_UNSAVED
 from protocol import topics
 from protocol.messages import Accepted, Presence
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
@@ -226,7 +226,7 @@ def test_the_broker_dies_with_a_killed_parent(tmp_path: Path) -> None:
     port = free_port()
     write_broker_directory(tmp_path, FLEET, port=port)
     script = (
-        "import sys; from pathlib import Path; from cloud_broker.broker import Broker, BrokerConfig\n"
+        "import sys; from pathlib import Path; from cloud_broker.mosquitto.broker import Broker, BrokerConfig\n"
         f"b = Broker(BrokerConfig(Path({str(tmp_path)!r}), {FLEET!r}, '127.0.0.1', {port})); b.start()\n"
         "print(b.pid, flush=True); sys.stdin.read()"
     )

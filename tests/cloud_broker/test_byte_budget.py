@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cloud_broker.byte_budget import affordable, encode_within
+from cloud_broker.matching.byte_budget import affordable, encode_within
 from protocol.batch_codec import encode_batch
 from protocol.samples import SampleBatch
 from protocol.schema import Feature, FeatureKind, FeatureSchema

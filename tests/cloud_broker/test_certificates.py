@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker import certificates, signing
-from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import CertificateError
-from cloud_broker.identity import Identity, load_certificate
+from cloud_broker.membership import certificates, signing
+from cloud_broker.membership.certificates import FleetAuthority
+from cloud_broker.membership.identity import Identity, load_certificate
 from protocol.errors import MalformedMessageError
 
 

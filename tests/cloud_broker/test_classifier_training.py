@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.classifier_training import prepared_classifier
+from cloud_broker.models.classifier_training import prepared_classifier
 from protocol.samples import SampleBatch
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 

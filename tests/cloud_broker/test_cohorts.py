@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_broker.arms import CONTROL, Arm, arm_of, check_arms
-from cloud_broker.cohorts import Cohort, check_tag
 from cloud_broker.errors import CohortError, TaskError
-from cloud_broker.overrides import Overrides, TaskModel, read_settings
+from cloud_broker.tasks.arms import CONTROL, Arm, arm_of, check_arms
+from cloud_broker.tasks.cohorts import Cohort, check_tag
+from cloud_broker.tasks.overrides import Overrides, TaskModel, read_settings
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 

@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from cloud_broker.collecting import MAX_OFFERS, WINDOW_PIECES, Collecting
-from cloud_broker.logs import Logs
+from cloud_broker.storage.collecting import MAX_OFFERS, WINDOW_PIECES, Collecting
+from cloud_broker.storage.logs import Logs
 from cloud_broker.storage.place import Place
 from protocol.errors import IntegrityError, MalformedMessageError, OversizeError
 from protocol.messages import BlobRef, Collect, Log, Message, Offer, Piece, Refusal

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.database import Database
 from cloud_broker.errors import StorageError, UnavailableError
+from cloud_broker.storage.small_database import Database
 from protocol.messages import Accepted, Busy, Report
 from tests.cloud_broker.test_handlers import Cloud, only
 

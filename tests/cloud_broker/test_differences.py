@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cloud_broker.differences import (
+from cloud_broker.tasks.differences import (
     FEWEST,
     chi_square_tail,
     difference_of_shares,

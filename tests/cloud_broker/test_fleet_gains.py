@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cloud_broker.fleet_gains import recipe_with_gains
-from cloud_broker.ledger import Ledger
+from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.place import Place
+from cloud_broker.tasks.fleet_gains import recipe_with_gains
 from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR, FleetGain, ReportedGain
 from protocol.messages import Report
 from protocol.recipe import Recipe

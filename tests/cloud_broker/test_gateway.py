@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.admission import LEAST_RETRY_S
-from cloud_broker.answers import Outgoing
-from cloud_broker.broker import free_port
-from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import CertificateError, ConnectionFailedError
-from cloud_broker.gateway import Gateway, Observer
-from cloud_broker.identity import Identity
+from cloud_broker.membership.certificates import FleetAuthority
+from cloud_broker.membership.identity import Identity
+from cloud_broker.mosquitto.broker import free_port
+from cloud_broker.workers.admission import LEAST_RETRY_S
+from cloud_broker.workers.answers import Outgoing
+from cloud_broker.workers.gateway import Gateway, Observer
 from protocol import envelope, topics
 from protocol.messages import Accepted, Busy, Chunk, Forget, Presence
 from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
@@ -76,8 +76,8 @@ def test_what_was_said_while_no_worker_ran_is_acted_on(fleet: FleetBroker) -> No
 _DIES_WHILE_ACTING = """
 import os, signal, sys
 from pathlib import Path
-from cloud_broker.gateway import Gateway, Observer
-from cloud_broker.identity import Identity
+from cloud_broker.workers.gateway import Gateway, Observer
+from cloud_broker.membership.identity import Identity
 
 def respond(topic, payload):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cloud_broker.errors import StorageError
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.pool_options import PoolOptions
+from cloud_broker.pool.options import PoolOptions
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from protocol.batch_codec import encode_batch
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import ITEMS, SCHEMA, user_samples

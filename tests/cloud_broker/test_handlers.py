@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud_broker.answer_store import LIFETIME_S, AnswerStore
-from cloud_broker.answers import Outgoing
-from cloud_broker.handlers import Handlers
-from cloud_broker.ledger import Ledger
-from cloud_broker.pool_columns import content_keys
-from cloud_broker.registry import PublishedModel, Registry
-from cloud_broker.tasks import TaskBook
-from cloud_broker.versions import Versions
+from cloud_broker.matching.versions import Versions
+from cloud_broker.models.registry import PublishedModel, Registry
+from cloud_broker.pool.columns import content_keys
+from cloud_broker.storage.ledger import Ledger
+from cloud_broker.tasks.book import TaskBook
+from cloud_broker.workers.answer_store import LIFETIME_S, AnswerStore
+from cloud_broker.workers.answers import Outgoing
+from cloud_broker.workers.handlers import Handlers
 from protocol import envelope, topics
 from protocol.batch_codec import decode_batch, encode_batch
 from protocol.messages import (

@@ -12,8 +12,8 @@ import msgpack
 import numpy as np
 import pytest
 
-from cloud_broker.ledger import Ledger
-from cloud_broker.pool import SamplePool
+from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.storage.ledger import Ledger
 from protocol import envelope, topics
 from protocol.batch_codec import encode_batch, encode_plain
 from protocol.messages import Accepted, Contribution, Hello, Query, Refusal, Report, Task

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_broker.index import SampleIndex
-from cloud_broker.inverted_file import InvertedFileIndex
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.matching import RandomMatcher
-from cloud_broker.pool import SamplePool
-from cloud_broker.pool_columns import FORGOTTEN
-from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.matching.index import SampleIndex
+from cloud_broker.matching.inverted_file import InvertedFileIndex
+from cloud_broker.matching.matcher import RandomMatcher
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.models.registry import PublishedModel, Registry
+from cloud_broker.pool.columns import FORGOTTEN
+from cloud_broker.pool.sample_pool import SamplePool
 from tests.cloud_broker.conftest import CONTRIBUTORS, model_and_index, query_for
 from tests.cloud_broker.samples import ITEMS, user_samples
 

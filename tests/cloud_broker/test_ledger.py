@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from cloud_broker.ledger import Ledger
+from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.place import Place
 from profiling.data_use import DayUse
 from profiling.network import NetworkBytes

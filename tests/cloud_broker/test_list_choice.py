@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cloud_broker.list_choice import ListChoice
+from cloud_broker.matching.list_choice import ListChoice
 
 LISTS, WIDTH, SIZE = 64, 16, 400
 Floats = NDArray[np.float32]

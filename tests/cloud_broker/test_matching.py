@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cloud_broker.agreement import AgreementMatcher
-from cloud_broker.byte_budget import encode_within
 from cloud_broker.errors import ConfigError
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.matching import Matcher, PoolView, RandomMatcher, quotas
-from cloud_broker.opinions import Opinions
-from cloud_broker.pool import SamplePool
-from cloud_broker.profile_matching import ProfileMatcher
+from cloud_broker.matching.agreement import AgreementMatcher
+from cloud_broker.matching.byte_budget import encode_within
+from cloud_broker.matching.matcher import Matcher, PoolView, RandomMatcher, quotas
+from cloud_broker.matching.opinions import Opinions
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.matching.profile_matching import ProfileMatcher
+from cloud_broker.pool.sample_pool import SamplePool
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cloud_broker import metrics as metrics_module
-from cloud_broker.broker import free_port
 from cloud_broker.errors import ConfigError
-from cloud_broker.metrics import WorkerMetrics
-from cloud_broker.observing import LOOPBACK, Observed, telling_of
-from cloud_broker.restarts import FIRST_S, MOST_S, STEADY_S, Restarts
+from cloud_broker.mosquitto.broker import free_port
+from cloud_broker.observing import metrics as metrics_module
+from cloud_broker.observing.endpoints import LOOPBACK, Observed, telling_of
+from cloud_broker.observing.metrics import WorkerMetrics
 from cloud_broker.telling import Telling
+from cloud_broker.workers.restarts import FIRST_S, MOST_S, STEADY_S, Restarts
 from protocol.messages import Contribution, Forget, Report
 from tests.broker_fixtures import FleetBroker, Peer
 from tests.cloud_broker.test_service import config_of, serving
@@ -115,10 +115,10 @@ def test_events_are_handed_on_whether_counted_or_not() -> None:
 
 _LOGS = """
 import logging
-from cloud_broker.structured_logs import about, configure_logs
+from cloud_broker.observing.structured_logs import about, configure_logs
 configure_logs("json", "info")
 with about(device="dev-a", round_id="r1"):
-    logging.getLogger("cloud_broker.handlers").warning("odd: %s", 7, extra={"token": "hush", "samples": 3})
+    logging.getLogger("cloud_broker.workers.handlers").warning("odd: %s", 7, extra={"token": "hush", "samples": 3})
 logging.getLogger("other").info("nobody's")
 logging.getLogger("other").debug("not written")
 try:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_broker import packed_lists
 from cloud_broker.errors import StorageError
-from cloud_broker.packed_lists import PackedLists
+from cloud_broker.matching import packed_lists
+from cloud_broker.matching.packed_lists import PackedLists
 
 
 @given(count=st.integers(0, 100), width=st.integers(1, 9), seed=st.integers(0, 9))

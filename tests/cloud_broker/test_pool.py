@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_broker.errors import StorageError
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.pool_columns import FORGOTTEN
+from cloud_broker.pool.columns import FORGOTTEN
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from protocol.batch_codec import encode_batch
 from protocol.errors import MalformedMessageError, SchemaMismatchError
 from protocol.samples import SampleBatch, concatenate
@@ -180,7 +180,7 @@ def test_a_damaged_segment_is_reported(tmp_path: Path, damage: str) -> None:
 def test_an_added_sample_survives_sigkill(tmp_path: Path) -> None:
     """A process killed right after `add` returned has lost nothing."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from cloud_broker.pool import SamplePool\n"
+        "import os, signal, sys; from pathlib import Path; from cloud_broker.pool.sample_pool import SamplePool\n"
         "from tests.cloud_broker.samples import SCHEMA, user_samples\n"
         "SamplePool(Path(sys.argv[1]), SCHEMA).add('ann', user_samples(1), 'm1'); os.kill(os.getpid(), signal.SIGKILL)"
     )

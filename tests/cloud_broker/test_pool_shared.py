@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_broker.errors import ConfigError
-from cloud_broker.manifest import Manifest
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.pool_columns import FORGOTTEN, content_keys
-from cloud_broker.pool_options import PoolOptions
+from cloud_broker.pool.columns import FORGOTTEN, content_keys
+from cloud_broker.pool.manifest import Manifest
+from cloud_broker.pool.options import PoolOptions
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
@@ -84,7 +84,7 @@ def test_columns_are_made_again_from_segments(tmp_path: Path) -> None:
 
 
 _WRITER = """
-import sys; from pathlib import Path; from cloud_broker.pool import SamplePool
+import sys; from pathlib import Path; from cloud_broker.pool.sample_pool import SamplePool
 from tests.cloud_broker.samples import user_samples
 pool, name = SamplePool(Path(sys.argv[1])), sys.argv[2]
 for number in range(100000):

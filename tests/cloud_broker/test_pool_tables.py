@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cloud_broker.errors import StorageError
-from cloud_broker.pool import SamplePool
-from cloud_broker.pool_tables import export_pool, import_table
+from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.pool.tables import export_pool, import_table
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
 KINDS = pytest.mark.parametrize("kind", ["csv", "parquet"])

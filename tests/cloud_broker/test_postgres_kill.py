@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.ledger import Ledger
 from cloud_broker.storage.copying import copy_state
+from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.place import Place, StorageOptions
 from protocol.messages import Accepted, Busy, Report
 from tests.broker_fixtures import WAIT_S, FleetBroker, Peer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_broker.errors import ModelStageError
-from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.models.registry import PublishedModel, Registry
 from cloud_broker.storage.place import Place
 from tests.cloud_broker.samples import SCHEMA
 from tests.cloud_broker.test_blobs import Clock

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.cohorts import Cohort
 from cloud_broker.errors import ReleaseError
-from cloud_broker.release_keys import key_path, load_key
-from cloud_broker.release_repository import ReleaseRepository
-from cloud_broker.rollouts import HALTED, Rollouts
+from cloud_broker.releases.keys import key_path, load_key
+from cloud_broker.releases.repository import ReleaseRepository
+from cloud_broker.releases.rollouts import HALTED, Rollouts
 from cloud_broker.storage.place import Place
-from cloud_broker.tags import Tags
+from cloud_broker.tasks.cohorts import Cohort
+from cloud_broker.tasks.tags import Tags
 from protocol.messages import BlobRef, Release, Updated
 from protocol.releases import FAILED, INSTALLED, INTERRUPTED, ROLLED_BACK, unpack_metadata
 

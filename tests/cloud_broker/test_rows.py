@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_broker.answer_store import AnswerStore
 from cloud_broker.errors import BlobCorruptError, ConfigError, StorageError, UnknownModelError
-from cloud_broker.handlers import Handlers
-from cloud_broker.ledger import Ledger
+from cloud_broker.matching.vectors import Embedder
+from cloud_broker.models.publish import publish_models, slots_for
+from cloud_broker.models.registry import Registry
+from cloud_broker.models.rows import RowFile, write_rows
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.publish import publish_models, slots_for
-from cloud_broker.registry import Registry
-from cloud_broker.rows import RowFile, write_rows
-from cloud_broker.tasks import TaskBook
-from cloud_broker.vectors import Embedder
+from cloud_broker.pool.sample_pool import Given, SamplePool
+from cloud_broker.storage.ledger import Ledger
+from cloud_broker.tasks.book import TaskBook
+from cloud_broker.workers.answer_store import AnswerStore
+from cloud_broker.workers.handlers import Handlers
 from protocol import envelope, topics
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError

@@ -12,14 +12,14 @@ from typing import Any
 import msgpack
 import pytest
 
-from cloud_broker.broker import free_port
 from cloud_broker.config import CloudConfig, load_config
 from cloud_broker.errors import CertificateError, CloudError, ConfigError, ConnectionFailedError, StorageError
-from cloud_broker.ledger import Ledger
+from cloud_broker.models.registry import Registry
+from cloud_broker.mosquitto.broker import free_port
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.registry import Registry
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from cloud_broker.service import CloudService
+from cloud_broker.storage.ledger import Ledger
 from protocol import topics
 from protocol.batch_codec import decode_batch, encode_batch
 from protocol.messages import (

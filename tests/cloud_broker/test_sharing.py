@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_broker.blobs import BlobStore
-from cloud_broker.sharing import SHARE_LIFETIME_S, Sharing
+from cloud_broker.storage.blobs import BlobStore
+from cloud_broker.workers.sharing import SHARE_LIFETIME_S, Sharing
 from protocol.columns import zstd_available
 from protocol.patch import apply_patch
 

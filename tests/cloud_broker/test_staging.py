@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_broker.errors import TaskError
-from cloud_broker.proportions import Share, has_risen, is_above, upper_bound
-from cloud_broker.staging import DONE, PAUSED, RUNNING, STOPPED, Bounds, Heard, Plan, Progress, Stage, Told
+from cloud_broker.tasks.proportions import Share, has_risen, is_above, upper_bound
+from cloud_broker.tasks.staging import DONE, PAUSED, RUNNING, STOPPED, Bounds, Heard, Plan, Progress, Stage, Told
 
 PLAN = Plan((Stage(1, 3, 60), Stage(10, 20, 60), Stage(100, 50, 0)))
 WELL = Told(100, 1, 90, 30)

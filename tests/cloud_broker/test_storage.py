@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import bindparam, select, text, update
 
 from cloud_broker.errors import CloudError, ConfigError, StorageError, UnavailableError
-from cloud_broker.ledger import Ledger
-from cloud_broker.registry import Registry
+from cloud_broker.models.registry import Registry
 from cloud_broker.storage.copying import copy_state
 from cloud_broker.storage.database import SharedDatabase, keep, replace
+from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.migrating import HEAD, differences, version_of
 from cloud_broker.storage.place import Place, StorageOptions
 from cloud_broker.storage.tables import DEVICE, METADATA, MODEL, STAGE

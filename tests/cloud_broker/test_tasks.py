@@ -11,27 +11,27 @@ from typing import Any
 
 import pytest
 
-from cloud_broker import task_orders
-from cloud_broker.answer_store import AnswerStore
-from cloud_broker.arms import CONTROL, Arm
-from cloud_broker.cohorts import Cohort
 from cloud_broker.config import CloudConfig
-from cloud_broker.device_view import devices
 from cloud_broker.errors import CohortError, TaskError
-from cloud_broker.layers import EVERYONE, EXPERIMENT, ROLLOUT
-from cloud_broker.ledger import Ledger
-from cloud_broker.overrides import Overrides
-from cloud_broker.registry import PublishedModel, Registry
-from cloud_broker.round_history import RoundHistory
-from cloud_broker.staging import DONE, PAUSED, RUNNING, STOPPED, Bounds, Plan, Stage
+from cloud_broker.models.registry import PublishedModel, Registry
 from cloud_broker.state import State
 from cloud_broker.storage.database import SharedDatabase, keep
+from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.place import Place
 from cloud_broker.storage.stages import CANARY, CANDIDATE
 from cloud_broker.storage.tables import ASSIGNMENT, TASK
-from cloud_broker.task_content import payload_of
-from cloud_broker.task_keeper import TaskKeeper
-from cloud_broker.tasks import TaskBook
+from cloud_broker.tasks import orders as task_orders
+from cloud_broker.tasks.arms import CONTROL, Arm
+from cloud_broker.tasks.book import TaskBook
+from cloud_broker.tasks.cohorts import Cohort
+from cloud_broker.tasks.content import payload_of
+from cloud_broker.tasks.device_view import devices
+from cloud_broker.tasks.keeper import TaskKeeper
+from cloud_broker.tasks.layers import EVERYONE, EXPERIMENT, ROLLOUT
+from cloud_broker.tasks.overrides import Overrides
+from cloud_broker.tasks.round_history import RoundHistory
+from cloud_broker.tasks.staging import DONE, PAUSED, RUNNING, STOPPED, Bounds, Plan, Stage
+from cloud_broker.workers.answer_store import AnswerStore
 from profiling.record import ABANDONED, ACTIVATED, KEPT_H0
 from protocol.messages import BlobRef, Hello, Report, Task
 from protocol.recipe import Recipe

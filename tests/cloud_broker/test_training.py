@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from cloud_broker.errors import ConfigError, StorageError, TrainingError
-from cloud_broker.lineage import digest_of
+from cloud_broker.matching.vectors import Embedder
+from cloud_broker.models.lineage import digest_of
+from cloud_broker.models.publish import judging_samples, latest_share, start_from_item_rates, train_recommender
+from cloud_broker.models.registry import Registry
+from cloud_broker.models.training import EpochResult, log_loss, predict, train_global
 from cloud_broker.options import ModelOptions
-from cloud_broker.pool import SamplePool
-from cloud_broker.publish import judging_samples, latest_share, start_from_item_rates, train_recommender
-from cloud_broker.registry import Registry
-from cloud_broker.training import EpochResult, log_loss, predict, train_global
-from cloud_broker.vectors import Embedder
+from cloud_broker.pool.sample_pool import SamplePool
 from converters.zoo.din import din
 from protocol.samples import SampleBatch, concatenate
 from protocol.schema import FeatureSchema

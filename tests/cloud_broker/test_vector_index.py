@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cloud_broker import inverted_build
 from cloud_broker.errors import StorageError
-from cloud_broker.inverted_current import CURRENT, ENDINGS, discard_older, read_current
-from cloud_broker.inverted_file import InvertedFileIndex
-from cloud_broker.packed_lists import PackedLists
-from cloud_broker.vector_index import Allowed, ExactIndex, VectorIndex
+from cloud_broker.matching import inverted_build
+from cloud_broker.matching.inverted_current import CURRENT, ENDINGS, discard_older, read_current
+from cloud_broker.matching.inverted_file import InvertedFileIndex
+from cloud_broker.matching.packed_lists import PackedLists
+from cloud_broker.matching.vector_index import Allowed, ExactIndex, VectorIndex
 from tests.cloud_broker.test_matching import unit_vectors
 
 ROWS = 600
@@ -221,13 +221,13 @@ class TestMilvus(Contract):
     def make(self, vectors: Growing, folder: Path) -> VectorIndex:
         """See `Contract.make`."""
         pytest.importorskip("milvus_lite", reason="needs `pip install 'coda-edge[milvus]'`")
-        from cloud_broker.milvus_index import MilvusIndex
+        from cloud_broker.matching.milvus_index import MilvusIndex
 
         return MilvusIndex(str(folder / "milvus.db"), "pool", vectors)
 
     def test_another_worker_goes_on(self, engine: VectorIndex, vectors: Growing, tmp_path: Path) -> None:
         """What was copied to the server is not copied again."""
-        from cloud_broker.milvus_index import MilvusIndex
+        from cloud_broker.matching.milvus_index import MilvusIndex
 
         engine.close()
         again = MilvusIndex(str(tmp_path / "milvus.db"), "pool", vectors)

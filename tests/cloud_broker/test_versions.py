@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cloud_broker import index as index_module
-from cloud_broker import versions as versions_module
-from cloud_broker.derived import embedded_rows
 from cloud_broker.errors import ConfigError, StorageError, UnknownModelError
-from cloud_broker.guards import DAY_S
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.pool import SamplePool
-from cloud_broker.registry import PublishedModel, Registry
+from cloud_broker.matching import index as index_module
+from cloud_broker.matching import versions as versions_module
+from cloud_broker.matching.derived import embedded_rows
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.matching.vectors import Embedder
+from cloud_broker.matching.versions import Versions
+from cloud_broker.models.registry import PublishedModel, Registry
+from cloud_broker.pool.guards import DAY_S
+from cloud_broker.pool.sample_pool import SamplePool
 from cloud_broker.telling import StoppedEarlyError
-from cloud_broker.vectors import Embedder
-from cloud_broker.versions import Versions
 from tests.cloud_broker.conftest import Trained, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 from tests.cloud_broker.test_blobs import Clock

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from cloud_broker.broker import free_port
 from cloud_broker.config import CloudConfig, load_config
 from cloud_broker.errors import ConfigError, ProcessFailedError
-from cloud_broker.ledger import Ledger
-from cloud_broker.pool import SamplePool
-from cloud_broker.registry import Registry
-from cloud_broker.supervisor import Supervisor
+from cloud_broker.models.registry import Registry
+from cloud_broker.mosquitto.broker import free_port
+from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.storage.ledger import Ledger
+from cloud_broker.workers.supervisor import Supervisor
 from protocol.batch_codec import decode_batch, encode_batch
 from protocol.messages import (
     Accepted,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.fleet import Fleet, members
+from cloud_broker.membership.fleet import Fleet, members
 from tests.coda.running import coda_here
 from tests.flash.images import MIB, TRIXIE, Image, build
 from tests.flash.trees import system, usb_card

@@ -126,7 +126,7 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_no_mosquitto_says_how_to_install_it(tmp_path: Path) -> None:
     """Without a broker the demo stops before it trains anything, and names the command that mends it."""
-    program = "import cloud_broker.broker as b; b._SYSTEM_FOLDERS = (); import coda.cli; coda.cli.main()"
+    program = "import cloud_broker.mosquitto.broker as b; b._SYSTEM_FOLDERS = (); import coda.cli; coda.cli.main()"
     import subprocess
     import sys
 

@@ -11,15 +11,15 @@ from typer.testing import CliRunner, Result
 
 from coda.cli import app
 from coda.errors import UsageError
-from edge.api import Api
 from edge.errors import StoreBusyError
-from edge.events import Event, EventKind
-from edge.labelling import EventRules
-from edge.ranker import Ranker
-from edge.release_state import ReleaseFolder, UpdateState
-from edge.server import Server
-from edge.store import Store
-from edge.turnstile import Turnstile
+from edge.feedback.events import Event, EventKind
+from edge.feedback.labelling import EventRules
+from edge.local_api.api import Api
+from edge.local_api.ranker import Ranker
+from edge.local_api.server import Server
+from edge.local_api.turnstile import Turnstile
+from edge.storage.store import Store
+from edge.updates.release_state import ReleaseFolder, UpdateState
 from profiling.record import Outcome, PhaseRecord, RoundRecord
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from coda.cli import app
 from coda.errors import UsageError
-from edge.store import Store
+from edge.storage.store import Store
 from profiling.network import NetworkBytes
 from protocol.messages import Contribution, Report
 from protocol.purposes import MODEL

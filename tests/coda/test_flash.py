@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 import zstandard
 
-from cloud_broker.release_repository import ReleaseRepository
+from cloud_broker.releases.repository import ReleaseRepository
 from edge.config import load_config
 from protocol.enrolment import EnrolmentToken
 from tests.coda.desk import PASSPHRASE, Desk, desk, trixie

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud_broker.errors import ModelStageError
-from cloud_broker.registry import Registry
+from cloud_broker.models.registry import Registry
 from coda.cli import app
 from tests.cloud_broker.samples import SCHEMA
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cloud_broker.pool import SamplePool
-from cloud_broker.pool_options import PoolOptions
+from cloud_broker.pool.options import PoolOptions
+from cloud_broker.pool.sample_pool import SamplePool
 from coda.cli import app
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
@@ -39,7 +39,7 @@ def test_from_a_table_to_a_pool_and_back(here: Path) -> None:
     source = SamplePool(here / "source", SCHEMA)
     source.add("ann", user_samples(1), "m1")
     source.add("bob", user_samples(2), "m1")
-    from cloud_broker.pool_tables import export_pool
+    from cloud_broker.pool.tables import export_pool
 
     export_pool(source, here / "samples.csv")
     with (here / "samples.csv").open("a") as file:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cloud_broker.ledger import Ledger
-from cloud_broker.tasks import TaskBook
+from cloud_broker.storage.ledger import Ledger
+from cloud_broker.tasks.book import TaskBook
 from coda.cli import app
 from coda.errors import UsageError
 from protocol.messages import BlobRef, Hello, Report

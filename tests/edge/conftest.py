@@ -12,8 +12,8 @@ from converters.convert import ConvertOptions, convert
 from converters.zoo.classifier import sample_classifier
 from converters.zoo.din import din
 from edge.errors import RuntimeMissingError
-from edge.runtime import RUNTIMES, load_runtime, open_model
-from edge.trainer import Trainer
+from edge.learning.runtime import RUNTIMES, load_runtime, open_model
+from edge.learning.trainer import Trainer
 from protocol.rows import RowTable
 from tests.edge.samples import SCHEMA
 from tests.sharing import made_once

@@ -18,17 +18,17 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge.api import Api, description
 from edge.client import ApiError, Client
+from edge.feedback.labelling import EventRules
 from edge.forgetting import Forgotten
-from edge.http_wire import MAX_BODY_BYTES, MAX_HEAD_BYTES
-from edge.labelling import EventRules
-from edge.ranker import Ranker
-from edge.recommender import Personal
-from edge.runtime import open_model
-from edge.server import MAX_CONNECTIONS, Server
-from edge.store import Store
-from edge.turnstile import Turnstile
+from edge.learning.recommender import Personal
+from edge.learning.runtime import open_model
+from edge.local_api.api import Api, description
+from edge.local_api.http_wire import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from edge.local_api.ranker import Ranker
+from edge.local_api.server import MAX_CONNECTIONS, Server
+from edge.local_api.turnstile import Turnstile
+from edge.storage.store import Store
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from protocol.rows import RowBlock
@@ -308,14 +308,14 @@ def test_connections_are_bounded(device: _Device) -> None:
 
 def test_large_bodies_are_read_one_at_a_time(device: _Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that many apps at once do not fill the memory; small ones pass, and who waits too long is told."""
-    monkeypatch.setattr("edge.server.IDLE_S", 2.0)
+    monkeypatch.setattr("edge.local_api.server.IDLE_S", 2.0)
     large = _POST + b"Content-Length: 100000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", device.server.port or 0), 10) as first:
         first.sendall(large + b" " * 1000)
         deadline_s = time.monotonic() + 10
         while not device.server._large.locked() and time.monotonic() < deadline_s:
             select.select([first], [], [], 0.01)
-        monkeypatch.setattr("edge.server.IDLE_S", 0.1)
+        monkeypatch.setattr("edge.local_api.server.IDLE_S", 0.1)
         assert _raw(device, large)[:2] == (
             503, {"error": "busy", "detail": "other large bodies are being read"},
         )  # fmt: skip
@@ -328,7 +328,7 @@ def test_large_bodies_are_read_one_at_a_time(device: _Device, monkeypatch: pytes
 
 def test_a_request_that_drips_in_does_not_keep_its_place(device: _Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often another byte comes, a request is whole in time or its connection ends; another's is answered."""
-    monkeypatch.setattr("edge.server.IDLE_S", 0.3)
+    monkeypatch.setattr("edge.local_api.server.IDLE_S", 0.3)
     with socket.create_connection(("127.0.0.1", device.server.port or 0), 10) as peer:
         peer.sendall(b"GET /v1/status HTTP/1.1\r\nX: ")
         ended = False

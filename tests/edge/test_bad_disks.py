@@ -16,13 +16,13 @@ import pytest
 from edge import overview
 from edge.client import ApiError, Client
 from edge.config import EdgeConfig, load_config
-from edge.database import Database
-from edge.disk import Fault, probe
 from edge.errors import DiskError
-from edge.events import Event, EventKind
+from edge.feedback.events import Event, EventKind
+from edge.feedback.labelling import EventRules
 from edge.health import disk
-from edge.labelling import EventRules
-from edge.store import Store
+from edge.storage.database import Database
+from edge.storage.disk import Fault, probe
+from edge.storage.store import Store
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from tests.broker_fixtures import FLEET, FleetBroker

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import ChaosProxy, Weather
-from cloud_broker.answers import Outgoing, shared_outgoing
-from cloud_broker.blobs import BlobStore
-from cloud_broker.gateway import Gateway
-from cloud_broker.sharing import Sharing, chunk_indices
+from cloud_broker.storage.blobs import BlobStore
+from cloud_broker.workers.answers import Outgoing, shared_outgoing
+from cloud_broker.workers.gateway import Gateway
+from cloud_broker.workers.sharing import Sharing, chunk_indices
 from edge.config import EdgeConfig
-from edge.fetch import fetch_blob, fetch_published
-from edge.link import Link
-from edge.sent import Fate
-from edge.session import Session
-from edge.store import Store
+from edge.storage.store import Store
+from edge.tunnel.fetch import fetch_blob, fetch_published
+from edge.tunnel.link import Link
+from edge.tunnel.sent import Fate
+from edge.tunnel.session import Session
 from protocol import envelope, topics
 from protocol.columns import zstd_available
 from protocol.envelope import encode
@@ -148,7 +148,7 @@ def test_a_half_open_link_is_broken_off(
 ) -> None:
     """Neither end is told that the other is gone: the device notices that nothing moves, and connects again."""
     monkeypatch.setattr("protocol.connection.SILENT_S", 0.3)
-    monkeypatch.setattr("edge.line._LOOP_S", 0.05)
+    monkeypatch.setattr("edge.tunnel.line._LOOP_S", 0.05)
     with (
         ChaosProxy(own_broker.host, own_broker.port) as proxy,
         Link(_through(proxy, own_broker, "half-1", tmp_path)) as link,

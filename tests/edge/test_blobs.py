@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.blobs import BlobStore
+from edge.storage.blobs import BlobStore
 from protocol.errors import IntegrityError
 from protocol.messages import BlobRef
 from protocol.topics import CHUNK_BYTES

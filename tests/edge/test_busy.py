@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge.errors import RefusedError
-from edge.link import Link
-from edge.session import Session
-from edge.store import Store
+from edge.storage.store import Store
+from edge.tunnel.link import Link
+from edge.tunnel.session import Session
 from protocol import topics
 from protocol.messages import Accepted, Busy, Message, Report, Rows, RowsRequest
 from tests.broker_fixtures import FLEET, FleetBroker, Peer

@@ -8,8 +8,8 @@ import pytest
 
 from edge.config import EdgeConfig, load_config
 from edge.errors import ConfigError
-from edge.labelling import EventRules
-from edge.policy import Policy
+from edge.feedback.labelling import EventRules
+from edge.scheduling.policy import Policy
 
 GOOD = """
 device = "d1"

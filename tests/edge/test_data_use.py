@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import ChaosProxy
-from edge.blobs import BlobStore
-from edge.data_budget import LEAST_MATCH_BYTES, ROUND_BYTES, DataBudget
-from edge.database import Database
 from edge.errors import DataBudgetError
-from edge.link import Link
 from edge.service import EdgeService
+from edge.storage.blobs import BlobStore
+from edge.storage.database import Database
+from edge.tunnel.data_budget import LEAST_MATCH_BYTES, ROUND_BYTES, DataBudget
+from edge.tunnel.link import Link
 from profiling.data_use import DataUse, Metering
 from profiling.network import NetworkBytes
 from protocol.envelope import encode

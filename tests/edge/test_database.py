@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.database import Database
 from edge.errors import DiskError, StoreError
-from edge.layout import APPLICATION_ID, MIGRATIONS
-from edge.store import Store
+from edge.storage.database import Database
+from edge.storage.layout import APPLICATION_ID, MIGRATIONS
+from edge.storage.store import Store
 from tests.edge.samples import samples
 
 
@@ -70,7 +70,7 @@ def test_an_older_layout_is_upgraded(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     """A second process is told to wait for the first; the folder is free again afterwards."""
-    code = f"from edge.store import Store; from pathlib import Path; Store(Path({str(tmp_path)!r})).close()"
+    code = f"from edge.storage.store import Store; from pathlib import Path; Store(Path({str(tmp_path)!r})).close()"
     with Store(tmp_path):
         second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "another process uses it" in second.stderr
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_commits_survive_a_killed_process(tmp_path: Path) -> None:
     """What was committed before SIGKILL is there, what was not is not."""
     code = (
-        "import os, signal; from pathlib import Path; from edge.store import Store\n"
+        "import os, signal; from pathlib import Path; from edge.storage.store import Store\n"
         f"store = Store(Path({str(tmp_path)!r}))\n"
         "store.rounds.serve('a' * 64, 'kept', None)\n"
         "with store.transaction():\n"

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.broker import free_port
+from cloud_broker.mosquitto.broker import free_port
 from edge import health
 from edge.config import EdgeConfig
-from edge.disk import Fault
 from edge.doctor import examine
 from edge.health import Finding
-from edge.round_store import ABANDONED
-from edge.store import Store
+from edge.storage.disk import Fault
+from edge.storage.round_store import ABANDONED
+from edge.storage.store import Store
 from profiling.network import NetworkBytes
 from profiling.record import Outcome, PhaseRecord, RoundRecord
 from protocol.messages import BlobRef, Task
@@ -102,7 +102,7 @@ def test_an_unreachable_broker(config: EdgeConfig, machine: Path) -> None:
 
 def test_a_stranger_is_refused(config: EdgeConfig, machine: Path, tmp_path: Path) -> None:
     """A broker that does not know this device's authority says so after the handshake; ours does not know it either."""
-    from cloud_broker.broker import write_broker_directory
+    from cloud_broker.mosquitto.broker import write_broker_directory
 
     other = write_broker_directory(tmp_path / "other", "other", port=free_port(), cloud_names=("cloud",))
     stranger = other.authority().device("doctor")

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge import event_store
 from edge.errors import BadRequestError, ConfigError
-from edge.event_store import Taken
-from edge.events import MAX_EVENTS, MAX_TIME_S, Event, EventKind, parse_event, parse_events
-from edge.histories import LIKED, SKIPPED
-from edge.known_time import Reading
-from edge.labelling import EventRules, Exposure, judge, keeps
-from edge.prior import corrected
-from edge.store import Store
-from edge.values import column_of
+from edge.feedback.events import MAX_EVENTS, MAX_TIME_S, Event, EventKind, parse_event, parse_events
+from edge.feedback.histories import LIKED, SKIPPED
+from edge.feedback.labelling import EventRules, Exposure, judge, keeps
+from edge.feedback.prior import corrected
+from edge.feedback.values import column_of
+from edge.scheduling.known_time import Reading
+from edge.storage import event_store
+from edge.storage.event_store import Taken
+from edge.storage.store import Store
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.edge.samples import ITEMS, SCHEMA
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.artefacts import Artefacts
 from edge.errors import ForgottenError
-from edge.events import Event, EventKind
+from edge.feedback.events import Event, EventKind
+from edge.feedback.histories import LIKED
+from edge.feedback.labelling import EventRules
 from edge.forgetting import forget_user
-from edge.histories import LIKED
-from edge.labelling import EventRules
-from edge.recommender import Personal
-from edge.release_state import ReleaseFolder
-from edge.round_store import DONE
-from edge.store import Store
-from edge.store_copy import keep_copy
+from edge.learning.recommender import Personal
+from edge.storage.artefacts import Artefacts
+from edge.storage.round_store import DONE
+from edge.storage.store import Store
+from edge.storage.store_copy import keep_copy
+from edge.updates.release_state import ReleaseFolder
 from protocol.envelope import decode
 from protocol.messages import BlobRef, Contribution, Forget, Task
 from protocol.recipe import Recipe
@@ -84,7 +84,7 @@ def test_what_was_deleted_before_is_not_left_in_free_pages(tmp_path: Path) -> No
 
 def test_a_log_that_somebody_reads_is_wiped_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the first transaction after they have gone."""
-    monkeypatch.setattr("edge.database._BUSY_MS", 1)
+    monkeypatch.setattr("edge.storage.database._BUSY_MS", 1)
     log = tmp_path / "device.db-wal"
     with Store(tmp_path) as store:
         store.events.add([Event(EventKind.CLICK, 4, 10**9, event_id=SECRET)], None, EventRules())

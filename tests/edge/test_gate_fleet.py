@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.gate import Decision, gate, hear_fleet
-from edge.metrics import log_losses, ranking_losses
-from edge.trainer import Trainer
-from edge.tuning import tune
+from edge.learning.gate import Decision, gate, hear_fleet
+from edge.learning.metrics import log_losses, ranking_losses
+from edge.learning.trainer import Trainer
+from edge.learning.tuning import tune
 from protocol.fleet_gain import FleetGain
 from protocol.recipe import Recipe
 from protocol.samples import empty_batch

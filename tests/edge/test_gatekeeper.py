@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from edge.conditions import Conditions
-from edge.gatekeeper import Gatekeeper
-from edge.policy import Policy
+from edge.learning.trainer import Trainer
+from edge.learning.tuning import tune
+from edge.local_api.turnstile import Turnstile
+from edge.scheduling.conditions import Conditions
+from edge.scheduling.gatekeeper import Gatekeeper
+from edge.scheduling.policy import Policy
 from edge.service import asked_of_the_moment
-from edge.session import Session
-from edge.store import Store
-from edge.trainer import Trainer
-from edge.tuning import tune
-from edge.turnstile import Turnstile
+from edge.storage.store import Store
+from edge.tunnel.session import Session
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from tests.edge.samples import samples
@@ -154,7 +154,7 @@ def test_whoever_waits_at_a_closed_turnstile_hears_of_the_stop() -> None:
 
 def test_a_flood_of_requests_does_not_starve_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that never ends is passed by in the end."""
-    monkeypatch.setattr("edge.turnstile.MOST_WAIT_S", 0.01)
+    monkeypatch.setattr("edge.local_api.turnstile.MOST_WAIT_S", 0.01)
     turnstile = Turnstile()
     with turnstile.serving():
         turnstile.let_pass()

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from edge.handover import choose, finish_rolling_back, roll_back
-from edge.release_state import (
+from edge.storage.store_copy import keep_copy, restore
+from edge.updates.handover import choose, finish_rolling_back, roll_back
+from edge.updates.release_state import (
     BACK,
     COMPLETE,
     INCONCLUSIVE,
@@ -26,7 +27,6 @@ from edge.release_state import (
     ReleaseFolder,
     UpdateState,
 )
-from edge.store_copy import keep_copy, restore
 
 OLD, NEW = "r1-" + "a" * 12, "r2-" + "b" * 12
 SHA256 = "b" * 64
@@ -252,13 +252,14 @@ def test_a_database_is_put_back_wherever_that_is_cut(folder: ReleaseFolder) -> N
 
 def test_the_hand_over_needs_the_standard_library_alone() -> None:
     """It runs before anything that a release could have broken, or that costs memory, is loaded."""
-    code = "import sys, edge.handover; print([m for m in ('numpy', 'msgpack', 'protocol', 'paho') if m in sys.modules])"
+    heavy = "('numpy', 'msgpack', 'protocol', 'paho')"
+    code = f"import sys, edge.updates.handover; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_configuration_that_cannot_be_read_is_the_service_to_tell(tmp_path: Path) -> None:
     """The flashed software runs, and says what is wrong."""
-    command = [sys.executable, "-m", "edge.handover", "--config", str(tmp_path / "none.toml")]
+    command = [sys.executable, "-m", "edge.updates.handover", "--config", str(tmp_path / "none.toml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "none.toml: No such file" in done.stderr

@@ -17,7 +17,7 @@ def test_the_device_loads_nothing_large() -> None:
         "import sys, pkgutil, importlib, edge\n"
         "for module in pkgutil.iter_modules(edge.__path__):\n"
         "    importlib.import_module('edge.' + module.name)\n"
-        "from edge.runtime import load_runtime\n"
+        "from edge.learning.runtime import load_runtime\n"
         "load_runtime()\n"
         "print(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))\n"
     )

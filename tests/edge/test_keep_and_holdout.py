@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.classifier import Classification, keep_weights, trust
-from edge.gate import split_holdout
+from edge.learning.classifier import Classification, keep_weights, trust
+from edge.learning.gate import split_holdout
 from protocol.recipe import Recipe
 from tests.edge.samples import samples
 

@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.events import parse_events
-from edge.labelling import EventRules
-from edge.store import Store
+from edge.feedback.events import parse_events
+from edge.feedback.labelling import EventRules
+from edge.storage.store import Store
 from protocol.samples import SampleBatch
 from tests.edge.samples import ITEMS, SCHEMA
 

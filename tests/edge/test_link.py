@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.broker import free_port
-from cloud_broker.certificates import FleetAuthority
+from cloud_broker.membership.certificates import FleetAuthority
+from cloud_broker.mosquitto.broker import free_port
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, StoppedError, UnreachableError
-from edge.inbox import MAX_MESSAGES, Inbox
-from edge.link import Link
+from edge.tunnel.inbox import MAX_MESSAGES, Inbox
+from edge.tunnel.link import Link
 from protocol.envelope import decode, encode
 from protocol.messages import Accepted, Hello, Presence
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
@@ -148,7 +148,7 @@ def test_an_inbox_that_is_not_read_is_bounded(
     limit: int,
 ) -> None:
     """What does not fit while nobody reads is turned away, and comes again when there is room: nothing is lost."""
-    monkeypatch.setattr("edge.line.Inbox", lambda: Inbox(limit))
+    monkeypatch.setattr("edge.tunnel.line.Inbox", lambda: Inbox(limit))
     cloud, count, device = peer("cloud"), 60, f"link-6-{limit}"
     config = config_for(fleet_broker, device, tmp_path)
     with Link(config) as link:

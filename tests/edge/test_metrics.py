@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.metrics import auc, log_loss
+from edge.learning.metrics import auc, log_loss
 
 
 @settings(deadline=None)

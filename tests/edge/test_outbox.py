@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.database import Database
 from edge.errors import LinkTimeoutError, OutboxFullError, StoreBusyError, StoreError
-from edge.flush import flush_outbox
-from edge.outbox import GAVE_WAY, NO_ROOM, Loss, Outbox
-from edge.store import Store
+from edge.storage.database import Database
+from edge.storage.store import Store
+from edge.tunnel.flush import flush_outbox
+from edge.tunnel.outbox import GAVE_WAY, NO_ROOM, Loss, Outbox
 from protocol.messages import Accepted, Contribution, Report
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
 from tests.edge.test_link import config_for

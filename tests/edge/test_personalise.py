@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.classifier import classify
-from edge.gate import gate
-from edge.personalise import Outcome, personalise
-from edge.profile import build_profile
-from edge.trainer import Trainer
-from edge.tuning import tune, tune_twice
+from edge.learning.classifier import classify
+from edge.learning.gate import gate
+from edge.learning.personalise import Outcome, personalise
+from edge.learning.profile import build_profile
+from edge.learning.trainer import Trainer
+from edge.learning.tuning import tune, tune_twice
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, concatenate, empty_batch
 from protocol.topics import MAX_PROFILE_BYTES

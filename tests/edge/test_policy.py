@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.conditions import Conditions
-from edge.drift import LEAST_SAMPLES, Drift
 from edge.errors import ConfigError
-from edge.policy import Policy, State, decide
+from edge.scheduling.conditions import Conditions
+from edge.scheduling.drift import LEAST_SAMPLES, Drift
+from edge.scheduling.policy import Policy, State, decide
 
 _share = st.floats(0, 1)
 _clock = st.builds(lambda h, m: f"{h:02d}:{m:02d}", st.integers(0, 23), st.integers(0, 59))

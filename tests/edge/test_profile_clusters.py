@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.profile import k_means
+from edge.learning.profile import k_means
 
 
 def test_separate_clusters_are_found() -> None:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from converters.convert import ConvertOptions, convert
 from converters.zoo.din import din
 from edge.errors import ModelFileError
-from edge.gate import gate
-from edge.model import Model
-from edge.personalise import personalise
-from edge.recommender import Personal, Recommender, latest_that_fit
-from edge.runtime import open_model
-from edge.trainer import Trainer
-from edge.tuning import tune
+from edge.learning.gate import gate
+from edge.learning.model import Model
+from edge.learning.personalise import personalise
+from edge.learning.recommender import Personal, Recommender, latest_that_fit
+from edge.learning.runtime import open_model
+from edge.learning.trainer import Trainer
+from edge.learning.tuning import tune
 from protocol.recipe import Recipe
 from protocol.rows import RowTable
 from protocol.samples import SampleBatch, empty_batch
@@ -36,7 +36,7 @@ class Rows:
     table: RowTable
 
     def rows(self, version: str, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """As `edge.recommender.RowSource` wants it."""
+        """As `edge.learning.recommender.RowSource` wants it."""
         assert version == self.table.description.version
         return self.table.values[ids]
 

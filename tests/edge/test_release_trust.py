@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata
 
-from cloud_broker.release_keys import key_path, load_key
-from cloud_broker.release_repository import ReleaseRepository
+from cloud_broker.releases.keys import key_path, load_key
+from cloud_broker.releases.repository import ReleaseRepository
 from edge.errors import UpdateError, UpdateRefusedError
-from edge.release_install import unpack
-from edge.release_state import ReleaseFolder
-from edge.release_trust import Trusted, check
+from edge.updates.release_install import unpack
+from edge.updates.release_state import ReleaseFolder
+from edge.updates.release_trust import Trusted, check
 from protocol.releases import pack_metadata, unpack_metadata
 from tests.edge.releases import bundle
 

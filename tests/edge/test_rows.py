@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import rows as rows_module
-from edge.arrays import pack_arrays, pack_rows, unpack_rows
 from edge.errors import RoundError, StoreError
-from edge.store import Store
+from edge.storage import rows as rows_module
+from edge.storage.arrays import pack_arrays, pack_rows, unpack_rows
+from edge.storage.store import Store
 from protocol.rows import RowBlock
 
 OLD, NEW = "a" * 64, "b" * 64

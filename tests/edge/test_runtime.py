@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.errors import ModelFileError, RuntimeMissingError
-from edge.runtime import RUNTIME_VARIABLE, RUNTIMES, load_runtime, open_model, runtime_name, runtime_version
+from edge.learning.runtime import RUNTIME_VARIABLE, RUNTIMES, load_runtime, open_model, runtime_name, runtime_version
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.edge.conftest import BATCH_SIZE, ModelFiles
 from tests.edge.samples import SCHEMA, samples

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.sampling import Group, MixedSampler
+from edge.learning.sampling import Group, MixedSampler
 
 COLUMNS = {"label": np.zeros(10, np.float32)}
 

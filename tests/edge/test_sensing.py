@@ -14,7 +14,7 @@ import pytest
 
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
-from edge.sensing import METER, NET_ENERGY, Sensing
+from edge.scheduling.sensing import METER, NET_ENERGY, Sensing
 from hardware.meters import um
 from profiling.network import NetworkBytes
 from tests.hardware.pseudo import device, um_frame

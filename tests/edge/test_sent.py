@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.sent import NO_SUBSCRIBERS, Fate, Sent
+from edge.tunnel.sent import NO_SUBSCRIBERS, Fate, Sent
 
 
 @settings(deadline=None)

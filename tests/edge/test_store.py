@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import outbox as outbox_module
-from edge import sample_store
-from edge.arrays import pack_arrays, unpack_arrays
-from edge.database import Database
 from edge.errors import StoreError
-from edge.layout import MIGRATIONS
-from edge.outbox import Outbox
-from edge.recommender import Personal
-from edge.round_store import ABANDONED, DONE
-from edge.store import Store
+from edge.learning.recommender import Personal
+from edge.storage import sample_store
+from edge.storage.arrays import pack_arrays, unpack_arrays
+from edge.storage.database import Database
+from edge.storage.layout import MIGRATIONS
+from edge.storage.round_store import ABANDONED, DONE
+from edge.storage.store import Store
+from edge.tunnel import outbox as outbox_module
+from edge.tunnel.outbox import Outbox
 from profiling.record import Outcome, PhaseRecord, RoundRecord
 from protocol.envelope import decode
 from protocol.errors import MalformedMessageError, OversizeError

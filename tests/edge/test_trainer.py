@@ -9,11 +9,11 @@ import pytest
 
 from converters.convert import ConvertOptions, convert
 from converters.zoo.din import din
-from edge.metrics import log_loss
-from edge.model import CHUNK_SAMPLES
-from edge.runtime import load_runtime, open_model
-from edge.sampling import Group, MixedSampler
-from edge.trainer import BLOCK_STEPS, Trainer, sigmoid
+from edge.learning.metrics import log_loss
+from edge.learning.model import CHUNK_SAMPLES
+from edge.learning.runtime import load_runtime, open_model
+from edge.learning.sampling import Group, MixedSampler
+from edge.learning.trainer import BLOCK_STEPS, Trainer, sigmoid
 from tests.edge.conftest import ModelFiles
 from tests.edge.samples import SCHEMA, samples
 

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from benchmarks.chaos import ChaosProxy
-from edge.canary import Canary
 from edge.config import EdgeConfig, UpdateConfig
 from edge.errors import ConfigError, StoppedError, UpdateError
-from edge.model import Model
-from edge.policy import Policy, State, decide_update
-from edge.release_install import Installer, unpack
-from edge.release_state import ReleaseFolder
-from edge.store import Store
-from edge.tls import answers
+from edge.learning.model import Model
+from edge.scheduling.policy import Policy, State, decide_update
+from edge.storage.store import Store
+from edge.tunnel.tls import answers
+from edge.updates.canary import Canary
+from edge.updates.release_install import Installer, unpack
+from edge.updates.release_state import ReleaseFolder
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from tests.broker_fixtures import FleetBroker
@@ -80,7 +80,7 @@ def test_a_bundle_writes_nothing_elsewhere(tmp_path: Path, monkeypatch: pytest.M
         "b.tar", "evil.whl", "evil2.whl", "requirements.txt",
     ]  # fmt: skip
     assert len(list((tmp_path / "deep" / "er").iterdir())) == 3
-    monkeypatch.setattr("edge.release_install.MAX_UNPACKED_BYTES", 250)
+    monkeypatch.setattr("edge.updates.release_install.MAX_UNPACKED_BYTES", 250)
     with pytest.raises(UpdateError, match="unpacks to more"):
         unpack(tmp_path / "b.tar", tmp_path / "again")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import CertificateError
-from edge.validity import validity
+from edge.tunnel.validity import validity
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "n" * 60)] * 4)  # longer than a length of one byte

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from cloud_broker.config import CloudConfig
-from cloud_broker.ledger import Ledger
-from cloud_broker.pool import Given, SamplePool
-from cloud_broker.pool_options import PoolOptions
-from cloud_broker.registry import Registry
+from cloud_broker.models.registry import Registry
+from cloud_broker.pool.options import PoolOptions
+from cloud_broker.pool.sample_pool import Given, SamplePool
 from cloud_broker.service import CloudService
+from cloud_broker.storage.ledger import Ledger
 from edge.config import EdgeConfig
 from edge.service import EdgeService
-from edge.store import Store
+from edge.storage.store import Store
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from tests.broker_fixtures import FLEET, FleetBroker

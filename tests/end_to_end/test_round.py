@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from cloud_broker.answering import Answering
-from cloud_broker.answers import Outgoing
-from cloud_broker.handlers import Handlers
-from cloud_broker.match_options import MatchOptions
-from cloud_broker.pool import SamplePool
-from edge.rounds import MAX_ATTEMPTS
+from cloud_broker.matching.options import MatchOptions
+from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.workers.answering import Answering
+from cloud_broker.workers.answers import Outgoing
+from cloud_broker.workers.handlers import Handlers
+from edge.round.rounds import MAX_ATTEMPTS
 from edge.service import EdgeService
 from profiling.record import PHASES, RoundRecord
 from protocol.errors import MalformedMessageError

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.recommender import Recommender
-from edge.runtime import file_sha256, open_model
+from edge.learning.recommender import Recommender
+from edge.learning.runtime import file_sha256, open_model
 from profiling.record import RoundRecord
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe

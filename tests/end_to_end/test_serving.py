@@ -12,8 +12,8 @@ import pytest
 
 from edge.client import Client
 from edge.config import ApiConfig
-from edge.events import Event as AppEvent
-from edge.events import EventKind
+from edge.feedback.events import Event as AppEvent
+from edge.feedback.events import EventKind
 from protocol.recipe import Recipe
 from tests.end_to_end.conftest import WAIT_S, Device, RunningDevice
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker import task_orders
-from cloud_broker.cohorts import Cohort
-from cloud_broker.ledger import Ledger
-from cloud_broker.overrides import Overrides
-from cloud_broker.staging import Bounds, Plan, Stage
-from cloud_broker.tasks import TaskBook
+from cloud_broker.storage.ledger import Ledger
+from cloud_broker.tasks import orders as task_orders
+from cloud_broker.tasks.book import TaskBook
+from cloud_broker.tasks.cohorts import Cohort
+from cloud_broker.tasks.overrides import Overrides
+from cloud_broker.tasks.staging import Bounds, Plan, Stage
 from edge.service import EdgeService
 from profiling.record import KEPT_H0
 from protocol.messages import Task

@@ -23,15 +23,15 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos import ChaosProxy
-from cloud_broker import release_repository
-from cloud_broker.cohorts import Cohort
-from cloud_broker.ledger import Ledger
-from cloud_broker.registry import Registry
-from cloud_broker.release_repository import ReleaseRepository
+from cloud_broker.models.registry import Registry
+from cloud_broker.releases import repository as release_repository
+from cloud_broker.releases.repository import ReleaseRepository
+from cloud_broker.storage.ledger import Ledger
+from cloud_broker.tasks.cohorts import Cohort
 from edge.config import UpdateConfig
-from edge.handover import BASE_VARIABLE, RELEASE_VARIABLE, STDERR_VARIABLE
-from edge.release_state import MAX_STARTS, ReleaseFolder
-from edge.report import software_version
+from edge.round.report import software_version
+from edge.updates.handover import BASE_VARIABLE, RELEASE_VARIABLE, STDERR_VARIABLE
+from edge.updates.release_state import MAX_STARTS, ReleaseFolder
 from protocol.recipe import Recipe
 from protocol.releases import (
     FAILED,
@@ -55,20 +55,20 @@ RECIPE = Recipe(steps=20, learning_rate=0.2, classifier_steps=10, match_samples=
 CRASHES_AT_START = {
     "edge/service.py": ("        self._config = config\n", "        raise SystemExit('this release is broken')\n")
 }
-CRASHES_AT_IMPORT = {"edge/store.py": ("import fcntl\n", "import no_such_module\n")}
+CRASHES_AT_IMPORT = {"edge/storage/store.py": ("import fcntl\n", "import no_such_module\n")}
 RANKS_NAN = {
-    "edge/model.py": (
+    "edge/learning/model.py": (
         'return self._chunked(self._infer, features)["logit"]',
         'return self._chunked(self._infer, features)["logit"] * np.float32("nan")',
     )
 }
 NEVER_CONNECTS = {
-    "edge/trial.py": (
+    "edge/updates/trial.py": (
         "                return self._tools.session.link.open(_TRY_S)\n",
         "                raise LinkError('no way out')\n",
     )
 }
-HANGS_ON_TRIAL = {"edge/trial.py": ("        timer.start()\n", "        threading.Event().wait()\n")}
+HANGS_ON_TRIAL = {"edge/updates/trial.py": ("        timer.start()\n", "        threading.Event().wait()\n")}
 
 
 class Board:
@@ -95,7 +95,7 @@ class Board:
         hidden = (BASE_VARIABLE, RELEASE_VARIABLE, STDERR_VARIABLE, "NOTIFY_SOCKET", "RUNTIME_DIRECTORY")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         config = self.device.config.state_dir.parent / f"{self.device.config.device}.toml"
-        command = [sys.executable, "-m", "edge.handover", "--config", str(config), "--json"]
+        command = [sys.executable, "-m", "edge.updates.handover", "--config", str(config), "--json"]
         while not self._stopping.is_set():
             self.starts += 1
             with subprocess.Popen(

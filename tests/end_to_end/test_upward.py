@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_broker.logs import Logs
-from edge.mailer import OFFERED_BYTES
+from cloud_broker.storage.logs import Logs
 from edge.service import EdgeService
+from edge.tunnel.mailer import OFFERED_BYTES
 from protocol.recipe import Recipe
 from tests.edge.samples import SCHEMA, samples
 from tests.end_to_end.conftest import WAIT_S, Device

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.classifier import classify
-from edge.model import Weights
-from edge.runtime import open_model
-from edge.trainer import Trainer
+from edge.learning.classifier import classify
+from edge.learning.model import Weights
+from edge.learning.runtime import open_model
+from edge.learning.trainer import Trainer
 from evaluation import ablations, rivals
 from evaluation.arms import ARMS, BY_AGREEMENT
 from evaluation.bench import Bench, Material, local_only

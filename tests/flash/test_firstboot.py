@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.broker import free_port
-from cloud_broker.enrolment import EnrolmentServer
-from cloud_broker.fleet import Fleet, new_token
+from cloud_broker.membership.enrolment import EnrolmentServer
+from cloud_broker.membership.fleet import Fleet, new_token
+from cloud_broker.mosquitto.broker import free_port
 from edge.config import load_config
-from edge.enrolment import config_text, starting_config
+from edge.tunnel.enrolment import config_text, starting_config
 from hardware.flash.firstboot import ROOT_NAME
 from hardware.flash.seed import Seed, bundle_files
 

@@ -45,7 +45,7 @@ def test_a_room_imports_its_own_floor_or_lower(room: str) -> None:
             assert {room, imported} not in SIBLINGS_APART, f"{path.relative_to(ROOT)} imports its sibling {imported}"
 
 
-@pytest.mark.parametrize("module", ["edge", "edge.service", "edge.personalise", "protocol.envelope"])
+@pytest.mark.parametrize("module", ["edge", "edge.service", "edge.learning.personalise", "protocol.envelope"])
 def test_a_device_loads_nothing_heavy(module: str) -> None:
     """What runs on a device loads no TensorFlow, faiss, pandas, web framework or terminal toolkit."""
     code = f"import sys, {module}; print([m for m in {TOO_HEAVY_FOR_A_DEVICE} if m in sys.modules])"

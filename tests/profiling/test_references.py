@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.link import Link
+from edge.tunnel.link import Link
 from profiling.window import Profiler
 from protocol.envelope import encode
 from protocol.messages import Hello

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
-from cloud_broker import signing
-from cloud_broker.certificates import FleetAuthority
-from cloud_broker.identity import load_certificate, load_key
+from cloud_broker.membership import signing
+from cloud_broker.membership.certificates import FleetAuthority
+from cloud_broker.membership.identity import load_certificate, load_key
 from hardware.durable import write_private
 from protocol import topics
 from protocol.envelope import encode

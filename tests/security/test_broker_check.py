@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.broker import Broker, BrokerConfig, find_mosquitto, free_port
-from cloud_broker.broker_check import check_broker
 from cloud_broker.errors import BrokerError
-from cloud_broker.fleet import Fleet
-from cloud_broker.revocation import running_broker
+from cloud_broker.membership.fleet import Fleet
+from cloud_broker.membership.revocation import running_broker
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig, find_mosquitto, free_port
+from cloud_broker.mosquitto.check import check_broker
 from tests.coda.running import coda
 from tests.security.conftest import Town
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from cloud_broker import signing
-from cloud_broker.certificates import FleetAuthority
 from cloud_broker.errors import CertificateError as CloudCertificateError
-from cloud_broker.tokens import TokenBook
-from edge import enrolment
-from edge.enrolment import enrol
+from cloud_broker.membership import signing
+from cloud_broker.membership.certificates import FleetAuthority
+from cloud_broker.membership.tokens import TokenBook
 from edge.errors import CertificateError, LinkError, RefusedError, UnreachableError
-from edge.keys import certificate_request, new_key
+from edge.tunnel import enrolment
+from edge.tunnel.enrolment import enrol
+from edge.tunnel.keys import certificate_request, new_key
 from protocol.enrolment import ENROL_PATH
 from protocol.errors import MalformedMessageError
 from protocol.messages import Accepted, Presence

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.broker import Broker, BrokerConfig, free_port, write_broker_directory
 from cloud_broker.errors import BrokerError
-from cloud_broker.probe import Probe
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig, free_port, write_broker_directory
+from cloud_broker.mosquitto.probe import Probe
 from protocol.messages import Presence
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
 

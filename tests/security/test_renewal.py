@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from cloud_broker import certificates
-from cloud_broker.identity import load_certificate
-from cloud_broker.revocation import revoke
-from cloud_broker.rotation import rotate
-from edge.enrolment import renew
+from cloud_broker.membership import certificates
+from cloud_broker.membership.identity import load_certificate
+from cloud_broker.membership.revocation import revoke
+from cloud_broker.membership.rotation import rotate
 from edge.errors import ConfigError, RefusedError
-from edge.keys import certificate_request, new_key
-from edge.link import Link
-from edge.renewal import kept_current
-from edge.validity import validity
+from edge.tunnel.enrolment import renew
+from edge.tunnel.keys import certificate_request, new_key
+from edge.tunnel.link import Link
+from edge.tunnel.renewal import kept_current
+from edge.tunnel.validity import validity
 from protocol import topics
 from protocol.enrolment import RENEW_PATH
 from protocol.messages import Presence

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from cloud_broker.errors import CertificateError as CloudCertificateError
-from cloud_broker.fleet import members
-from cloud_broker.revocation import revoke
-from edge.enrolment import enrol, renew
+from cloud_broker.membership.fleet import members
+from cloud_broker.membership.revocation import revoke
 from edge.errors import CertificateError, RefusedError
 from edge.service import EdgeService
+from edge.tunnel.enrolment import enrol, renew
 from protocol import topics
 from protocol.messages import Presence
 from tests.broker_fixtures import FLEET, Peer

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.client import Client
-from edge.clock import ClockWatch, clock_fault
 from edge.config import ApiConfig
-from edge.known_time import KnownTime
+from edge.scheduling.clock import ClockWatch, clock_fault
+from edge.scheduling.known_time import KnownTime
 from edge.service import EdgeService
-from edge.validity import validity
+from edge.tunnel.validity import validity
 from protocol.recipe import Recipe
 from tests.broker_fixtures import FleetBroker
 from tests.edge.test_link import config_for

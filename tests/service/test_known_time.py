@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.event_store import EventStore
-from edge.events import Event, EventKind
-from edge.known_time import NEAR_S, SETTLED_S, Belief, KnownTime, Reading, read_clocks, why_not_followed
-from edge.labelling import EventRules
-from edge.store import Store
+from edge.feedback.events import Event, EventKind
+from edge.feedback.labelling import EventRules
+from edge.scheduling.known_time import NEAR_S, SETTLED_S, Belief, KnownTime, Reading, read_clocks, why_not_followed
+from edge.storage.event_store import EventStore
+from edge.storage.store import Store
 from tests.edge.samples import SCHEMA
 
 DAY_S = 86400.0

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cloud_broker.broker import free_port
+from cloud_broker.mosquitto.broker import free_port
 from edge.client import Client
 from edge.config import ApiConfig, EdgeConfig
 from edge.service import EdgeService

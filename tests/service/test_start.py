@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from cloud_broker.broker import free_port
+from cloud_broker.mosquitto.broker import free_port
 from edge.client import Client
 from edge.config import ApiConfig
-from edge.http_wire import Request
-from edge.server import Server
+from edge.local_api.http_wire import Request
+from edge.local_api.server import Server
 from tests.end_to_end.conftest import Device, device, model_files
 from tests.service.supervisor import WAIT_S, listening
 from tests.service.test_life_cycle import _running, _status
@@ -73,7 +73,7 @@ def _answer(_request: Request) -> tuple[HTTPStatus, Any]:
 
 def test_an_address_that_is_taken_is_had_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other address serves meanwhile; both the fault and its end are told. What is no socket is not deleted."""
-    monkeypatch.setattr("edge.listening.RETRY_S", 0.02)
+    monkeypatch.setattr("edge.local_api.listening.RETRY_S", 0.02)
     told: list[tuple[str, str | None]] = []
     had = threading.Event()
 

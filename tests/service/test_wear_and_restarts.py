@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.backoff import MOST_S, STEADY_S, Restarts, delay_s
-from edge.wear import KEPT_DAYS, Wear, load_days, mean_per_day, written_bytes
+from edge.storage.wear import KEPT_DAYS, Wear, load_days, mean_per_day, written_bytes
 
 DAY_S = 86400.0
 

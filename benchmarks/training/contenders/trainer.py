@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.training.contenders import Passes
 from benchmarks.training.job import Job
 from benchmarks.training.sampling import sampler
-from edge.runtime import open_model
-from edge.trainer import Trainer
+from edge.learning.runtime import open_model
+from edge.learning.trainer import Trainer
 
 
 def open_job(job: Job, runtime: str) -> Passes:

@@ -1,0 +1,45 @@
+"""What is not sent twice: of equal samples, and of those that hardly differ, the most wanted one stays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_broker.matching.vector_index import Rows
+
+
+def once(rows: Rows, keys: NDArray[np.int64], taken: NDArray[np.int64]) -> Rows:
+    """Of ``rows``, in order, the first of each key, but none whose key is in ``taken`` (ascending)."""
+    if len(taken):
+        at = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
+        rows, keys = rows[taken[at] != keys], keys[taken[at] != keys]
+    in_order = np.sort(keys)
+    if (in_order[1:] == in_order[:-1]).any():
+        rows = rows[np.sort(np.unique(keys, return_index=True)[1])]
+    return rows
+
+
+def near_duplicates(vectors: NDArray[np.float32], what: NDArray[np.int64], least: float) -> NDArray[np.bool_]:
+    """Which samples are of what an earlier one is of and hardly differ from it.
+
+    Args:
+        vectors: float32 [n, d], the most wanted first.
+        what: int64 [n], equal for samples of equal item and label.
+        least: Vectors of this cosine or more hardly differ.
+
+    Returns:
+        bool [n].
+    """
+    # Alike vectors have alike projections, whatever they are projected on, so they are neighbours in this order.
+    order = np.lexsort((np.arange(len(what)), vectors.sum(axis=1), what))
+    what, vectors = what[order], vectors[order]
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    alike = np.einsum("ij,ij->i", vectors[1:], vectors[:-1]) >= least * np.sqrt(squares[1:] * squares[:-1])
+    same = alike & (what[1:] == what[:-1])
+    # Of each run of such neighbours the first in rank stays.
+    run = np.cumsum(np.append(True, ~same)[: len(what)])
+    first = np.full(len(what) + 1, len(what))
+    np.minimum.at(first, run, order)
+    twin = np.empty(len(what), np.bool_)
+    twin[order] = first[run] != order
+    return twin

@@ -1,0 +1,77 @@
+"""Which inverted file is in use, as its folder says.
+
+    {folder}/current.json         which file is in use, and how far it is looked through
+    {folder}/{name}.lists         each vector in four bits a dimension, by list; mapped, so that all workers of a
+                                  machine share it and opening it takes no time
+    {folder}/{name}.order.npy     which row each of its vectors is
+    {folder}/{name}.lists.npz     centres, sizes and variances of its lists, and the levels of its codes
+
+Files are never changed but to erase rows, in place, for all who have them mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_broker.errors import StorageError
+from cloud_broker.matching.list_choice import Floats
+
+CURRENT = "current.json"
+ENDINGS = ("lists", "lists.npz", "order.npy")
+
+
+@dataclass(frozen=True)
+class Current:
+    """Which file is in use.
+
+    Attributes:
+        file: Its name, without its endings.
+        rows: Rows 0 to ``rows - 1`` are in it.
+        looks: How far to look for the nearest 100, 300 and so on, as triples: how many; the share of them that the
+            lists looked through are expected to have; how many times as many vectors are compared.
+        recall: Share of the nearest that is then found at least, measured when the file was made.
+    """
+
+    file: str
+    rows: int
+    looks: tuple[tuple[int, float, float], ...]
+    recall: float
+
+    def looks_for(self, counts: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Reach and times for each of ``counts`` [m]."""
+        asked, reach, times = np.array(self.looks, np.float64).T
+        wanted = np.log(np.maximum(counts, 1))
+        found = [np.interp(wanted, np.log(asked), values).astype(np.float32) for values in (reach, times)]
+        return found[0], found[1]
+
+
+def discard_older(folder: Path) -> None:
+    """Remove files of an older form, which this engine neither reads nor erases in; they are made again."""
+    if (folder / CURRENT).exists() and read_current(folder) is None:
+        shutil.rmtree(folder)
+
+
+def read_current(folder: Path) -> Current | None:
+    """Which file is in use; None if none is, or one of an older form, which is made again.
+
+    Raises:
+        StorageError: If that cannot be read.
+    """
+    path = folder / CURRENT
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        if "probes" in values:
+            return None
+        looks = tuple((int(count), float(reach), float(times)) for count, reach, times in values["looks"])
+        return Current(**{**values, "looks": looks})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"cannot read {path}: {error}") from error

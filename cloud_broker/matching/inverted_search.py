@@ -1,0 +1,230 @@
+"""Searching one inverted file.
+
+Codes say which rows to look at closely: some times as many as are asked for are compared by their vectors, so scores
+are exact. A vector's id is its place in the order of time, so that a window is a range of ids.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_broker.errors import StorageError
+from cloud_broker.matching.inverted_current import Current, read_current
+from cloud_broker.matching.list_choice import Floats, ListChoice
+from cloud_broker.matching.packed_lists import BITS, BLOCK, PackedLists
+from cloud_broker.matching.vector_index import Allowed, Found, Rows, Vectors, best
+
+_faiss: Any = faiss  # its stubs tell of the C++ interface
+_DENSE = 0.7  # where so much of a stretch is allowed, the rest is dropped when found
+_SPARE = 16
+_FILTERED = 0.5  # of what may be missed, with a filter: alike samples are left out alike, so the rest lie elsewhere
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """A filter as the file's places have it: from ``first`` on, all of them, or those that ``bits`` marks.
+
+    ``dense`` is the share of the former that the latter are, ``sizes`` [lists] how many of these each list has.
+    """
+
+    of: Allowed
+    first: int
+    dense: float
+    bits: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Queries [m, d], how many rows each asks for and takes at most, and the vectors of all rows."""
+
+    queries: Floats
+    counts: NDArray[np.int64]
+    most: NDArray[np.int64]
+    vectors: Vectors
+
+    def times(self, factor: float, spare: int, bound: int) -> _Asked:
+        """The same asking for more."""
+        counts, most = (np.minimum(many * factor + spare, bound) * (many > 0) for many in (self.counts, self.most))
+        return replace(self, counts=counts.astype(np.int64), most=most.astype(np.int64))
+
+    def one(self, number: int) -> _Asked:
+        """One of them."""
+        mine = slice(number, number + 1)
+        return _Asked(self.queries[mine], self.counts[mine], self.most[mine], self.vectors)
+
+
+class Opened:
+    """One file, mapped; never changed but by erasing.
+
+    Attributes:
+        current: What it is.
+        index: faiss' index.
+        lists: Its lists.
+        choice: Which of them to look through.
+    """
+
+    def __init__(self, folder: Path, current: Current | None = None) -> None:
+        current = current or read_current(folder)
+        if current is None:
+            raise StorageError(f"no inverted file in {folder}: it is made when the pool is indexed")
+        self.current = current
+        path = folder / current.file
+        try:
+            with np.load(f"{path}.lists.npz") as known:
+                centres, levels, sizes, squares = (known[name] for name in ("centres", "levels", "sizes", "squares"))
+            self.order: Rows = np.load(f"{path}.order.npy", mmap_mode="r")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise StorageError(f"cannot read {path}: {error}") from error
+        self.lists = PackedLists(path.with_name(f"{path.name}.lists"), sizes, (centres.shape[1] + 1) // 2)
+        self.choice = ListChoice(centres, sizes, squares)
+        self.levels: Floats = levels
+        self.squares: NDArray[np.float64] = squares
+        self._quantizer: Any = _faiss.IndexFlatL2(centres.shape[1])
+        self._quantizer.add(centres)
+        self.index = fast_scan(self._quantizer, levels)
+        self.index.replace_invlists(self.lists.mapped, False)
+        self.index.ntotal = int(sizes.sum())
+        self._filter: _Filter | None = None
+
+    @property
+    def centres(self) -> Floats:
+        """Centres of the lists, [lists, d]."""
+        centres: Floats = self._quantizer.reconstruct_n(0, self._quantizer.ntotal)
+        return centres
+
+    def search_many(
+        self,
+        queries: Floats,
+        counts: Sequence[int],
+        allowed: Allowed | None,
+        vectors: Vectors,
+        most: Sequence[int] | None = None,
+    ) -> list[Found]:
+        """See `VectorIndex.search_many`; ``vectors`` are those of all rows."""
+        rows = self.current.rows
+        queries = np.ascontiguousarray(queries, np.float32)
+        asked = _Asked(queries, np.minimum(counts, rows), np.minimum(counts if most is None else most, rows), vectors)
+        found = self._within(asked, allowed)
+        for number in np.flatnonzero(~queries.any(axis=1)).tolist():  # to which all are equally near
+            may = np.arange(rows) if allowed is None else np.flatnonzero(allowed.marked[:rows])
+            may = may[: asked.most[number]]
+            found[number] = may, np.zeros(len(may), np.float32)
+        return found
+
+    def _within(self, asked: _Asked, allowed: Allowed | None) -> list[Found]:
+        if allowed is None:
+            return self._found(asked, _faiss.IDSelectorRange(0, self.current.rows), None)
+        chosen = self._translated(allowed)
+        if not chosen.sizes.any():
+            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(asked.queries)
+        marked = _faiss.IDSelectorBitmap(chosen.bits)
+        if chosen.dense < _DENSE:
+            return self._found(asked, marked, chosen.sizes)
+        stretch = self.current.rows - chosen.first
+        more = asked.times(1.1 / chosen.dense, _SPARE, stretch)
+        found = self._found(more, _faiss.IDSelectorRange(chosen.first, self.current.rows), chosen.sizes)
+        for number, (rows, scores) in enumerate(found):
+            may, most = allowed.contains(rows), asked.most[number]
+            found[number] = rows[may][:most], scores[may][:most]
+            if may.sum() < asked.counts[number] and len(rows) < stretch:
+                found[number] = self._found(asked.one(number), marked, chosen.sizes)[0]
+        return found
+
+    def chosen_lists(
+        self, queries: Floats, counts: NDArray[np.int64], sizes: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], Floats]:
+        """The lists that are looked through for ``counts`` rows and how near their centres are, see `ListChoice`."""
+        reach = self.current.looks_for(counts)[0]
+        if sizes is not None:
+            reach = 1 - _FILTERED * (1 - reach)
+        return self.choice.choose(queries, counts.astype(np.float32), reach, sizes)
+
+    def scan(
+        self, queries: Floats, lists: NDArray[np.int64], near: Floats, count: int, selector: Any = None
+    ) -> NDArray[np.int64]:
+        """The ids of the ``count`` nearest by their codes, [m, count], the best first; -1 where there are fewer."""
+        # OpenMP counts threads per caller, so each worker thread says so for itself.
+        _faiss.omp_set_num_threads(1)
+        parameters = _faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector)
+        scores = np.empty((len(queries), count), np.float32)
+        ids = np.empty((len(queries), count), np.int64)
+        given = [_faiss.swig_ptr(array) for array in (queries, lists, near, scores, ids)]
+        # The method in Python takes no parameters.
+        self.index.search_preassigned_c(len(queries), given[0], count, *given[1:], False, parameters)
+        return ids
+
+    def compared(self, queries: Floats, ids: NDArray[np.int64], vectors: Vectors) -> tuple[Rows, Floats]:
+        """The rows of ids [m, n], -1 for none, and their scores by their vectors."""
+        rows = np.where(ids >= 0, self.order[ids], -1)
+        scores = np.empty(rows.shape, np.float32)
+        pointers = [_faiss.swig_ptr(array) for array in (scores, queries, vectors, rows)]
+        _faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
+        return rows, scores
+
+    def erase(self, rows: Rows, vectors: Vectors) -> None:
+        """Overwrite rows, which still have their ``vectors``, with zeros."""
+        mine = rows[rows < self.current.rows]
+        if not len(mine):
+            return
+        marked = np.zeros(self.current.rows, np.bool_)
+        marked[mine] = True
+        listed = np.unique(nearest_centres(self._quantizer, vectors[mine]))
+        if self.lists.erase(listed, marked[self.order]) < len(mine):
+            # Rounding may have put a row into the list beside.
+            self.erase_dead(marked)
+
+    def erase_dead(self, dead: NDArray[np.bool_]) -> None:
+        """Overwrite rows that are marked, [n], with zeros."""
+        marked = dead[self.order]
+        if marked.any():
+            self.lists.erase(np.arange(len(self.lists.sizes)), marked)
+
+    def _found(self, asked: _Asked, selector: Any, sizes: NDArray[np.int64] | None) -> list[Found]:
+        """The best that a selector lets through, which are ``sizes`` of each list."""
+        times = self.current.looks_for(asked.counts)[1]
+        candidates = np.maximum(np.ceil(asked.counts * times).astype(np.int64), asked.most) + _SPARE
+        candidates = np.minimum(candidates, self.current.rows)
+        lists, near = self.chosen_lists(asked.queries, asked.counts, sizes)
+        ids = self.scan(asked.queries, lists, near, int(candidates.max()), selector)
+        ids[np.arange(ids.shape[1]) >= candidates[:, np.newaxis]] = -1
+        rows, scores = self.compared(asked.queries, ids, asked.vectors)
+        return [best(*one) for one in zip(rows, scores, asked.most.tolist(), strict=True)]
+
+    def _translated(self, allowed: Allowed) -> _Filter:
+        """The filter in the order of the file; made once, since it is asked for again and again."""
+        known = self._filter
+        if known is None or known.of is not allowed:
+            marked = np.zeros(self.current.rows, np.bool_)
+            marked[: len(allowed.marked)] = allowed.marked[: self.current.rows]
+            marked = marked[self.order]
+            first = int(marked.argmax())
+            bits, sizes = np.packbits(marked, bitorder="little"), self.lists.count(marked)
+            known = self._filter = _Filter(allowed, first, float(marked[first:].mean()), bits, sizes)
+        return known
+
+
+def fast_scan(quantizer: Any, levels: Floats) -> Any:
+    """Faiss' index of codes of four bits a dimension, without lists; ``quantizer`` has to outlive it."""
+    width = quantizer.d
+    index = _faiss.IndexIVFPQFastScan(
+        quantizer, width, quantizer.ntotal, width, BITS, _faiss.METRIC_INNER_PRODUCT, BLOCK
+    )
+    index.by_residual = True
+    _faiss.copy_array_to_vector(levels, index.pq.centroids)
+    index.is_trained = True
+    return index
+
+
+def nearest_centres(quantizer: Any, vectors: Vectors) -> NDArray[np.int64]:
+    """Which list each vector belongs to, [n]."""
+    lists: NDArray[np.int64] = quantizer.search(np.ascontiguousarray(vectors), 1)[1][:, 0]
+    return lists

@@ -1,0 +1,1 @@
+"""Who belongs to a fleet: certificates, tokens, enrolment, revocation."""

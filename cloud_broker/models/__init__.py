@@ -1,0 +1,1 @@
+"""Global models: trained on the pool, converted, proven, published."""

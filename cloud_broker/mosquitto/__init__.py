@@ -1,0 +1,1 @@
+"""The broker: a hardened Mosquitto, set up, started and checked."""

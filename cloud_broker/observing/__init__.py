@@ -1,0 +1,1 @@
+"""What the cloud tells of itself: metrics, health, logs."""

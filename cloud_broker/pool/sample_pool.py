@@ -1,0 +1,345 @@
+"""The global sample pool: what contributors gave, durable on disk and at hand in memory, for all workers of a machine.
+
+{directory}/pool.sqlite       who gave what when, and where it lies: a contribution exists once it is listed here
+{directory}/segments/*.seg    encoded batches, appended
+{directory}/columns/          the same samples as mapped columns, which all workers share; made again if they are lost
+{directory}/derived/          what others make of rows, such as vectors and indices; gone when rows are numbered anew
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_broker.errors import StorageError
+from cloud_broker.files import lock_directory, make_private_directory
+from cloud_broker.matching.derived import erase_rows
+from cloud_broker.pool.columns import PoolColumns, rows_of
+from cloud_broker.pool.contributions import Held
+from cloud_broker.pool.guards import DAY_S
+from cloud_broker.pool.intake import Given, Intake
+from cloud_broker.pool.manifest import Manifest
+from cloud_broker.pool.opening import has_gaps, hold_open, remove_numbered, replay
+from cloud_broker.pool.options import PoolOptions
+from cloud_broker.pool.segments import Location, SegmentLog
+from protocol.batch_codec import decode_batch
+from protocol.errors import ProtocolError, SchemaMismatchError
+from protocol.samples import SampleBatch
+from protocol.schema import FeatureSchema
+
+__all__ = ["Given", "SamplePool"]
+
+OnErase = Callable[[NDArray[np.int64]], None]
+
+
+class SamplePool:
+    """All samples, by row in the order of arrival; writers take turns, readers need not wait.
+
+    Attributes:
+        directory: Where it lies.
+        schema: Features of its samples.
+        options: Its bounds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        schema: FeatureSchema | None = None,
+        options: PoolOptions | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the pool under ``directory``, or create it for ``schema``.
+
+        Raises:
+            StorageError: If there is none and no schema is given, or what is there cannot be read.
+            SchemaMismatchError: If the pool there has other features.
+        """
+        self.directory = make_private_directory(directory)
+        self.options = options or PoolOptions()
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._locked = False
+        self._erasers: list[OnErase] = []
+        with self.locked():
+            self._manifest = Manifest(directory)
+            self.schema = self._agree_on(schema)
+            self._segments = SegmentLog(directory / "segments")
+            self._segments.cut(self._manifest.end())
+            self._segments.check(self._manifest.ends())
+            self._manifest.place_waiting()
+            self._finalizer, alone = hold_open(self, directory)
+            if alone and has_gaps(self._manifest):
+                # Before the numbers change: after a crash in between all is made again, by old numbers or new ones.
+                remove_numbered(directory)
+                self._erase_segments()
+                self._manifest.renumber()
+            self._columns = PoolColumns(self.schema, directory / "columns")
+            replay(self._manifest, self._columns, self._read)
+            self._columns.count_sharers()
+            self._erase()
+            self._intake = Intake(self._manifest, self._columns, self.options, clock)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other writers away, in this process and others; may be entered again by the same thread."""
+        with self._lock:
+            if self._locked:
+                yield
+                return
+            with lock_directory(self.directory):
+                self._locked = True
+                try:
+                    yield
+                finally:
+                    self._locked = False
+
+    def add(self, contributor: str, batch: SampleBatch, message_id: str) -> int:
+        """Add what one message gave; see `add_many`."""
+        return self.add_many([Given(contributor, batch, message_id)])
+
+    def add_many(self, gifts: Iterable[Given]) -> int:
+        """Add samples that an operator vouches for; on disk when this returns, all or (on an error) none.
+
+        A message that was added before, and a sample that its contributor gave before, add nothing. Of more samples
+        than a contributor may have, the latest are kept.
+
+        Returns:
+            How many samples were new.
+
+        Raises:
+            SchemaMismatchError: If a batch has other features than the pool.
+            OversizeError: If a batch exceeds the codec's bound.
+            StorageError: If the disk fails.
+        """
+        return self._add(list(gifts), guarded=False)
+
+    def contribute(self, contributor: str, batch: SampleBatch, message_id: str, *, agreement: bool = False) -> int:
+        """Add what a device gave, or quarantine it if it looks like poison; see `add_many` and `guards`.
+
+        Args:
+            contributor: Its name.
+            batch: The samples.
+            message_id: Names the message.
+            agreement: See `allow_agreement`; what was said last counts, for all that it gave.
+
+        Returns:
+            How many samples are new in the pool: none if they are in quarantine.
+        """
+        added = self._add([Given(contributor, batch, message_id)], guarded=True)
+        self.allow_agreement([contributor], agreement)
+        return added
+
+    def allow_agreement(self, contributors: Iterable[str], allowed: bool) -> None:
+        """Note whether contributors' opinions of items may be compared with a device's, to choose samples for it."""
+        with self.locked():
+            self._manifest.say_agreement(contributors, allowed)
+
+    def agreeing(self) -> NDArray[np.bool_]:
+        """Who allows that, by contributor number; bool [largest such number + 1], at least [1]."""
+        numbers = self._manifest.agreeing()
+        marked = np.zeros(max(numbers, default=0) + 1, np.bool_)
+        marked[numbers] = True
+        return marked
+
+    def forget(self, contributor: str, message_id: str) -> int:
+        """Delete what a contributor gave so far, from memory and from disk, for all workers.
+
+        Its rows stay, empty and nobody's, at least until the pool is next opened by one process alone: row numbers are
+        in others' hands. What it gave does not come back if an old message comes again, and a request that comes again
+        deletes nothing given since.
+
+        Returns:
+            How many samples were deleted, those in quarantine too.
+
+        Raises:
+            StorageError: If the disk fails; what is not yet erased is when the pool is next opened.
+        """
+        with self.locked():
+            number = self._manifest.number(contributor)
+            if number is None or not self._manifest.unlist_all(number, message_id):
+                return 0
+            return self._erase()
+
+    def retain(self) -> int:
+        """Delete what is too old or too much, by the pool's options; how many samples.
+
+        Raises:
+            StorageError: If the disk fails.
+        """
+        options, deleted = self.options, 0
+        with self.locked():
+            if options.max_age_days:
+                deleted += self._drop(self._manifest.older_than(self._clock() - options.max_age_days * DAY_S))
+            most = options.max_samples_per_contributor
+            for contributor in self._manifest.contributors_beyond(most):
+                deleted += self._drop(self._manifest.oldest_beyond(most, contributor))
+            if self._manifest.live()[1] > options.max_samples:
+                deleted += self._drop(self._manifest.oldest_beyond(options.max_samples))
+        return deleted
+
+    def held(self) -> list[Held]:
+        """What is in quarantine."""
+        return self._manifest.held()
+
+    def release(self, number: int) -> int:
+        """Take a contribution out of quarantine into the pool; how many of its samples were new there.
+
+        Raises:
+            StorageError: If there is none of that number, or the disk fails.
+        """
+        with self.locked():
+            at, held = self._held(number)
+            batch = self._read(at)
+            added = self.add(held.contributor, batch, f"released-{number}")
+            self._drop([number])
+            return added
+
+    def drop(self, number: int) -> int:
+        """Delete a contribution that is in quarantine; how many samples.
+
+        Raises:
+            StorageError: If there is none of that number, or the disk fails.
+        """
+        with self.locked():
+            self._held(number)
+            return self._drop([number])
+
+    def on_erase(self, eraser: OnErase) -> None:
+        """Have ``eraser`` called with rows that this process is about to erase, the pool's lock held.
+
+        For copies elsewhere: what lies under the pool's folder is erased whoever erases.
+        """
+        self._erasers.append(eraser)
+
+    def batch(self) -> SampleBatch:
+        """All samples by row, as a view; forgotten ones are all zeros."""
+        return self._columns.batch()
+
+    def take(self, rows: NDArray[np.int64] | slice) -> SampleBatch:
+        """The samples of ``rows``, in that order."""
+        return self._columns.take(rows)
+
+    def live_rows(self) -> NDArray[np.int64]:
+        """The rows that were not forgotten."""
+        return np.flatnonzero(self.contributors > 0).astype(np.int64)
+
+    def living(self) -> tuple[SampleBatch, NDArray[np.int32]]:
+        """All samples but forgotten ones, and whose they are, [n]; a view where none was forgotten."""
+        live, owners = self.live_rows(), self.contributors
+        return (self.batch(), owners) if len(live) == len(owners) else (self.take(live), owners[live])
+
+    @property
+    def columns(self) -> PoolColumns:
+        """All columns, for those who choose among rows."""
+        return self._columns
+
+    @property
+    def contributors(self) -> NDArray[np.int32]:
+        """Each row's contributor, as the number that `contributor_number` gives, or `FORGOTTEN`; [n]."""
+        column: NDArray[np.int32] = self._columns.column("contributor")
+        return column
+
+    @property
+    def content_keys(self) -> NDArray[np.int64]:
+        """Each row's key of features and label: equal content, equal key; [n]."""
+        column: NDArray[np.int64] = self._columns.column("content_key")
+        return column
+
+    def contributor_number(self, name: str) -> int | None:
+        """The number of a contributor in `contributors`; None if it gave nothing."""
+        return self._manifest.number(name)
+
+    def contributor_names(self) -> dict[int, str]:
+        """Names of contributors by their numbers."""
+        return self._manifest.names()
+
+    def live(self) -> tuple[int, int]:
+        """How many contributors and samples are in the pool."""
+        return self._manifest.live()
+
+    def time_order(self) -> NDArray[np.int64]:
+        """Rows from the oldest sample to the newest; rows of equal time by arrival."""
+        return np.argsort(self._columns.column("time_s"), kind="stable").astype(np.int64)
+
+    def flush(self) -> None:
+        """Bring the columns to disk, so that nothing has to be made again after a power cut."""
+        with self.locked():
+            self._columns.flush()
+
+    def close(self) -> None:
+        """Close the manifest."""
+        self._manifest.close()
+        self._finalizer()
+
+    def _agree_on(self, schema: FeatureSchema | None) -> FeatureSchema:
+        known = self._manifest.schema()
+        if known is not None:
+            if schema is not None and schema != known:
+                raise SchemaMismatchError(
+                    f"the pool at {self.directory} has schema {known.digest}, not {schema.digest}: "
+                    "use another directory"
+                )
+            return known
+        if schema is None:
+            raise StorageError(f"no pool at {self.directory} yet: fill it first")
+        self._manifest.set_schema(schema)
+        return schema
+
+    def _add(self, gifts: list[Given], *, guarded: bool) -> int:
+        if any(gift.batch.schema != self.schema for gift in gifts):
+            raise SchemaMismatchError(f"the pool takes samples of schema {self.schema.digest}, not of another")
+        with self.locked():
+            news = self._intake.sift(gifts, guarded=guarded)
+            locations = self._segments.append([new.payload for new in news], self._manifest.end()) if news else []
+            return self._intake.admit(news, locations)
+
+    def _drop(self, numbers: list[int]) -> int:
+        """Delete some contributions."""
+        self._manifest.unlist(numbers)
+        contributors = {one.contributor for one in self._manifest.leaving()}
+        samples = self._erase()
+        for contributor in contributors:
+            self._columns.open_items_again(self._manifest.ranges(contributor))
+        return samples
+
+    def _erase(self) -> int:
+        """Overwrite what was taken off the list; also what a crash left, before anything is appended in its place."""
+        leaving = self._manifest.leaving()
+        ranges = [(one.first_row, one.samples) for one in leaving if one.first_row is not None and one.samples]
+        if ranges:
+            rows = rows_of(ranges)
+            erase_rows(self.directory, rows)
+            for eraser in self._erasers:
+                eraser(rows)
+        self._columns.forget(ranges)
+        self._erase_segments()
+        return sum(one.samples for one in leaving)
+
+    def _erase_segments(self) -> None:
+        leaving = self._manifest.leaving()
+        if leaving:
+            self._segments.erase([one.at for one in leaving])
+            self._manifest.left()
+
+    def _read(self, at: Location) -> SampleBatch:
+        try:
+            return decode_batch(self._segments.read(at), self.schema)
+        except ProtocolError as error:
+            raise StorageError(f"the pool at {self.directory} is damaged: {error}") from error
+
+    def _held(self, number: int) -> tuple[Location, Held]:
+        at = self._manifest.held_at(number)
+        held = next((one for one in self._manifest.held() if one.number == number), None)
+        if at is None or held is None:
+            raise StorageError(f"no contribution {number} is in quarantine: see `coda cloud pool quarantine`")
+        return at, held

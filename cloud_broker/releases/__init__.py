@@ -1,0 +1,1 @@
+"""Releases of the device's software: keys, signed metadata, rollouts."""

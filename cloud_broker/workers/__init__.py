@@ -1,0 +1,1 @@
+"""Processes that answer devices, and whoever watches over them."""

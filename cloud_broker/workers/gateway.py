@@ -1,0 +1,250 @@
+"""A cloud worker at the broker: takes what devices say, has it acted on, sends what is answered.
+
+Any number of workers share the fleet's messages (`topics.cloud_filter`); each needs an identity of its own. A message
+is acknowledged only when its effect is on disk and its answers are handed to the client, so one that a killed worker
+had in its hands is delivered again. What would have to wait too long is put off at once: see `admission`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from cloud_broker.membership.identity import Identity
+from cloud_broker.workers.admission import MAX_WAITING, PATIENCE_S, Lane
+from cloud_broker.workers.answers import Outgoing, address_of, claimed_id
+from cloud_broker.workers.sharing import SHARE_LIFETIME_S
+from cloud_broker.workers.worker_link import Delivery, WorkerLink
+from profiling.traffic import Traffic
+from protocol import envelope, topics
+from protocol.messages import BlobRef, Busy, Chunk, Match
+from protocol.purposes import SAMPLES, purpose_of
+from protocol.transfer import chunk_count
+
+_DRAIN_TIMEOUT_S = 5.0
+_QUIET_S = 0.5  # with nothing new for so long, the broker has handed over what it had
+_MAX_RECEIVE_MAXIMUM = 65_535
+_WAKE_S = 0.2
+_HURRY_WAITING = 2  # messages a thread from which on time counts for more than bytes
+_HURRY_LOAD = 0.3  # and share of a processor that the threads together are at work
+
+logger = logging.getLogger(__name__)
+
+Respond = Callable[[str, bytes], Iterable[Outgoing]]
+
+
+class Observer:
+    """Is told what a gateway does, from several threads; this one lets it pass."""
+
+    def served(self, kind: str, waited_s: float, service_s: float) -> None:
+        """A message of a kind was acted on, after waiting."""
+
+    def put_off(self, kind: str, retry_after_s: float) -> None:
+        """A message of a kind was put off."""
+
+
+class Gateway:
+    """One worker's connection and the threads that act on what comes; a context manager.
+
+    Messages of one device are acted on in their order; those of different devices side by side.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        fleet: str,
+        host: str,
+        port: int,
+        respond: Respond,
+        *,
+        threads: int = 2,
+        patience_s: float = PATIENCE_S,
+        keep_session: bool = True,
+        on_return: Callable[[], None] | None = None,
+        traffic: Traffic | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """Prepare a connection.
+
+        Args:
+            identity: The worker's certificate; the broker knows the worker by its name.
+            fleet: The fleet served.
+            host: The broker's name or address, as in its certificate.
+            port: The broker's port.
+            respond: Acts on a topic and payload and says what to answer; does not raise.
+            threads: How many messages are acted on at a time.
+            patience_s: What would wait longer is put off.
+            keep_session: Whether the broker keeps messages for this worker after `stop`; one of several workers that
+                leaves for good hands over to the others instead.
+            on_return: Called after each reconnection, on a thread that may `send`: the broker may have lost what it was
+                told.
+            traffic: Counts the connection's bytes.
+            observer: Told what happens.
+
+        Raises:
+            CertificateError: If the certificate cannot be used.
+        """
+        self._fleet = fleet
+        self._respond = respond
+        self._keep_session = keep_session
+        self._on_return = on_return
+        self._observer = observer or Observer()
+        self._stopping = threading.Event()
+        self._came_s = 0.0
+        self._counting = threading.Lock()  # guards the lanes
+        self._lanes = [Lane(patience_s) for _ in range(threads)]
+        self._queues: list[queue.SimpleQueue[Delivery]] = [queue.SimpleQueue() for _ in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._work, args=[number], name=f"gateway-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        self._link = WorkerLink(
+            identity,
+            fleet,
+            host,
+            port,
+            on_message=self._on_message,
+            traffic=traffic or Traffic(lambda topic: purpose_of(topic, SAMPLES)),
+            # So many that the lanes fill first: what waits at the broker can be told nothing.
+            receive_maximum=min(2 * threads * MAX_WAITING, _MAX_RECEIVE_MAXIMUM),
+        )
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker is connected and hands us messages."""
+        return self._link.up
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait, or are being acted on."""
+        return sum(lane.waiting for lane in self._lanes)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether there is so much to do that time counts for more than bytes."""
+        now_s = time.monotonic()
+        load = sum(lane.load(now_s) for lane in self._lanes)
+        return self.waiting > _HURRY_WAITING * len(self._lanes) or load > _HURRY_LOAD
+
+    def start(self) -> None:
+        """Connect and subscribe; afterwards a lost connection comes back by itself.
+
+        Raises:
+            ConnectionFailedError: If the broker is not there or does not let us in.
+        """
+        self._link.open()
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, outgoing: Outgoing) -> bool:
+        """Hand a message to the client, which delivers it to the broker, over reconnections if need be.
+
+        Waits while too many are on their way.
+
+        Returns:
+            Whether it was handed over; a gateway that is stopping no longer waits.
+
+        Raises:
+            OversizeError: If the message is too large.
+        """
+        payload, message = envelope.encode(outgoing.message, outgoing.message_id), outgoing.message
+        if outgoing.device is None:
+            assert isinstance(message, Chunk)
+            topic = topics.shared_chunk(self._fleet, message.blob, message.index)
+            return self._link.publish(topic, payload, qos=1, retain=True, expiry_s=SHARE_LIFETIME_S)
+        # A chunk is asked for again, and so are samples: the broker need not keep them for a device that went away.
+        qos = 0 if isinstance(message, Chunk) or (isinstance(message, Match) and message.data is not None) else 1
+        topic = topics.down(self._fleet, outgoing.device, message.kind)
+        return self._link.publish(topic, payload, qos=qos, retain=outgoing.retain)
+
+    def withdraw(self, ref: BlobRef) -> None:
+        """Have the broker forget a blob that the fleet shares no more."""
+        for index in range(chunk_count(ref.size_bytes)):
+            self._link.publish(topics.shared_chunk(self._fleet, ref.sha256, index), b"", qos=1, retain=True)
+
+    def stop(self) -> None:
+        """Take nothing new, finish what is being acted on, let the answers out, and disconnect.
+
+        What waits comes to this worker's next life; where it keeps no session it is acted on first, and the broker
+        hands new messages to the other workers meanwhile.
+        """
+        if not self._keep_session and self._link.up:
+            self._link.leave()
+            deadline_s = time.monotonic() + _DRAIN_TIMEOUT_S
+            while time.monotonic() < deadline_s and (self.waiting or time.monotonic() - self._came_s < _QUIET_S):
+                time.sleep(_WAKE_S / 4)
+        self._stopping.set()
+        self._link.give_up()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._link.close(_DRAIN_TIMEOUT_S, forget=not self._keep_session)
+
+    def __enter__(self) -> Gateway:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _on_message(self, delivery: Delivery) -> None:
+        """On the network's thread: let it wait before a thread, or put it off."""
+        self._came_s = delivery.came_s
+        device, kind = _device_and_kind(delivery.topic)
+        number = zlib.crc32(device.encode()) % len(self._lanes)
+        with self._counting:
+            lane = self._lanes[number]
+            retry_after_s = lane.admit(kind, delivery.came_s)
+        if retry_after_s is None:
+            self._queues[number].put(delivery)
+        else:
+            self._put_off(delivery, device, kind, retry_after_s)
+
+    def _put_off(self, delivery: Delivery, device: str, kind: str, retry_after_s: float) -> None:
+        # Not through `send`, which may wait; if it is lost, silence tells the device the same a little later.
+        busy = Busy(claimed_id(delivery.payload), retry_after_s)
+        self._link.say_at_once(topics.down(self._fleet, device, Busy.kind), envelope.encode(busy, uuid.uuid4().hex))
+        self._link.acknowledge(delivery)
+        self._observer.put_off(kind, retry_after_s)
+
+    # Below: on the gateway's own threads.
+
+    def _work(self, number: int) -> None:
+        while not self._stopping.is_set():
+            if number == 0 and self._link.came_back() and self._on_return is not None:
+                self._on_return()
+            try:
+                delivery = self._queues[number].get(timeout=_WAKE_S)
+            except queue.Empty:
+                continue
+            # One of an earlier connection is delivered again on this one.
+            if self._link.current(delivery):
+                self._act(number, delivery)
+            else:
+                with self._counting:
+                    self._lanes[number].dropped()
+
+    def _act(self, number: int, delivery: Delivery) -> None:
+        begun_s = time.monotonic()
+        answered = all(self.send(outgoing) for outgoing in self._respond(delivery.topic, delivery.payload))
+        if answered:
+            self._link.acknowledge(delivery)
+        done_s = time.monotonic()
+        service_s = done_s - begun_s
+        with self._counting:
+            self._lanes[number].served(service_s, done_s)
+        self._observer.served(_device_and_kind(delivery.topic)[1], begun_s - delivery.came_s, service_s)
+
+
+def _device_and_kind(topic: str) -> tuple[str, str]:
+    """Of what a device says; empty for anything else, which has no answer."""
+    address = address_of(topic)
+    return ("", "") if address is None else (address.device, address.kind)

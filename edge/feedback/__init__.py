@@ -1,0 +1,1 @@
+"""What an app tells of its user, and the samples that this makes."""

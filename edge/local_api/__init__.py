@@ -1,0 +1,1 @@
+"""The local API: rankings and events for the apps on the device."""

@@ -1,0 +1,1 @@
+"""What a device keeps on disk, and how it survives a power cut."""
