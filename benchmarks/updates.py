@@ -51,7 +51,7 @@ def _check(folder: Path) -> None:
     repository.publish()
     (folder / "metadata").write_bytes(repository.metadata())
     (folder / "trust").mkdir()
-    arguments = [str(folder / "trust"), str(repository.root_path), str(folder / "metadata"), name]
+    arguments = [str(folder / "trust"), str(repository.root_path), str(folder / "metadata"), name, "0.0"]
     began_s = time.perf_counter()
     done = subprocess.run([sys.executable, "-I", "-c", _WITHOUT, *arguments], check=True, capture_output=True)
     elapsed_s, peak = time.perf_counter() - began_s, int(done.stderr)

@@ -52,6 +52,8 @@ class Belief:
         boot: The boot that the uptime is counted from.
         off_by_s: How far ahead of it the wall clock is that is not followed; None where it is.
         off_since_s: The uptime since when that is so.
+        passed_s: What has surely passed where that is later: a wall clock that goes back by days is followed, but what
+            was over stays over until NTP, or a day's steady run, says otherwise.
     """
 
     unix_s: float
@@ -59,19 +61,30 @@ class Belief:
     boot: str
     off_by_s: float | None = None
     off_since_s: float | None = None
+    passed_s: float | None = None
+
+    @property
+    def surely_s(self) -> float:
+        """What has surely passed, in seconds since 1970."""
+        return self.unix_s if self.passed_s is None else max(self.unix_s, self.passed_s)
 
     def after(self, reading: Reading) -> Belief:
         """What to believe once the clocks were read. Far back the wall clock is followed no more than far ahead."""
         same_boot = reading.boot == self.boot
-        expected_s = self.unix_s + (max(0.0, reading.uptime_s - self.uptime_s) if same_boot else 0.0)
+        elapsed_s = max(0.0, reading.uptime_s - self.uptime_s) if same_boot else 0.0
+        expected_s, passed_s = self.unix_s + elapsed_s, self.surely_s + elapsed_s
         off_by_s = reading.unix_s - expected_s
-        if abs(off_by_s) <= NEAR_S or reading.confirmed:
+        if reading.confirmed:
             return Belief(reading.unix_s, reading.uptime_s, reading.boot)
+        if abs(off_by_s) <= NEAR_S:
+            back = passed_s if passed_s > reading.unix_s else None
+            return Belief(reading.unix_s, reading.uptime_s, reading.boot, passed_s=back)
         steady = same_boot and self.off_by_s is not None and abs(off_by_s - self.off_by_s) <= NEAR_S
         since_s = self.off_since_s if steady and self.off_since_s is not None else reading.uptime_s
         if reading.uptime_s - since_s >= SETTLED_S:
             return Belief(reading.unix_s, reading.uptime_s, reading.boot)
-        return Belief(expected_s, reading.uptime_s, reading.boot, off_by_s, since_s)
+        ahead = passed_s if passed_s > expected_s else None
+        return Belief(expected_s, reading.uptime_s, reading.boot, off_by_s, since_s, ahead)
 
 
 class KnownTime:
@@ -122,7 +135,8 @@ def _load(path: Path) -> Belief | None:
     try:
         values = json.loads(path.read_bytes())
         belief = Belief(**values)
-        numbers = (belief.unix_s, belief.uptime_s, belief.off_by_s or 0.0, belief.off_since_s or 0.0)
+        numbers = (belief.unix_s, belief.uptime_s, *(one or 0.0 for one in (belief.off_by_s, belief.off_since_s)))
+        numbers += (belief.passed_s or 0.0,)
         return belief if all(abs(float(number)) < 1e12 for number in numbers) else None
     except (OSError, ValueError, TypeError):
         return None

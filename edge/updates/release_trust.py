@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Trusted:
         return f"r{self.number}-{self.bundle.sha256[:12]}"
 
 
-def check(folder: ReleaseFolder, root: Path, metadata: Path, target: str) -> Trusted:
+def check(folder: ReleaseFolder, root: Path, metadata: Path, target: str, passed_s: float) -> Trusted:
     """See that an offer is signed, current, and no older than what was seen before.
 
     Args:
@@ -56,6 +57,8 @@ def check(folder: ReleaseFolder, root: Path, metadata: Path, target: str) -> Tru
         root: The root of trust that the device was given.
         metadata: The metadata as they came.
         target: What was offered.
+        passed_s: The time that has surely passed, in seconds since 1970: what ended before it is refused, whatever the
+            wall clock says.
 
     Raises:
         UpdateRefusedError: If the signatures do not vouch for it.
@@ -63,9 +66,10 @@ def check(folder: ReleaseFolder, root: Path, metadata: Path, target: str) -> Tru
     """
     trust = folder.path / "trust"
     trust.mkdir(parents=True, exist_ok=True, mode=0o700)
-    command = [sys.executable, "-I", "-m", "edge.updates.release_trust", str(trust), str(root), str(metadata), target]
+    command = [sys.executable, "-I", "-m", "edge.updates.release_trust"]
+    given = [str(trust), str(root), str(metadata), target, repr(passed_s)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_S, check=False)
+        done = subprocess.run([*command, *given], capture_output=True, text=True, timeout=CHECK_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UpdateError(f"its signatures could not be checked: {error}") from error
     if done.returncode not in {0, _REFUSED}:
@@ -81,9 +85,10 @@ def check(folder: ReleaseFolder, root: Path, metadata: Path, target: str) -> Tru
 
 def main(arguments: list[str]) -> int:
     """The child process: prints what was found, as JSON."""
-    trust, root, metadata, target = arguments
+    trust, root, metadata, target, passed_s = arguments
     try:
         found = _verify(Path(trust), Path(root), Path(metadata).read_bytes(), target)
+        _see_current(Path(trust), float(passed_s))
     except (UpdateRefusedError, ProtocolError) as error:
         sys.stdout.write(json.dumps({"refused": str(error)}))
         return _REFUSED
@@ -134,6 +139,18 @@ def _verify(trust: Path, root: Path, packed: bytes, target: str) -> dict[str, An
         "version": str(custom.get("version"))[:64],
         "same": custom.get("ranking") != "changes",
     }
+
+
+def _see_current(trust: Path, passed_s: float) -> None:
+    """The framework asks the wall clock alone, and whoever sets that back could offer what is long over."""
+    from tuf.api.metadata import Metadata  # noqa: PLC0415 - see above
+
+    at = datetime.fromtimestamp(passed_s, timezone.utc)
+    for role in ("root", "timestamp", "snapshot", "targets"):
+        signed = Metadata[Any].from_bytes((trust / f"{role}.json").read_bytes()).signed
+        if signed.is_expired(at):
+            ended = f"{role} ended {signed.expires:%Y-%m-%d %H:%M}, and it is {at:%Y-%m-%d %H:%M} UTC at least"
+            raise UpdateRefusedError(f"its metadata are expired: {ended}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from edge.errors import HandOverError, RefusedError, StoppedError, StoreError, UpdateError, UpdateRefusedError
 from edge.health import LEAST_FREE_BYTES
 from edge.round.tools import Tools
+from edge.scheduling.clock import clock_fault
 from edge.storage.blobs import BlobStore
 from edge.storage.store_copy import keep_copy
 from edge.tunnel.fetch import fetch_blob
@@ -100,6 +101,8 @@ class Updating:
         offer = self._tools.session.release
         if offer is None or offer.target is None or not self._possible or self._settled(offer):
             return
+        if not self._knows_time():
+            return
         try:
             trusted = self._check(offer, offer.target)
             if self._wanted(trusted) and self._may(trusted):
@@ -120,6 +123,13 @@ class Updating:
         """Whether releases are wanted, and there is somebody to hand over to."""
         return self._root is not None and BASE_VARIABLE in os.environ and self._state.stage is None
 
+    def _knows_time(self) -> bool:
+        """Whether it can be told what is out of date; waits for the clock, as the policy does for its conditions."""
+        reason = clock_fault(self._tools.config, self._tools.store.time)
+        if reason is not None:
+            self._tell_waiting({"clock": reason})
+        return reason is None
+
     def _settled(self, offer: Release) -> bool:
         last = self._state.last
         return last.get("offer") == offer.offer and last.get("outcome") not in {INTERRUPTED, INCONCLUSIVE}
@@ -135,8 +145,9 @@ class Updating:
             if offer.metadata.size_bytes > MAX_METADATA_BYTES:
                 raise UpdateRefusedError(f"its metadata have {offer.metadata.size_bytes} bytes")
             metadata = self._fetch(offer.metadata)
+            passed_s = self._tools.store.time.look().surely_s
             try:
-                self._trusted = (offer.offer, check(self._folder, self._root, metadata, target))
+                self._trusted = (offer.offer, check(self._folder, self._root, metadata, target, passed_s))
             finally:
                 metadata.unlink(missing_ok=True)
         return self._trusted[1]
@@ -162,11 +173,13 @@ class Updating:
             disk_bytes=DISK_FACTOR * size_bytes + LEAST_FREE_BYTES,
             free_bytes=shutil.disk_usage(self._folder.path).free,
         )
-        if decision.against != self._told:
-            self._told = decision.against
-            against = {reason.name: reason.detail for reason in decision.reasons if not reason.allows}
-            self._outcome.emit("waits" if against else "begins", reasons=against)
+        self._tell_waiting({reason.name: reason.detail for reason in decision.reasons if not reason.allows})
         return decision.act
+
+    def _tell_waiting(self, against: dict[str, str]) -> None:
+        if tuple(against) != self._told:
+            self._told = tuple(against)
+            self._outcome.emit("waits" if against else "begins", reasons=against)
 
     def _bring(self, target: str, trusted: Trusted) -> None:
         state, name = self._state, trusted.name

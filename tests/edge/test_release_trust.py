@@ -45,11 +45,11 @@ class Signers:
             found.sign(load_key(key_path(self.keys, key)), append=True)
         return found.to_bytes()
 
-    def check(self, files: Files) -> Trusted:
-        """What the device makes of them."""
+    def check(self, files: Files, passed_s: float = 0.0) -> Trusted:
+        """What the device makes of them, where it surely is so late."""
         offered = self.root.parent / "offered"
         offered.write_bytes(pack_metadata(files))
-        return check(self.device, self.root, offered, "pi5.tar")
+        return check(self.device, self.root, offered, "pi5.tar", passed_s)
 
 
 @pytest.fixture
@@ -86,6 +86,15 @@ def test_what_the_signers_did_not_agree_to_is_refused(
     """Held back until it expired, signed by another role's key, or a root that too few signed, or one of them twice."""
     with pytest.raises(UpdateRefusedError, match=said):
         signers.check({**signers.files, name: signers.signed(name, change, *keys)})
+
+
+def test_a_clock_that_was_set_back_revives_nothing(signers: Signers) -> None:
+    """What has ended by the time that surely passed is refused, though by the wall clock it holds for 60 days."""
+    hour_s = 3600.0
+    ends_s = Metadata[Any].from_bytes(signers.files["timestamp.json"]).signed.expires.timestamp()
+    assert signers.check(signers.files, ends_s - hour_s).number == 1
+    with pytest.raises(UpdateRefusedError, match=r"timestamp ended .* UTC at least"):
+        signers.check(signers.files, ends_s + hour_s)
 
 
 def test_a_targets_file_that_says_nothing_of_its_release_is_refused(signers: Signers) -> None:

@@ -13,9 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from cloud_broker.storage.ledger import Ledger
 from cloud_broker.tasks.cohorts import Cohort
 from edge.config import UpdateConfig
 from edge.round.report import software_version
+from edge.scheduling.known_time import Belief
 from edge.updates.handover import BASE_VARIABLE, RELEASE_VARIABLE, STDERR_VARIABLE
 from edge.updates.release_state import MAX_STARTS, ReleaseFolder
 from protocol.recipe import Recipe
@@ -272,12 +274,18 @@ def test_every_bad_release_ends_on_the_old_version(
 def test_a_cut_at_any_stage_ends_on_a_version_that_runs(cloud: Any, board: Callable[..., Board], yard: Yard) -> None:
     """SIGKILL while it downloads, installs and proves itself: the old version goes on, and what was begun is finished.
 
-    A release that is always cut on trial is given up.
+    Before, nothing is begun while the clock is not believed. A release that is always cut on trial is given up.
     """
     one = board("update-cut", trial_s=8.0)
+    believed = Belief(time.time() + 30 * 86400, 0.0, "an earlier boot")
+    (one.device.config.state_dir / "time.json").write_text(json.dumps(asdict(believed)))
     with cloud(RECIPE):
         _first_round(one)
         number = yard.offer(yard.release("0.2.0", filler_bytes=6 << 20))
+        assert "is believed until NTP" in one.until_update("waits")["reasons"]["clock"]
+        assert not (one.folder.path / "trust").exists()
+        (one.device.config.state_dir / "time.json").unlink()
+        one.cut_power()
         one.until(
             lambda event: event["event"] == "progress" and event["phase"] == "update" and event["total"] > 1 << 20
         )

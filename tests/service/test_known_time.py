@@ -136,6 +136,22 @@ def test_a_short_time_without_power_needs_no_confirmation(tmp_path: Path) -> Non
     assert board.known(tmp_path).unix_s == NOW_S + NEAR_S
 
 
+def test_what_is_over_stays_over(tmp_path: Path) -> None:
+    """Also where the wall clock goes back by days again and again, over boots; until NTP says what time it is."""
+    board = Board()
+    board.known(tmp_path).look()
+    for day in range(1, 30, 6):
+        board.boots(NOW_S - day * DAY_S)
+        known = board.known(tmp_path)
+        assert (known.unix_s, known.look().surely_s) == (board.reading.unix_s, NOW_S + 60.0 * (day // 6))
+        board.passes(60.0)
+        assert known.look().surely_s == NOW_S + 60.0 * (day // 6 + 1)
+        board.passes(0.0)
+        known._save(known.look())
+    board.jumps(0.0, confirmed=True)
+    assert known.look().surely_s == board.reading.unix_s
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"unix_s": "x", "uptime_s": 1, "boot": ""}', b"\xff", b"1e999"]
 )
