@@ -21,7 +21,7 @@ from hardware.flash.image import expected_sha256, is_sha256
 from hardware.flash.prepare import Examined
 from hardware.flash.prepare import seed as put_seed
 from hardware.flash.receipt import Receipt
-from hardware.flash.seed import Seed, System, bundle_files, detect
+from hardware.flash.seed import Seed, System, bundle_files, check_hostname, detect
 from hardware.flash.settings import FleetSettings, load_settings
 from hardware.flash.target import FileTarget
 from hardware.flash.writer import Progress, write
@@ -73,8 +73,10 @@ class Order:
             spend: Whether to make a token, which replaces one that waits under that name.
 
         Raises:
+            SeedError: If no board can be called so.
             ConfigError: If there is no such fleet, or a setting in ``[device]`` is none of a device's.
         """
+        check_hostname(self.name)
         token = self._token(spend)
         return Seed(
             hostname=self.name,
@@ -187,11 +189,11 @@ def _device_toml(token: EnrolmentToken, settings: FleetSettings, root: bytes | N
     """The board's configuration, seen to be one that `coda edge run` takes."""
     fixed = starting_config(token)
     if clash := sorted(set(fixed) & set(settings.device)):
-        raise UsageError(f"[device] {', '.join(clash)}: comes from the fleet, and cannot be set")
+        raise UsageError(f"{settings.path}, [device] {', '.join(clash)}: comes from the fleet, and cannot be set")
     updates = {} if root is None else {"updates": {**settings.device.get("updates", {}), "root": ROOT_NAME}}
     text = config_text({**fixed, **settings.device, **updates})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "device.toml"
         path.write_bytes(text)
-        load_config(path)
+        load_config(path, f"{settings.path}, [device]")
     return text

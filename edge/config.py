@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -169,46 +170,66 @@ def _check_meter_kind(kind: str) -> None:
         raise ConfigError(f"configuration: meter_kind {kind!r} is not one of {', '.join(KINDS)}")
 
 
-def load_config(path: Path) -> EdgeConfig:
+def load_config(path: Path, named: str | None = None) -> EdgeConfig:
     """Read a configuration; paths in it are relative to its own folder.
+
+    Args:
+        path: The file.
+        named: What faults call it, if it was made from something that its reader knows better.
 
     Raises:
         ConfigError: If the file cannot be read, is not TOML, or a value is missing, unknown, mistyped or out of bounds.
     """
+    named = named or f"configuration {path}"
     try:
         with path.open("rb") as file:
             values = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"configuration {path}: {error.strerror}") from error
+        raise ConfigError(f"{named}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration {path}: not TOML ({error})") from error
-    return EdgeConfig(**_checked(EdgeConfig, values, path))
+        raise ConfigError(f"{named}: not TOML ({error})") from error
+    try:
+        return EdgeConfig(**_Reader(path.parent, named).checked(EdgeConfig, values))
+    except ConfigError as error:  # who checks bounds does not know where the value stands
+        raise ConfigError(re.sub(r"\Aconfiguration: ", lambda _: f"{named}: ", str(error))) from error
 
 
-def _checked(table: type, values: Mapping[str, Any], path: Path, within: str = "") -> dict[str, Any]:
-    known = {f.name: f for f in fields(table)}
-    unknown = sorted(within + name for name in set(values) - set(known))
-    needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
-    missing = sorted(within + name for name in needed - set(values))
-    if unknown or missing:
-        raise ConfigError(f"configuration {path}: unknown values {unknown}, missing values {missing}")
-    hints = get_type_hints(table)
-    return {name: _convert(value, hints[name], path, within + name) for name, value in values.items()}
+@dataclass(frozen=True)
+class _Reader:
+    """Turns a file's values into those of a table.
 
+    Attributes:
+        folder: What paths are relative to.
+        named: What faults call the file.
+    """
 
-def _convert(value: object, hint: Any, path: Path, name: str) -> object:
-    if hint == _NAMES and isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return tuple(value)
-    wanted: type = next((arm for arm in get_args(hint) if arm is not type(None)), hint)
-    if is_dataclass(wanted) and isinstance(value, dict):
-        return wanted(**_checked(wanted, value, path, f"{name}."))
-    if wanted is Path and isinstance(value, str) and value:
-        return path.parent / Path(value).expanduser()
-    if wanted is float and type(value) is int:
-        return float(value)
-    if hint == _NAMES or type(value) is not wanted:
-        raise ConfigError(f"configuration {path}: {name} must be {_form(hint, wanted)}, got {value!r}")
-    return value
+    folder: Path
+    named: str
+
+    def checked(self, table: type, values: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+        """A table's values, each of the type that its attribute has."""
+        known = {f.name: f for f in fields(table)}
+        unknown = sorted(within + name for name in set(values) - set(known))
+        needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+        missing = sorted(within + name for name in needed - set(values))
+        if unknown or missing:
+            raise ConfigError(f"{self.named}: unknown values {unknown}, missing values {missing}")
+        hints = get_type_hints(table)
+        return {name: self._convert(value, hints[name], within + name) for name, value in values.items()}
+
+    def _convert(self, value: object, hint: Any, name: str) -> object:
+        if hint == _NAMES and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return tuple(value)
+        wanted: type = next((arm for arm in get_args(hint) if arm is not type(None)), hint)
+        if is_dataclass(wanted) and isinstance(value, dict):
+            return wanted(**self.checked(wanted, value, f"{name}."))
+        if wanted is Path and isinstance(value, str) and value:
+            return self.folder / Path(value).expanduser()
+        if wanted is float and type(value) is int:
+            return float(value)
+        if hint == _NAMES or type(value) is not wanted:
+            raise ConfigError(f"{self.named}: {name} must be {_form(hint, wanted)}, got {value!r}")
+        return value
 
 
 def _form(hint: Any, wanted: type) -> str:

@@ -18,6 +18,19 @@ _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 BUNDLE = f"{firstboot.FOLDER}/bundle"
 
 
+def check_hostname(name: str) -> None:
+    """See that a board can be called so.
+
+    Raises:
+        SeedError: If it cannot.
+    """
+    if not _HOSTNAME.fullmatch(name):
+        raise SeedError(
+            f"name {name[:80]!r}: a board's name is 1 to 63 of a-z, 0-9 and '-', a '-' neither first nor last, "
+            "as a host's must be"
+        )
+
+
 class System(str, Enum):
     """How an image is told what to do on its first boot."""
 
@@ -53,10 +66,7 @@ class Seed:
     root: bytes | None = None
 
     def __post_init__(self) -> None:
-        if not _HOSTNAME.fullmatch(self.hostname):
-            raise SeedError(
-                f"name {self.hostname!r}: a board's name is 1 to 63 of a-z, 0-9 and '-', as a host's must be"
-            )
+        check_hostname(self.hostname)
 
     def board_files(self) -> dict[str, bytes | Path]:
         """What every kind of system gets: the folder ``coda``."""

@@ -66,6 +66,7 @@ class FleetSettings:
     """What every board of a fleet gets.
 
     Attributes:
+        path: Where they stand.
         directory: The fleet's folder.
         token_hours: How long a board's token works.
         device: Settings for its device.toml.
@@ -74,6 +75,7 @@ class FleetSettings:
         ssh_keys: With these keys; without one, ssh stays off.
     """
 
+    path: Path
     directory: Path
     token_hours: float = _TOKEN_HOURS
     device: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +109,7 @@ def load_settings(path: Path) -> FleetSettings:
     if not 0 < hours <= 24 * 365:
         raise SeedError(f"{path}: token_hours {hours:g} is not in 0..8760")
     return FleetSettings(
+        path=path,
         directory=path.parent / Path(values["fleet"]).expanduser(),
         token_hours=hours,
         device=values.get("device", {}),

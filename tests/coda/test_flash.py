@@ -7,16 +7,22 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 import zstandard
 
 from cloud_broker.releases.repository import ReleaseRepository
+from coda.errors import UsageError
+from coda.flashing import Order
 from edge.config import load_config
+from edge.errors import ConfigError
+from hardware.errors import SeedError
 from protocol.enrolment import EnrolmentToken
 from tests.coda.desk import PASSPHRASE, Desk, desk, trixie
 from tests.coda.running import coda
@@ -167,6 +173,24 @@ def test_a_board_is_told_whose_releases_to_take(desk: Desk, trixie: Image, tmp_p
     refused = coda(*fixed, "--out", str(tmp_path / "no.img"), "--releases", str(tmp_path / "keys"))
     assert "coda release init" in " ".join(refused.stderr.split())
     assert not (tmp_path / "no.img").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "said"),
+    [
+        ("pi-1", "colour = 1", "FLEET.toml, [device]: unknown values ['colour']"),
+        ("pi-1", "threads = 0", "FLEET.toml, [device]: threads 0 is not in 1..256"),
+        ("pi-1", "[device.api]\nport = true", "FLEET.toml, [device]: api.port must be int, got True"),
+        ("pi-1", 'host = "elsewhere"', "FLEET.toml, [device] host: comes from the fleet"),
+        ("pi_1.a", "", "a board's name is 1 to 63 of a-z, 0-9 and '-'"),
+        ("pi 1", "", "a board's name is 1 to 63 of a-z, 0-9 and '-'"),
+    ],
+)
+def test_a_fault_is_named_where_it_can_be_mended(desk: Desk, name: str, device: str, said: str) -> None:
+    """In FLEET.toml, not in a file made from it; and a name is told by the narrower of the two rules it must keep."""
+    desk.config.write_text(f'fleet = "fleet"\n[device]\n{device}\n')
+    with pytest.raises((UsageError, ConfigError, SeedError), match=re.escape(said)):
+        Order.load(desk.config, name, None)
 
 
 def test_an_image_file_needs_no_device(desk: Desk, trixie: Image, tmp_path: Path) -> None:
