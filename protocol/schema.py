@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from protocol.errors import MalformedMessageError
@@ -107,7 +108,7 @@ class FeatureSchema:
         """Rows of each embedding table, by its name."""
         return {f.table: f.vocabulary for f in self.features if f.table is not None and f.vocabulary is not None}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits that name this schema; samples and models that differ in it do not mix."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
