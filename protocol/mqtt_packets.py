@@ -58,7 +58,7 @@ class PacketMeter:
         return counts
 
     def _begin_whole(self, view: memoryview, at: int) -> None:
-        """Begin the packet at ``at`` if its head is all there, as nearly every one's is: byte by byte costs far more."""
+        """Begin the packet at ``at`` if its head is all there, as nearly always: byte by byte costs far more."""
         start, remaining = _length(view[at : at + 1 + _MAX_LENGTH_BYTES])
         if start is None:
             return
