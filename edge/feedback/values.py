@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,15 @@ def _array(feature: Feature, values: Sequence[Any]) -> Array:
     numbers = column.dtype.kind in ("iu" if feature.vocabulary is not None else "iuf")
     if len(values) == 0:
         return np.zeros(shape, feature.dtype)
-    if not numbers or column.shape != shape:
+    if not numbers or column.shape != shape or _any_truth(values):
         raise _misshapen(feature)
     return column
+
+
+def _any_truth(values: Sequence[Any]) -> bool:
+    """Whether there is a true or false, which numpy takes for a number among numbers."""
+    flat = chain.from_iterable(values) if values and isinstance(values[0], list) else values
+    return bool in set(map(type, flat))
 
 
 def _padded(feature: Feature, value: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from importlib import resources
@@ -13,7 +13,7 @@ from edge.errors import BadRequestError, DiskError, EdgeError, NoModelError, Sto
 from edge.feedback.events import parse_events
 from edge.feedback.labelling import EventRules
 from edge.forgetting import Forgotten, forget_user
-from edge.local_api.http_wire import HttpError, Request
+from edge.local_api.http_wire import Answer, HttpError, Request
 from edge.local_api.ranker import Ranker
 from edge.local_api.turnstile import Turnstile
 from edge.round.report import software_version
@@ -56,28 +56,30 @@ class Api:
             ("GET", "/openapi.json"): lambda _request: description(),
         }
 
-    def answer(self, request: Request) -> tuple[HTTPStatus, Any]:
-        """Status and JSON value of the answer; whatever is asked, it does not raise."""
+    def answer(self, request: Request) -> Answer:
+        """The answer to one request; whatever is asked, it does not raise."""
         try:
             with self._turnstile.serving():
-                return HTTPStatus.OK, self._route(request)(request)
+                return Answer(HTTPStatus.OK, self._route(request)(request))
         except HttpError as error:
-            return error.status, problem(error.code, str(error))
+            return refusal(error)
         except BadRequestError as error:
-            return HTTPStatus.BAD_REQUEST, problem("bad-request", str(error))
+            return problem(HTTPStatus.BAD_REQUEST, "bad-request", str(error))
         except NoModelError as error:
-            return HTTPStatus.SERVICE_UNAVAILABLE, problem("no-model", str(error))
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "no-model", str(error))
         except StoreError as error:
             return _unkept(error)
         except (EdgeError, ProtocolError) as error:
-            return HTTPStatus.INTERNAL_SERVER_ERROR, problem("device", str(error))
+            return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "device", str(error))
 
     def _route(self, request: Request) -> Callable[[Request], Any]:
         route = self._routes.get((request.method, request.path))
         if route is not None:
             return route
-        if any(path == request.path for _, path in self._routes):
-            raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method", f"{request.path} does not take {request.method}")
+        if allowed := [method for method, path in self._routes if path == request.path]:
+            detail = f"{request.path} takes {', '.join(allowed)}, not {request.method[:20]}"
+            allow = {"Allow": ", ".join(allowed)}
+            raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method", detail, headers=allow)
         raise HttpError(HTTPStatus.NOT_FOUND, "path", f"there is no {request.path[:80]}: see /openapi.json")
 
     def _rank(self, request: Request) -> dict[str, Any]:
@@ -125,17 +127,22 @@ class Api:
         }
 
 
-def _unkept(error: StoreError) -> tuple[HTTPStatus, dict[str, str]]:
+def _unkept(error: StoreError) -> Answer:
     if not isinstance(error, DiskError):
-        return HTTPStatus.INSUFFICIENT_STORAGE, problem("store", str(error))
+        return problem(HTTPStatus.INSUFFICIENT_STORAGE, "store", str(error))
     full = error.fault == Fault.FULL.value
     status = HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.SERVICE_UNAVAILABLE
-    return status, problem(f"disk-{error.fault}", str(error))
+    return problem(status, f"disk-{error.fault}", str(error))
 
 
-def problem(code: str, detail: str) -> dict[str, str]:
-    """The body of an answer that says no."""
-    return {"error": code, "detail": detail}
+def problem(status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer that says no."""
+    return Answer(status, {"error": code, "detail": detail}, headers or {})
+
+
+def refusal(error: HttpError) -> Answer:
+    """What is answered to a request that cannot be read, or goes nowhere."""
+    return problem(error.status, error.code, str(error), error.headers)
 
 
 @cache

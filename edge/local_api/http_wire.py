@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,7 @@ MAX_HEAD_BYTES = 8 << 10
 MAX_BODY_BYTES = 4 << 20
 MAX_PARTS = 200_000  # lists and objects of a body: each takes fifty times the bytes of its brackets
 _READ_BYTES = 64 << 10
+_MOST_EXACT = 2.0**53  # whole numbers above it are not told apart
 _ONCE = ("host", "content-length")  # of two, the peer and we might each believe another
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", ""})
 
@@ -31,13 +32,23 @@ class HttpError(Exception):
         status: The status.
         code: A word for programs.
         closes: Whether the connection cannot be used any more.
+        headers: What the answer says beside, by name.
     """
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, *, closes: bool = False) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        detail: str,
+        *,
+        closes: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.closes = closes
+        self.headers = headers or {}
 
 
 @dataclass(frozen=True)
@@ -71,9 +82,24 @@ class Request:
             detail = f"the body has more than {MAX_PARTS} lists and objects"
             raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
         try:
-            return json.loads(self.body, parse_constant=_no_number)
+            return json.loads(self.body, parse_constant=_no_number, parse_float=_number)
         except (ValueError, RecursionError) as error:
             raise HttpError(HTTPStatus.BAD_REQUEST, "not-json", f"the body is not JSON: {error}") from error
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered to one request.
+
+    Attributes:
+        status: The status.
+        value: The body, as JSON writes it.
+        headers: What else is said, by name.
+    """
+
+    status: HTTPStatus
+    value: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Connection:
@@ -139,15 +165,17 @@ class Connection:
         return whole[: int(length)]
 
 
-def response(status: HTTPStatus, value: Any, *, keep_alive: bool) -> bytes:
+def response(answer: Answer, *, keep_alive: bool) -> bytes:
     """A response whose body is JSON."""
-    body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    status = answer.status
+    body = json.dumps(answer.value, separators=(",", ":"), allow_nan=False).encode()
     end = "keep-alive" if keep_alive else "close"
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: {end}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: {end}\r\n"
     )
-    return head.encode("ascii") + body
+    more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    return f"{head}{more}\r\n".encode("ascii") + body
 
 
 def _request_line(line: str) -> tuple[str, str, str]:
@@ -178,6 +206,12 @@ def _check_local(headers: Mapping[str, str]) -> None:
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
     if name not in _LOCAL_HOSTS or "origin" in headers:
         raise HttpError(HTTPStatus.FORBIDDEN, "not-local", "only programs on this machine are served", closes=True)
+
+
+def _number(text: str) -> int | float:
+    """JSON knows one kind of number: 1.0 is the whole number 1."""
+    value = float(text)
+    return int(value) if abs(value) <= _MOST_EXACT and value.is_integer() else value
 
 
 def _no_number(name: str) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
-from edge.local_api.api import problem
-from edge.local_api.http_wire import Connection, HttpError, Request, response
+from edge.local_api.api import problem, refusal
+from edge.local_api.http_wire import Answer, Connection, HttpError, Request, response
 from edge.local_api.listening import Door, Tell, loopback_listener, unix_listener
 
 MAX_CONNECTIONS = 16
@@ -20,7 +19,7 @@ IDLE_S = 60.0
 DRAIN_S = 5.0
 LARGE_BYTES = 64 << 10  # bodies above this are in memory one at a time, of all connections
 
-Answer = Callable[[Request], tuple[HTTPStatus, Any]]
+Answering = Callable[[Request], Answer]
 
 
 class Server:
@@ -36,7 +35,7 @@ class Server:
         port: The port that was taken; None for none.
     """
 
-    def __init__(self, answer: Answer, path: Path | None, port: int | None, tell: Tell = lambda *_: None) -> None:
+    def __init__(self, answer: Answering, path: Path | None, port: int | None, tell: Tell = lambda *_: None) -> None:
         self._answer = answer
         self._path = path
         self.port = port
@@ -113,12 +112,11 @@ class Server:
         try:
             request = connection.next()
         except HttpError as error:
-            peer.sendall(response(error.status, problem(error.code, str(error)), keep_alive=not error.closes))
+            peer.sendall(response(refusal(error), keep_alive=not error.closes))
             return not error.closes
         if request is None:
             return False
-        status, value = self._answer(request)
-        peer.sendall(response(status, value, keep_alive=request.keep_alive))
+        peer.sendall(response(self._answer(request), keep_alive=request.keep_alive))
         return request.keep_alive
 
 
@@ -177,9 +175,9 @@ class _Patience:
 
 def _refuse(peer: socket.socket) -> None:
     with peer:
-        detail = f"{MAX_CONNECTIONS} connections are open already"
+        busy = problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", f"{MAX_CONNECTIONS} connections are open already")
         try:
             peer.settimeout(1.0)
-            peer.sendall(response(HTTPStatus.SERVICE_UNAVAILABLE, problem("busy", detail), keep_alive=False))
+            peer.sendall(response(busy, keep_alive=False))
         except OSError:
             pass
