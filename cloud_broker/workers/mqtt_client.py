@@ -1,22 +1,22 @@
 """A worker's MQTT 5 client: one thread that reads and writes whatever there is at once, and comes back when it is lost.
 
-A worker hears and says thousands of small messages a second. So packets are read from whole TLS records, and what was
-said since the last write goes out in one. Messages at QoS 1 are kept until the broker has them and said again on the
-next connection.
+Devices speak MQTT by paho-mqtt. A worker hears and says thousands of small messages a second, and with paho, which
+reads a packet in several calls and writes each alone, that took a quarter of its time; this takes a tenth
+(docs/scale.md, "Where the time goes"): packets are read from whole TLS records, and what was said since the last write
+goes out in one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import ssl
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cloud_broker.workers.mqtt_outbox import Outbox, Waker
 from profiling.traffic import Traffic
 from protocol import mqtt_codec as mqtt
 from protocol.errors import MalformedMessageError
@@ -25,13 +25,7 @@ KEEPALIVE_S = 60
 _SESSION_EXPIRY_S = 7 * 24 * 3600
 _CONNECT_TIMEOUT_S = 10.0
 _FIRST_DELAY_S, _LAST_DELAY_S = 1.0, 8.0
-_MAX_UNDER_WAY = 128  # messages at QoS 1 that the broker does not have yet: 8 MB of chunks
-_MAX_UNSENT_BYTES = 8 << 20
 _READ_BYTES = 64 << 10
-_WRITE_BYTES = 256 << 10
-_WAKE_S = 0.2
-
-_Message = tuple[str, bytes, bool, int | None]  # topic, payload, whether it is retained, seconds until it expires
 
 
 @dataclass(frozen=True)
@@ -52,11 +46,7 @@ class Heard:
 
 
 class MqttClient:
-    """One connection at a time; safe to say something by from several threads.
-
-    Attributes:
-        connection: Number of the connection that there is, or was last.
-    """
+    """One connection at a time; safe to say something by from several threads."""
 
     def __init__(
         self, client_id: str, host: str, port: int, *, new_context: Callable[[], ssl.SSLContext], traffic: Traffic,
@@ -76,18 +66,16 @@ class MqttClient:
         self._client_id, self._host, self._port = client_id, host, port
         self._new_context, self._traffic = new_context, traffic
         self._receive_maximum, self._heard = receive_maximum, heard
-        self.connection = 0
-        self._changed = threading.Condition()  # guards what follows
-        self._unsent = bytearray()
-        self._under_way: OrderedDict[int, _Message] = OrderedDict()
-        self._waiting: deque[_Message] = deque()
-        self._may_be_under_way = _MAX_UNDER_WAY
-        self._mid = 0
-        self._online = self._closing = self._over = False
-        self._woken = True  # until there is somebody to wake
-        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        self._outbox = Outbox(self._wake)
+        self._waker: Waker | None = None  # until there is somebody to wake
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._first: ssl.SSLSocket | None = None
+
+    @property
+    def connection(self) -> int:
+        """Number of the connection that there is, or was last; 0 before the first."""
+        return self._outbox.connection
 
     def start(self) -> None:
         """Connect; what the broker says of it is `Heard`.
@@ -96,39 +84,18 @@ class MqttClient:
             OSError: If it cannot be reached, or is not who it should be.
         """
         self._first = self._connect()
-        self._wakers = socket.socketpair()
-        for end in self._wakers:
-            end.setblocking(False)
-        self._woken = False
+        self._waker = Waker()
         self._thread.start()
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int | None = None
     ) -> bool:
-        """Hand a message over; waits while too many are on their way.
-
-        Returns:
-            Whether it was handed over; once `close` was called nothing waits.
-        """
-        with self._changed:
-            while len(self._under_way) + len(self._waiting) >= _MAX_UNDER_WAY or len(self._unsent) > _MAX_UNSENT_BYTES:
-                if self._closing:
-                    return False
-                self._changed.wait(_WAKE_S)
-            if qos:
-                self._waiting.append((topic, payload, retain, expiry_s))
-                self._send_waiting()
-            elif self._online:
-                self._unsent += mqtt.publish(topic, payload, retain=retain, expiry_s=expiry_s)
-        self._wake()
-        return True
+        """See `Outbox.publish`."""
+        return self._outbox.publish(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s)
 
     def say(self, packet: bytes, connection: int | None = None) -> None:
-        """Send a packet at once; nothing where there is no connection, or another than the one named."""
-        with self._changed:
-            if self._online and connection in (None, self.connection):
-                self._unsent += packet
-        self._wake()
+        """See `Outbox.say`."""
+        self._outbox.say(packet, connection)
 
     def subscribe(self, topic: str) -> None:
         """Subscribe on the connection that there is."""
@@ -140,9 +107,7 @@ class MqttClient:
 
     def give_up(self) -> None:
         """Let nothing wait for room any more, and do not come back if the connection is lost."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._outbox.give_up()
 
     def close(self, timeout_s: float, *, forget: bool) -> None:
         """Let out what is on its way, and disconnect.
@@ -152,42 +117,25 @@ class MqttClient:
             forget: Whether the broker is to forget our session, and with it what it has for us.
         """
         self.give_up()
-        deadline_s = time.monotonic() + timeout_s
-        with self._changed:
-            while self._online and (self._unsent or self._under_way or self._waiting):
-                if not self._changed.wait(max(0.0, deadline_s - time.monotonic())):
-                    break
+        self._outbox.wait_until_said(timeout_s)
         self.say(mqtt.disconnect(forget=forget))
-        with self._changed:
-            self._changed.wait_for(lambda: not (self._online and self._unsent), timeout_s)
-            self._online, self._over = False, True
-        self._wake()
-        if self._wakers is not None:
+        self._outbox.wait_until_written(timeout_s)
+        self._over = True
+        if self._waker is not None:
+            self._waker.wake()
             self._thread.join()
-            for end in self._wakers:
-                end.close()
+            self._waker.close()
+        self._outbox.lose()
 
     def _wake(self) -> None:
-        if threading.current_thread() is self._thread or self._woken:
-            return
-        self._woken = True
-        assert self._wakers is not None
-        with contextlib.suppress(OSError):  # full: it is awake; closed: it is over
-            self._wakers[1].send(b"\0")
-
-    def _send_waiting(self) -> None:
-        """With the lock held: send what may be under way."""
-        while self._online and self._waiting and len(self._under_way) < self._may_be_under_way:
-            message = self._waiting.popleft()
-            self._mid = self._mid % (mqtt.MAX_MID - 1) + 1  # the last one is for subscriptions
-            self._under_way[self._mid] = message
-            self._unsent += _encoded(message, self._mid)
+        if self._waker is not None and threading.current_thread() is not self._thread:
+            self._waker.wake()
 
     # Below: on the client's own thread.
 
     def _run(self) -> None:
         delay_s = _FIRST_DELAY_S
-        while not self._closing:
+        while not self._outbox.closing:
             begun = self.connection
             try:
                 self._talk(self._first or self._connect())
@@ -195,8 +143,7 @@ class MqttClient:
                 self._lost(str(error))
             self._first = None
             delay_s = _FIRST_DELAY_S if self.connection > begun else min(2 * delay_s, _LAST_DELAY_S)
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing, delay_s)
+            self._outbox.rest(delay_s)
 
     def _connect(self) -> ssl.SSLSocket:
         raw = socket.create_connection((self._host, self._port), _CONNECT_TIMEOUT_S)
@@ -210,10 +157,7 @@ class MqttClient:
         return line
 
     def _lost(self, reason: str) -> None:
-        with self._changed:
-            self._online = False
-            self._unsent.clear()
-            self._changed.notify_all()
+        self._outbox.lose()
         self._heard.lost(reason)
 
     def _talk(self, line: ssl.SSLSocket) -> None:
@@ -234,16 +178,18 @@ class MqttClient:
 
     def _exchange(self, line: ssl.SSLSocket, reader: mqtt.Reader) -> None:
         poll = select.poll()
-        assert self._wakers is not None
-        poll.register(self._wakers[0], select.POLLIN)
+        assert self._waker is not None
+        woken_by, heard_by = self._waker.readable.fileno(), line.fileno()
+        poll.register(woken_by, select.POLLIN)
         heard_s = said_s = time.monotonic()
         stuck = False
         while True:
-            poll.register(line, select.POLLIN | select.POLLOUT * stuck)
-            poll.poll(KEEPALIVE_S / 4 * 1e3)
-            self._sleep_no_more()
+            poll.register(heard_by, select.POLLIN | select.POLLOUT * stuck)
+            ready = [one for one, _ in poll.poll(KEEPALIVE_S / 4 * 1e3)]
+            if woken_by in ready:
+                self._waker.heard()
             now_s = time.monotonic()
-            for packet in self._read(line, reader):
+            for packet in self._read(line, reader) if heard_by in ready else ():
                 heard_s = now_s
                 self._take(packet)
             if now_s - heard_s > 1.5 * KEEPALIVE_S:
@@ -255,65 +201,37 @@ class MqttClient:
             if self._over:
                 return
 
-    def _sleep_no_more(self) -> None:
-        self._woken = False
-        assert self._wakers is not None
-        with contextlib.suppress(BlockingIOError):
-            while self._wakers[0].recv(4096):
-                pass
-
     def _read(self, line: ssl.SSLSocket, reader: mqtt.Reader) -> list[mqtt.Packet]:
         packets: list[mqtt.Packet] = []
-        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        try:
             while not packets or line.pending():
                 data = line.recv(_READ_BYTES)
                 if not data:
                     raise ConnectionResetError("the broker closed the connection")
                 packets += reader.feed(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
         return packets
 
     def _write(self, line: ssl.SSLSocket) -> tuple[bool, bool]:
         """Send what there is: whether anything was sent, and whether some is left that the line does not take now."""
-        with self._changed:
-            data = bytes(self._unsent[:_WRITE_BYTES])
-        at = 0
+        data, at = self._outbox.next_bytes(), 0
         try:
             while at < len(data):
                 at += line.send(memoryview(data)[at:])
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
-        with self._changed:
-            del self._unsent[:at]
-            if at:
-                self._changed.notify_all()
-            return at > 0, bool(self._unsent)
+        return at > 0, self._outbox.written(at)
 
     def _take(self, packet: mqtt.Packet) -> None:
         if packet.kind == mqtt.PUBLISH:
             self._heard.published(packet, self.connection)
             return
         if packet.kind == mqtt.CONNACK and packet.reason < mqtt.FAILURE:
-            self._begin(packet.receive_maximum)
+            self._outbox.begin(packet.receive_maximum)
             self._heard.connected(self.connection)
         elif packet.kind in (mqtt.CONNACK, mqtt.DISCONNECT):
             raise ConnectionRefusedError(f"the broker refuses us (reason {packet.reason:#x})")
         elif packet.kind == mqtt.PUBACK:
-            with self._changed:
-                self._under_way.pop(packet.mid, None)
-                self._send_waiting()
-                self._changed.notify_all()
+            self._outbox.acknowledged(packet.mid)
         self._heard.answered(packet)
-
-    def _begin(self, receive_maximum: int) -> None:
-        with self._changed:
-            self.connection += 1
-            self._online = True
-            self._may_be_under_way = min(_MAX_UNDER_WAY, receive_maximum)
-            for mid, message in self._under_way.items():
-                self._unsent += _encoded(message, mid, again=True)
-            self._send_waiting()
-
-
-def _encoded(message: _Message, mid: int, *, again: bool = False) -> bytes:
-    topic, payload, retain, expiry_s = message
-    return mqtt.publish(topic, payload, mid, retain=retain, again=again, expiry_s=expiry_s)
