@@ -20,6 +20,13 @@ from protocol.messages import Forget
 
 _WIPED = ("batches", "event_ids", "waiting_events", "exposures", "history", "counters", "outbox")
 
+_COUNTS = (
+    "SELECT CAST(coalesce(sum(samples), 0) AS INTEGER) FROM batches",
+    "SELECT count(*) FROM waiting_events",
+    "SELECT count(*) FROM outbox",
+    "SELECT count(*) FROM serving WHERE weights IS NOT NULL",
+)
+
 
 @dataclass(frozen=True)
 class Forgotten:
@@ -47,23 +54,22 @@ def forget_user(store: Store) -> Forgotten:
         StoreError: If the disk fails; nothing was forgotten then.
     """
     with store.wiping() as rows:
-        samples = int(rows.execute("SELECT coalesce(sum(samples), 0) FROM batches").fetchone()[0])
-        events, letters = store.events.waiting, len(store.outbox.entries())
-        serving, unfinished = store.rounds.serving(), store.rounds.unfinished()
+        # Counted without reading what is counted: what is damaged is forgotten like the rest.
+        samples, events, letters, personal = (int(rows.execute(query).fetchone()[0]) for query in _COUNTS)
+        round_id = store.rounds.unfinished_id()
         for table in _WIPED:
             rows.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
         rows.execute("DELETE FROM table_rows WHERE id != 0")  # which ids are here tells what the user's were
         rows.execute("UPDATE serving SET weights = NULL, rows = NULL")
-        if unfinished is not None:
-            rows.execute("DELETE FROM rounds WHERE round_id = ?", (unfinished.round_id,))
+        if round_id is not None:
+            rows.execute("DELETE FROM rounds WHERE round_id = ?", (round_id,))
         request = store.outbox.add(Forget())
     _forget_in_copies(ReleaseFolder(store.folder), store.outbox.letter(request))
     store.events.histories.reload()
     store.log.clear()
-    if unfinished is None:
+    if round_id is None:
         forget_blobs(store)
-    personal = serving is not None and serving.personal is not None
-    return Forgotten(samples, events, letters, personal, None if unfinished is None else unfinished.round_id)
+    return Forgotten(samples, events, letters, personal > 0, round_id)
 
 
 def _forget_in_copies(releases: ReleaseFolder, request: Letter | None) -> None:

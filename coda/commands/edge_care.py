@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,23 +27,18 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
         return
-    last, going_on, policy = found["last_round"], found["unfinished_round"], found["policy"]
-    lines = {
-        "device": f"{found['device']} of fleet {found['fleet']}",
-        "model": found["model"] or "none yet: the first round brings it",
-        "disk": found["disk"],
-        "samples": f"{found['samples']}, {found['new_samples']} since the last round; "
-        f"{found['waiting_events']} events wait for a task",
-        "last round": "none" if last is None else f"{last['started']}: {last['decision']}, {last['reason']}",
-        "round": "none goes on" if going_on is None else f"{going_on['round_id'][:12]} in {going_on['phase']}",
-        "policy": "not asked yet" if policy is None else _policy(policy),
-        "outbox": f"{found['outbox_bytes']} bytes wait for the cloud",
-        "clock": found["clock"] or "nothing is known to be wrong with it",
-        "written": _written(found["storage_written_bytes_per_day"]),
-        "software": _software(found["software"]),
-    }
-    for name, text in lines.items():
+    for name, (needed, tell) in _STATUS.items():
+        values, lost = [found[one] for one in needed], [one for one in needed if one in found["damaged"]]
+        text = "; ".join(f"{one} cannot be read: {found['damaged'][one]}" for one in lost) or tell(*values)
         results.print(f"{name:11} {text}", markup=False)
+
+
+def _last_round(found: dict[str, Any] | None) -> str:
+    return "none" if found is None else f"{found['started']}: {found['decision']}, {found['reason']}"
+
+
+def _unfinished(found: dict[str, Any] | None) -> str:
+    return "none goes on" if found is None else f"{found['round_id'][:12]} in {found['phase']}"
 
 
 def _written(bytes_per_day: int | None) -> str:
@@ -59,9 +55,30 @@ def _software(found: dict[str, Any]) -> str:
     return f"{release}; {update['target']}: {update['outcome']}, {update['reason']}"
 
 
-def _policy(event: dict[str, Any]) -> str:
+def _policy(event: dict[str, Any] | None) -> str:
+    if event is None:
+        return "not asked yet"
     reasons = "; ".join(f"{name}: {why}" for name, why in event["reasons"].items())
     return f"{'may train' if event['act'] else 'must not train'} ({reasons or 'nothing was looked at'})"
+
+
+# Each line of `status`: the values that it tells of, and how.
+_STATUS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "device": (("device", "fleet"), "{} of fleet {}".format),
+    "model": (("model",), lambda model: model or "none yet: the first round brings it"),
+    "disk": (("disk",), str),
+    "samples": (
+        ("samples", "new_samples", "waiting_events"),
+        "{}, {} since the last round; {} events wait for a task".format,
+    ),
+    "last round": (("last_round",), _last_round),
+    "round": (("unfinished_round",), _unfinished),
+    "policy": (("policy",), _policy),
+    "outbox": (("outbox_bytes",), "{} bytes wait for the cloud".format),
+    "clock": (("clock",), lambda clock: clock or "nothing is known to be wrong with it"),
+    "written": (("storage_written_bytes_per_day",), _written),
+    "software": (("software",), _software),
+}
 
 
 def doctor(config: ConfigOption, as_json: JsonOption = False) -> None:

@@ -17,7 +17,7 @@ from profiling import record as decisions
 from profiling.errors import RecordError
 from profiling.record import PhaseRecord, RoundRecord
 from protocol.envelope import decode, encode
-from protocol.errors import SchemaMismatchError
+from protocol.errors import ProtocolError, SchemaMismatchError
 from protocol.messages import Task
 
 MAX_ROUNDS_KEPT = 100
@@ -92,6 +92,11 @@ class RoundStore:
             return StoredRound(round_id, task, state, attempts, started_unix_s)
         return None
 
+    def unfinished_id(self) -> str | None:
+        """The id of the round to continue, whatever state its task is in; None for none."""
+        found = self._database.rows("SELECT round_id FROM rounds WHERE state NOT IN (?, ?)", DONE, ABANDONED)
+        return str(found[0][0]) if found else None
+
     def count_attempt(self, round_id: str) -> int:
         """Note that the present phase is begun (again); the number of times so far."""
         with self._database.transaction() as rows:
@@ -157,9 +162,13 @@ class RoundStore:
 
     def models(self) -> set[str]:
         """Digests of the model files that are of use: the served model's, and those of its task."""
-        task, found = self.served_task(), self._database.rows("SELECT model_sha256 FROM serving")
+        found = self._database.rows("SELECT model_sha256 FROM serving")
+        try:
+            task = self.served_task()
+        except ProtocolError:  # damaged: what it named is pulled again
+            task = None
         theirs = set() if task is None else {task.recommender.sha256, task.classifier.sha256}
-        return theirs | {sha256 for (sha256,) in found}
+        return theirs | {str(sha256) for (sha256,) in found}
 
     def serve(self, model_sha256: str, round_id: str, personal: Personal | None) -> None:
         """Serve a personal model over h0, or h0 itself."""

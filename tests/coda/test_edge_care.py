@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,42 @@ def test_reset_deletes_all_but_never_under_a_running_service(config: Path) -> No
     assert [path.name for path in releases.path.iterdir()] == ["state.json"]
     with Store(state) as store:
         assert store.samples.count == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        ("UPDATE serving SET weights = 'abc'", {"model", "personal"}),
+        ("UPDATE counters SET value = 'x'", {"new_samples", "samples_made", "samples_retired"}),
+        ("INSERT INTO rounds VALUES ('r', 9, 'abc', 'sync', 0, 'x', NULL)", {"unfinished_round"}),
+        ("INSERT INTO rounds VALUES ('r', 9, x'00', 'sync', 0, 0, NULL)", {"unfinished_round"}),
+        ("UPDATE rounds SET record = replace(record, '1000000000.0', '1e300')", {"last_round"}),
+        ("UPDATE rounds SET record = 5.5", set()),
+    ],
+)
+def test_status_shows_what_is_not_damaged(config: Path, damage: str, names: set[str]) -> None:
+    """A value of another type hides no other, and is told with its reason; so does a log without sense."""
+    with (config.parent / "state/events.jsonl").open("a") as log:
+        log.write('{"unix_s": 1, "event": "decision", "act": 1, "reasons": [1]}\n{"unix_s": 1, "event": "decision"}\n')
+    with closing(sqlite3.connect(config.parent / "state/device.db")) as rows:
+        rows.execute(damage)
+        rows.commit()
+    found = json.loads(_run("status", "--config", config, "--json"))
+    assert set(found["damaged"]) == names
+    assert all(found["damaged"].values())
+    assert (found["samples"], found["policy"]["reasons"]) == (7, {"power": "battery at 10%, 30% are needed"})
+    words = _run("status", "--config", config)
+    assert words.count("cannot be read: ") == len(names - {"personal", "samples_made", "samples_retired"})
+    assert "must not train" in words
+
+
+def test_an_update_that_is_not_whole_is_told(config: Path) -> None:
+    """By the file, and what it lacks; the rest is shown."""
+    folder = ReleaseFolder(config.parent / "state")
+    folder.write(UpdateState(last={"offer": 1}))
+    words = _run("status", "--config", config)
+    assert re.search(r"software +software cannot be read: .*state.json: .* lacks outcome, reason, target", words)
+    assert "7, 7 since the last round" in words
 
 
 def test_status_and_doctor_tell_what_came_of_an_update(config: Path) -> None:

@@ -97,6 +97,36 @@ def test_a_log_that_somebody_reads_is_wiped_later(tmp_path: Path, monkeypatch: p
         assert SECRET.encode() not in log.read_bytes() + (tmp_path / "device.db").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE serving SET weights = x'0102'",
+        "UPDATE serving SET weights = 'abc'",
+        "UPDATE serving SET rows = x'00'",
+        "UPDATE rounds SET task = x'00'",
+        "UPDATE rounds SET task = 'abc'",
+        "UPDATE batches SET payload = x'00', samples = 'many'",
+        "UPDATE counters SET value = 'x'",
+        "UPDATE outbox SET payload = 5, queued_unix_s = 'x'",
+    ],
+)
+def test_what_is_damaged_is_forgotten_too(tmp_path: Path, damage: str) -> None:
+    """The user's right to be forgotten does not depend on what is left being readable."""
+    with Store(tmp_path) as store:
+        _lived_in(store)
+    with closing(sqlite3.connect(tmp_path / "device.db")) as rows:
+        rows.execute(damage)
+        rows.commit()
+    with Store(tmp_path) as store:
+        found = forget_user(store)
+        assert (found.events, found.letters, found.personal_model) == (1, 1, True)
+        assert [letter.kind for letter in store.outbox.pending()] == ["forget"]
+        assert (store.samples.count, store.blobs.whole()) == (0, (SHA,))
+        serving = store.rounds.serving()
+        assert serving is not None
+        assert serving.personal is None
+
+
 def test_forgetting_twice_forgets_nothing_more(tmp_path: Path) -> None:
     """The request that waits is replaced by one that says the same."""
     with Store(tmp_path) as store:
