@@ -1,7 +1,8 @@
 """May the device train now? A pure answer, with its reasons.
 
-What is not known forbids nothing: a board without a thermometer may train. What is forbidden today may be allowed in a
-minute; the caller asks again.
+What is not known forbids nothing: a board without a thermometer may train. Only a battery whose charge is known,
+but not whether it is being charged, counts as one that runs down. What is forbidden today may be allowed in a minute;
+the caller asks again.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def decide_update(state: State, policy: Policy, *, download_bytes: int, disk_byt
     careful = replace(policy, on_battery=policy.on_battery and policy.update_on_battery)
     power = _power(state, careful)
     if power is not None and not power.allows and policy.on_battery and not policy.update_on_battery:
-        power = Reason("power", False, "on battery; policy.update_on_battery is false")
+        power = Reason("power", False, f"{_fed(state)}; policy.update_on_battery is false")
     found = [power, *(condition(state, policy) for condition in (_temperature, _throttling, _link, _time_of_day))]
     if state.data_left_bytes is not None:
         left = state.data_left_bytes
@@ -176,16 +177,25 @@ def decide_update(state: State, policy: Policy, *, download_bytes: int, disk_byt
 
 
 def _power(state: State, policy: Policy) -> Reason | None:
-    if state.on_mains is None:
+    if state.on_mains is None and state.battery is None:
         return None
     if state.on_mains:
         return Reason("power", True, "on the mains")
+    fed = _fed(state)
     if not policy.on_battery:
-        return Reason("power", False, "on battery; policy.on_battery is false")
+        return Reason("power", False, f"{fed}; policy.on_battery is false")
     if state.battery is None:
         return Reason("power", True, "on battery, whose charge is not known")
     enough = state.battery >= policy.least_battery
-    return Reason("power", enough, f"battery at {state.battery:.0%}, {policy.least_battery:.0%} are needed")
+    battery = "battery" if state.on_mains is False else f"{fed}:"
+    return Reason("power", enough, f"{battery} at {state.battery:.0%}, {policy.least_battery:.0%} are needed")
+
+
+def _fed(state: State) -> str:
+    """What feeds a device that is not known to be on the mains: a battery that is run down is worse than a wait."""
+    if state.on_mains is False:
+        return "on battery"
+    return "the battery does not say whether it is charged, so taken as on battery"
 
 
 def _cpu(state: State, policy: Policy) -> Reason | None:

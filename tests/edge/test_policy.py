@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge.errors import ConfigError
 from edge.scheduling.conditions import Conditions
 from edge.scheduling.drift import LEAST_SAMPLES, Drift
-from edge.scheduling.policy import Policy, State, decide
+from edge.scheduling.policy import Policy, State, decide, decide_update
 
 _share = st.floats(0, 1)
 _clock = st.builds(lambda h, m: f"{h:02d}:{m:02d}", st.integers(0, 23), st.integers(0, 59))
@@ -66,7 +66,8 @@ def test_a_better_state_is_never_a_reason_to_wait(state: State, policy: Policy) 
     """On the mains, cool, idle, with more samples: what was allowed stays allowed."""
     better: list[dict[str, Any]] = [
         {"on_mains": True},
-        {"battery": 1.0},
+        # That there is a battery at all may be news, and news that it may be running down.
+        {} if (state.on_mains, state.battery) == (None, None) else {"battery": 1.0},
         {"idle_cpu": 1.0},
         {"temperature_c": -20.0},
         {"throttled": frozenset()},
@@ -134,6 +135,10 @@ def test_hours_may_pass_midnight(minute: int, begin: str, end: str) -> None:
         ({"on_mains": False, "battery": 0.2}, {}, ("power",)),
         ({"on_mains": False, "battery": 0.9}, {"on_battery": False}, ("power",)),
         ({"on_mains": True, "battery": 0.2}, {}, ()),
+        ({"battery": 0.2}, {}, ("power",)),
+        ({"battery": 0.9}, {}, ()),
+        ({"battery": 0.9}, {"on_battery": False}, ("power",)),
+        ({}, {"on_battery": False}, ()),
         ({"temperature_c": 81.0}, {}, ("temperature",)),
         ({"throttled": frozenset({"under-voltage"})}, {}, ("throttling",)),
         ({"metered": True}, {"on_metered_link": False}, ("link",)),
@@ -232,6 +237,21 @@ def test_what_a_battery_says(tmp_path: Path, status: str, scope: str, on_mains: 
         new_samples=0, data_left_bytes=None, first_round=True
     )
     assert state.on_mains is on_mains
+
+
+def test_a_battery_that_says_its_charge_alone_counts_as_running_down(tmp_path: Path) -> None:
+    """As fuel gauges do that see no charger: the reason says so, for rounds and for releases (emulated)."""
+    files = {_BATTERY + "type": "Battery", _BATTERY + "status": "Unknown", _BATTERY + "capacity": "20"}
+    state = Conditions(_write(tmp_path, files), None, lambda: None).look(
+        new_samples=0, data_left_bytes=None, first_round=True
+    )
+    (reason,) = [one for one in decide(state, Policy()).reasons if not one.allows]
+    taken = "the battery does not say whether it is charged, so taken as on battery"
+    assert reason.detail == f"{taken}: at 20%, 30% are needed"
+    (reason,) = [
+        one for one in decide_update(state, Policy(), download_bytes=0, disk_bytes=0).reasons if not one.allows
+    ]
+    assert reason.detail == f"{taken}; policy.update_on_battery is false"
 
 
 def test_an_ethernet_link_is_not_metered(tmp_path: Path) -> None:
