@@ -4,6 +4,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# pymilvus wants a protobuf that TensorFlow forbids.
+MILVUS_VENV := .milvus-venv
+MILVUS_EXTRAS := edge,cloud-serving,milvus,postgresql,s3,test
 # Numeric libraries otherwise start one thread a core in each of the demo's many processes.
 export OMP_NUM_THREADS ?= 2
 export OPENBLAS_NUM_THREADS ?= 1
@@ -13,10 +16,10 @@ ARGS ?=
 # Processes that share the tests, a file at a time; 0 runs them in one, for a debugger.
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-arm64 lint format bench bundle report evaluate clean
+.PHONY: help setup demo test test-arm64 test-milvus lint format bench bundle report evaluate clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the virtual environment; install Mosquitto where it is missing
 	@scripts/require.sh mosquitto=mosquitto
@@ -38,6 +41,13 @@ test-arm64: setup ## Run a device under QEMU: its round, and its life from a bun
 	@$(BIN)/python -m tests.hardware.arm64_root .arm64
 	@CODA_ARM64_ROOT=$(CURDIR)/.arm64 $(BIN)/python -m pytest tests/hardware/test_arm64.py tests/hardware/test_arm64_bundle.py
 
+$(MILVUS_VENV)/.ready: pyproject.toml scripts/make-venv.sh
+	@PYTHON="$(PYTHON)" scripts/make-venv.sh $(MILVUS_VENV) $(MILVUS_EXTRAS)
+	@touch $@
+
+test-milvus: $(MILVUS_VENV)/.ready ## Run what every engine promises with Milvus Lite, in a virtual environment of its own
+	@$(MILVUS_VENV)/bin/python -m pytest tests/cloud_broker/test_vector_index.py -k Milvus -p no:cacheprovider $(ARGS)
+
 lint: setup ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -57,5 +67,5 @@ report: setup ## Write report.html again for the newest run
 	@$(BIN)/coda report $(ARGS)
 
 clean: ## Remove the virtual environment, caches and runs
-	rm -rf $(VENV) .arm64 runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(MILVUS_VENV) .arm64 runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Make the virtual environment $1 with the newest Python that has both TFLite runtimes, else any that is supported.
+# Make the virtual environment $1 with the newest Python that has both TFLite runtimes, else any that is supported, and
+# the extras $2, by default all that development takes.
 set -euo pipefail
-venv=$1
+venv=$1 extras=${2:-dev}
 
 supported() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
@@ -24,6 +25,6 @@ fi
 echo "coda: making $venv with $("$python" --version) (a few minutes the first time)"
 "$python" -m venv --clear "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
 # Compiled once here, or every process of the first demo would compile for itself, in memory that its record then shows.
 "$venv/bin/python" -m compileall -q coda evaluation edge cloud_broker converters profiling protocol hardware
