@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from protocol.chunks import verify
 from protocol.columns import zstd_available
 from protocol.errors import IntegrityError, MalformedMessageError, UnsupportedCodecError
 from protocol.messages import BlobRef
-from protocol.transfer import verify
 
 _MAGIC = b"CDP1"
 _DICTIONARY, _DIFFERENCE = 0, 1

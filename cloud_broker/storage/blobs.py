@@ -21,9 +21,9 @@ from cloud_broker.storage.blob_files import BlobFiles, DiskBlobs, check_name
 from cloud_broker.storage.database import SharedDatabase, insert
 from cloud_broker.storage.place import Place
 from cloud_broker.storage.tables import BLOB
+from protocol.chunks import chunk_of
 from protocol.messages import BlobRef, Chunk
 from protocol.topics import CHUNK_BYTES
-from protocol.transfer import chunk_of
 
 CACHE_BYTES = 128 << 20
 _MAX_KNOWN = 10_000  # published blobs, which a process need not look up again

@@ -18,9 +18,9 @@ from sqlalchemy import and_, bindparam, delete, select, update
 from cloud_broker.storage.database import SharedDatabase, keep, replace
 from cloud_broker.storage.place import Place
 from cloud_broker.storage.tables import OFFER, PIECE
+from protocol.chunks import Bitmap, chunk_count
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef, Collect, Message, Offer, Piece, Refusal, RefusalCode
-from protocol.transfer import Bitmap, chunk_count
 
 WINDOW_PIECES = 4
 MAX_OFFERS = 8  # of one device at a time; more are refused by forgetting the oldest, which is then offered again

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError, UnknownBlobError
 from cloud_broker.files import make_private_directory
+from protocol.chunks import blob_ref, chunk_of
 from protocol.digests import check_sha256
 from protocol.errors import MalformedMessageError
 from protocol.messages import BlobRef, Chunk
 from protocol.topics import check_name
-from protocol.transfer import blob_ref, chunk_of
 
 LIFETIME_S = 24 * 3600.0
 MOST_OF_A_DEVICE = 16  # the oldest give way: a round has two or three

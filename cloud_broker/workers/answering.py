@@ -15,10 +15,10 @@ from cloud_broker.pool.columns import FORGOTTEN
 from cloud_broker.telling import OnEvent
 from cloud_broker.workers.answer_store import AnswerStore
 from protocol import messages
+from protocol.chunks import blob_ref
 from protocol.messages import BlobRef, Match, Query, RowsRequest
 from protocol.rows import encode_rows
 from protocol.topics import MAX_BLOB_BYTES
-from protocol.transfer import blob_ref
 
 _MAX_ROW_BLOBS = 100_000
 

@@ -23,9 +23,9 @@ from cloud_broker.workers.sharing import SHARE_LIFETIME_S
 from cloud_broker.workers.worker_link import Delivery, WorkerLink
 from profiling.traffic import Traffic
 from protocol import envelope, topics
+from protocol.chunks import chunk_count
 from protocol.messages import BlobRef, Busy, Chunk, Match
 from protocol.purposes import SAMPLES, purpose_of
-from protocol.transfer import chunk_count
 
 _DRAIN_TIMEOUT_S = 5.0
 _QUIET_S = 0.5  # with nothing new for so long, the broker has handed over what it had

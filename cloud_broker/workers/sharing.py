@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 from cloud_broker.errors import UnknownBlobError
 from cloud_broker.storage.blobs import BlobStore
+from protocol.chunks import chunk_count
 from protocol.messages import BlobRef, Located, Patch
 from protocol.patch import make_patch
-from protocol.transfer import chunk_count
 
 SHARE_LIFETIME_S = 24 * 3600  # of a chunk at the broker
 _SHARED_ANEW_S = 3600.0  # so long before they expire, they are put there again

@@ -14,10 +14,11 @@ from pathlib import Path
 from edge.errors import StoreError
 from edge.storage.disk import store_error
 from hardware.durable import sync
+from protocol.chunks import Bitmap, chunk_count, verify
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.messages import BlobRef
 from protocol.topics import CHUNK_BYTES, CHUNK_SIZES
-from protocol.transfer import Bitmap, Received, chunk_count, verify
+from protocol.transfer import Received
 
 _HEAD = struct.Struct("<I")  # before the bitmap: the size of its chunks
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC

@@ -13,11 +13,11 @@ from edge.errors import RefusedError
 from edge.tunnel.answers import Incoming, concerns, unanswered
 from edge.tunnel.outbox import Letter, Outbox
 from edge.tunnel.saying import Saying
+from protocol.chunks import blob_ref, pieces_of
 from protocol.envelope import encode
 from protocol.messages import Accepted, Busy, Collect, Offer, Refusal
 from protocol.request import Mailing
 from protocol.topics import CHUNK_BYTES
-from protocol.transfer import blob_ref, pieces_of
 
 if TYPE_CHECKING:
     from edge.tunnel.session import Session

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cloud_broker.errors import UnknownBlobError
 from cloud_broker.workers.answer_store import LIFETIME_S, MOST_OF_A_DEVICE, AnswerStore
+from protocol.chunks import blob_ref
 from protocol.errors import MalformedMessageError
-from protocol.transfer import blob_ref
 from tests.protocol.strategies import PROPERTY
 
 

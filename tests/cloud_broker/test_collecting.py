@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from cloud_broker.storage.collecting import MAX_OFFERS, WINDOW_PIECES, Collecting
 from cloud_broker.storage.logs import Logs
 from cloud_broker.storage.place import Place
+from protocol.chunks import blob_ref, pieces_of
 from protocol.errors import IntegrityError, MalformedMessageError, OversizeError
 from protocol.messages import BlobRef, Collect, Log, Message, Offer, Piece, Refusal
 from protocol.topics import CHUNK_SIZES
-from protocol.transfer import blob_ref, pieces_of
 
 CHUNK = CHUNK_SIZES[0]
 LETTER = bytes(range(256)) * 80 + b"tail"  # six pieces

@@ -23,6 +23,7 @@ from cloud_broker.workers.answers import Outgoing
 from cloud_broker.workers.handlers import Handlers
 from protocol import envelope, topics
 from protocol.batch_codec import decode_batch, encode_batch
+from protocol.chunks import blob_ref
 from protocol.messages import (
     Accepted,
     Chunk,
@@ -42,7 +43,6 @@ from protocol.messages import (
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
-from protocol.transfer import blob_ref
 from tests.cloud_broker.conftest import model_and_versions, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 

@@ -25,11 +25,11 @@ from edge.tunnel.link import Link
 from edge.tunnel.sent import Fate
 from edge.tunnel.session import Session
 from protocol import envelope, topics
+from protocol.chunks import chunk_count
 from protocol.columns import zstd_available
 from protocol.envelope import encode
 from protocol.messages import BlobRef, Hello, Locate, Pull
 from protocol.topics import CHUNK_BYTES
-from protocol.transfer import chunk_count
 from tests.broker_fixtures import FLEET, FleetBroker
 from tests.edge.test_link import WAIT_S, config_for
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.storage.blobs import BlobStore
+from protocol.chunks import chunk_of
 from protocol.errors import IntegrityError
 from protocol.messages import BlobRef
 from protocol.topics import CHUNK_BYTES
-from protocol.transfer import Download, chunk_of
+from protocol.transfer import Download
 
 BLOB = os.urandom(3 * CHUNK_BYTES + 100)
 REF = BlobRef(hashlib.sha256(BLOB).hexdigest(), len(BLOB))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from protocol.chunks import blob_ref
 from protocol.messages import (
     MAX_RETRY_AFTER_S,
     Accepted,
@@ -47,7 +48,6 @@ from protocol.rows import MAX_SHARDS, MAX_SLOTS, RowColumn, TableRows
 from protocol.samples import SampleBatch
 from protocol.schema import RESERVED_NAMES, Feature, FeatureKind, FeatureSchema
 from protocol.topics import CHUNK_BYTES, CHUNK_SIZES, MAX_BLOB_BYTES, MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES
-from protocol.transfer import blob_ref
 
 PROPERTY = settings(deadline=None, derandomize=True)
 

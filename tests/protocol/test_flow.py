@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.chunks import chunk_of
 from protocol.flow import INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_CHUNKS, Window
 from protocol.messages import BlobRef
 from protocol.topics import CHUNK_BYTES, CHUNK_SIZES, MAX_CHUNK_BYTES
-from protocol.transfer import Download, chunk_of
+from protocol.transfer import Download
 from tests.protocol.strategies import PROPERTY
 
 BLOB = bytes(5_000_000)

@@ -10,18 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from protocol.chunks import Bitmap, chunk_count, chunk_of, verify
 from protocol.errors import IntegrityError, MalformedMessageError
 from protocol.flow import Window
 from protocol.messages import BlobRef, Chunk
 from protocol.topics import CHUNK_BYTES
-from protocol.transfer import (
-    MAX_DAMAGED_IN_A_ROW,
-    Bitmap,
-    Download,
-    chunk_count,
-    chunk_of,
-    verify,
-)
+from protocol.transfer import MAX_DAMAGED_IN_A_ROW, Download
 from tests.protocol.strategies import PROPERTY
 
 PULL_TIMEOUT_S = Window().patience_s
