@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,7 @@ FLEET = "load"
 # An inverted file already for the pool of ml-100k: searched exactly, it would cost most of what an answer does.
 MATCHING = MatchOptions(exact_below=50_000)
 _UP_TIMEOUT_S = 120.0
+_MOST_AT_REST_S = 0.1  # processor time of all workers in a second in which nobody asks anything
 
 
 def fill(state_dir: Path, dataset: str) -> int:
@@ -117,6 +119,14 @@ class LoadedCloud:
         for name, process in self.parts().items():
             spent["tender" if name == "tender" else "workers"] += _cpu_s(process)
         return spent
+
+    def rest(self) -> None:
+        """Wait until the workers have acted on what was said so far, such as greetings: until they hardly work."""
+        spent_s = _MOST_AT_REST_S
+        while spent_s >= _MOST_AT_REST_S:
+            before_s = self.cpu_s()["workers"]
+            time.sleep(1.0)
+            spent_s = self.cpu_s()["workers"] - before_s
 
     def kill(self, name: str) -> None:
         """SIGKILL a worker, the tender or the broker; that is started again here, the others by their supervisor."""

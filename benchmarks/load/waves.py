@@ -45,6 +45,7 @@ def steady_and_overload(plan: Plan, filled: Path, folder: Path, workers: int, sa
         Herd(cloud.order(plan.devices, plan.samples, "wave"), plan.processes) as herd,
     ):
         say(f"{plan.devices} devices connected in {herd.connect():.1f} s")
+        cloud.rest()
         warm = wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
         rows = [warm, wave(cloud, herd, "asked for", Wave(plan.rate, plan.seconds, _PATIENCE_S))]
         borne = rows[-1]["while_asking_per_s"]
@@ -66,6 +67,7 @@ def by_workers(plan: Plan, filled: Path, folder: Path, most: int, say: Say) -> l
             Herd(cloud.order(min(plan.devices, 1000), plan.samples, f"w{workers}"), plan.processes) as herd,
         ):
             herd.connect()
+            cloud.rest()
             wave(cloud, herd, "warm-up", Wave(plan.rate / 10, min(5.0, plan.seconds), _PATIENCE_S))
             row = wave(cloud, herd, f"{workers} workers", Wave(plan.rate, plan.seconds, _PATIENCE_S))
             rows.append(row | {"workers": workers})

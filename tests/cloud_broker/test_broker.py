@@ -133,7 +133,7 @@ def test_queued_messages_survive_sigkill(own_broker: FleetBroker) -> None:
 
     Mosquitto saves right after it acknowledges, before it reads on; each message is at least one change.
     """
-    sent = 3 * CHANGES_UNSAVED
+    sent = CHANGES_UNSAVED + 200
     with Peer(own_broker, own_broker.device("dev-a"), persistent=True) as device:
         device.listen()
     with Peer(own_broker, own_broker.cloud()) as cloud:
