@@ -24,20 +24,16 @@ from protocol.messages_down import (
     Rows,
     Task,
 )
+from protocol.messages_pull import Locate, Offer, Piece, Pull, RowsRequest
 from protocol.messages_up import (
     MAX_REASON_LENGTH,
     Contribution,
     Forget,
     Hello,
-    Locate,
     Log,
-    Offer,
-    Piece,
     Presence,
-    Pull,
     Query,
     Report,
-    RowsRequest,
     Updated,
 )
 from protocol.topics import Direction
