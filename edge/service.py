@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from edge.round.rounds import RoundRunner
 from edge.round.tools import Tools
 from edge.scheduling.clock import ClockWatch
 from edge.scheduling.conditions import Conditions
-from edge.scheduling.gatekeeper import LOOK_S, Gatekeeper
+from edge.scheduling.gatekeeper import Gatekeeper
 from edge.scheduling.sensing import Sensing
 from edge.storage.store import Clocks, Store
 from edge.supervision import Supervisor
@@ -27,13 +26,13 @@ from edge.tunnel.link import Link
 from edge.tunnel.renewal import kept_current
 from edge.tunnel.session import Emit, Session
 from edge.updates.updating import Updating
+from edge.waiting import asked_of_the_moment, await_leave, await_newer_task, rest, settle
 from profiling.data_use import Metering
 from profiling.record import RoundRecord
 
 if TYPE_CHECKING:
     from edge.local_api.serving import LocalApi
 
-IDLE_LOOK_S = 10.0  # for what was queued meanwhile
 DISK_RETRY_S = 60.0  # after something found no room; what an app tells is tried each time
 BUDGET_RETRY_S = 3600.0  # after a month's data did not suffice; a newer task may need less
 PREDECESSOR_S = 5.0  # for a process that was killed just now to let go of the store
@@ -113,8 +112,8 @@ class EdgeService:
         try:
             if tools.store.rounds.unfinished() is None:
                 runner.greet()
-                _await_newer_task(tools, updating)
-            _await_leave(tools, updating)
+                await_newer_task(tools, updating)
+            await_leave(tools, updating)
             with tools.keeper.watching():
                 runner.run()
         except ForgottenError as error:
@@ -123,15 +122,15 @@ class EdgeService:
         except LinkError as error:
             tools.clock.look()  # a refused certificate often is a wrong clock's
             tools.emit({"event": "offline", "reason": str(error)})
-            _rest(tools, RETRY_S, error)
+            rest(tools, RETRY_S, error)
         except DataBudgetError as error:
             tools.emit({"event": "over-budget", "reason": str(error)})
-            _rest(tools, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
+            rest(tools, min(BUDGET_RETRY_S, tools.budget.next_month_s), error)
         except DiskError as error:
             tools.store.disk.failed(error)
-            _rest(tools, DISK_RETRY_S, error)
+            rest(tools, DISK_RETRY_S, error)
         finally:
-            _settle(tools.metering)
+            settle(tools.metering)
             tools.store.disk.worked()
             tools.store.wear.settle_if_due()
             tools.store.events.forget_old_if_due(tools.config.events)
@@ -180,7 +179,7 @@ class EdgeService:
                         clock.look()
                         yield tools, sensing
                 finally:
-                    _settle(metering)
+                    settle(metering)
                     store.wear.settle()
 
 
@@ -205,50 +204,6 @@ def _local_api(config: EdgeConfig, store: Store, turnstile: Turnstile, emit: Emi
     from edge.local_api.serving import LocalApi  # noqa: PLC0415 (a device without an app need not load it)
 
     return LocalApi(config, store, turnstile, emit)
-
-
-def _await_newer_task(tools: Tools, updating: Updating) -> None:
-    """Wait, however long, for a task that is newer than the one done last; meanwhile what is queued is delivered."""
-    session, last = tools.session, tools.store.rounds.last_version()
-    while session.task is None or (last is not None and session.task.version <= last):
-        _listen(tools, updating, min(IDLE_LOOK_S, session.greet_again_s()))
-        if tools.store.outbox.size_bytes:
-            session.deliver_outbox()
-
-
-def asked_of_the_moment(store: Store, session: Session) -> Mapping[str, Any] | None:
-    """The policy of the task whose round is unfinished, or else of the newest."""
-    unfinished = store.rounds.unfinished()
-    task = session.task if unfinished is None else unfinished.task
-    return None if task is None else task.policy
-
-
-def _await_leave(tools: Tools, updating: Updating) -> None:
-    """Wait, however long, until the policy lets a round begin or go on."""
-    while not tools.keeper.decide().act:
-        _listen(tools, updating, LOOK_S)
-
-
-def _listen(tools: Tools, updating: Updating, seconds: float) -> None:
-    updating.look()  # at an offer that was heard on another occasion
-    tools.clock.look()
-    tools.store.wear.settle_if_due()
-    tools.store.events.forget_old_if_due(tools.config.events)
-    tools.store.disk.worked()
-    if (incoming := tools.session.hear(seconds)) is not None:
-        tools.session.settle(incoming)
-        updating.look()
-
-
-def _settle(metering: Metering) -> None:
-    """Write down the bytes that were used; on a disk that takes nothing, at the next time."""
-    with suppress(DiskError):
-        metering.settle()
-
-
-def _rest(tools: Tools, seconds: float, reason: Exception) -> None:
-    if tools.supervisor.rest(tools.stop, seconds * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret
-        raise StoppedError("told to stop") from reason
 
 
 def _ignore(_event: dict[str, Any]) -> None:

@@ -7,12 +7,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge.errors import ModelFileError, RefusedError, StoppedError
 from edge.learning.classifier import classify
-from edge.learning.gate import Decision, gate, split_holdout
+from edge.learning.gate import gate, split_holdout
 from edge.learning.model import Model
 from edge.learning.personalise import too_few
 from edge.learning.profile import build_profile, opinions_of
@@ -20,16 +17,16 @@ from edge.learning.recommender import Prepared, Recommender, latest_that_fit
 from edge.learning.runtime import file_sha256, open_model
 from edge.learning.trainer import Progress, Trainer
 from edge.learning.tuning import tune_twice
+from edge.round.outcome import outcome_of
 from edge.round.tools import Tools
 from edge.storage.artefacts import Artefacts
 from edge.storage.round_store import StoredRound
 from edge.tunnel.fetch import fetch_blob, fetch_published
 from edge.tunnel.row_fetch import bring_rows, ids_with_slots, take_rows
 from profiling.data_use import OFTEN_BYTES
-from profiling.record import ACTIVATED, KEPT_H0, Outcome
+from profiling.record import Outcome
 from protocol.batch_codec import decode_batch
 from protocol.errors import OversizeError
-from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR
 from protocol.messages import BlobRef, Match, Message, Query, RefusalCode
 from protocol.purposes import MODEL, SAMPLES
 from protocol.recipe import Recipe
@@ -161,35 +158,10 @@ class Phases:
         with self._store.transaction():
             served = self._kept.personal() if decision.activate else None
             self._store.rounds.serve(self._task.recommender.sha256, self._round_id, served)
-            self._kept.save_outcome(self._outcome(decision))
+            self._kept.save_outcome(
+                outcome_of(decision, self._kept, everything, self._matched(), self._tools.session.refused)
+            )
         return "report"
-
-    def _outcome(self, decision: Decision) -> Outcome:
-        found, losses, matched = self._kept.classification(), self._kept.losses(), self._matched()
-        quarter = max(1, len(losses) // 4)
-        return Outcome(
-            decision=ACTIVATED if decision.activate else KEPT_H0,
-            reason=decision.reason,
-            samples_local=len(self._kept.local(self._schema)),
-            samples_matched=len(matched),
-            samples_kept=found.samples_kept,
-            metrics={
-                "holdout_samples": float(decision.holdout_samples),
-                "holdout_log_loss_h0": decision.log_loss_h0,
-                "holdout_log_loss_personal": decision.log_loss_personal,
-                "holdout_auc_h0": decision.auc_h0,
-                "holdout_auc_personal": decision.auc_personal,
-                RANKING_GAIN: decision.ranking_gain,
-                RANKING_GAIN_ERROR: decision.ranking_gain_error,
-                "expected_ranking_gain": decision.expected_gain,
-                "classifier_heldout_auc": found.heldout_auc,
-                "local_samples_without_slots": float(self._kept.dropped()),
-                "matched_samples_without_slots": float(len(matched) - len(found.keep_weights)),
-                "messages_refused": float(self._tools.session.refused),
-                "tuning_loss_first_quarter": _finite_mean(losses[:quarter]),
-                "tuning_loss_last_quarter": _finite_mean(losses[-quarter:]),
-            },
-        )
 
     def _split(self) -> tuple[SampleBatch, SampleBatch]:
         return split_holdout(self._kept.local(self._schema), self._recipe.holdout_share)
@@ -253,8 +225,3 @@ class Phases:
             self._tools.emit({"event": "progress", "phase": phase, "done": done, "total": total})
 
         return on_progress
-
-
-def _finite_mean(losses: NDArray[np.float32]) -> float | None:
-    mean = float(losses.mean()) if len(losses) else float("nan")
-    return mean if np.isfinite(mean) else None

@@ -15,9 +15,9 @@ from edge.local_api.turnstile import Turnstile
 from edge.scheduling.conditions import Conditions
 from edge.scheduling.gatekeeper import Gatekeeper
 from edge.scheduling.policy import Policy
-from edge.service import asked_of_the_moment
 from edge.storage.store import Store
 from edge.tunnel.session import Session
+from edge.waiting import asked_of_the_moment
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from tests.edge.samples import samples

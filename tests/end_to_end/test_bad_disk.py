@@ -26,7 +26,7 @@ def test_a_round_waits_for_room(
 ) -> None:
     """The model of the round before goes on ranking, the service goes on, and so does the round once there is room."""
     monkeypatch.setattr("edge.service.DISK_RETRY_S", 0.2)
-    monkeypatch.setattr("edge.service.IDLE_LOOK_S", 0.1)
+    monkeypatch.setattr("edge.waiting.IDLE_LOOK_S", 0.1)
     socket = tmp_path / "api.sock"
     one = device("no-room", state_dir=small_disk.path / "state", api=ApiConfig(socket=socket))
     one.add(samples(60))

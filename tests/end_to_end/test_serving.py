@@ -26,7 +26,7 @@ def test_an_app_from_first_event_to_being_forgotten(
     cloud: Any, device: MakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events of before any task become samples of the first round, whose model ranks; forgetting reaches the cloud."""
-    monkeypatch.setattr("edge.service.IDLE_LOOK_S", 0.1)
+    monkeypatch.setattr("edge.waiting.IDLE_LOOK_S", 0.1)
     one = device("serving", contribute=True, api=ApiConfig(socket=tmp_path / "api.sock"))
     with one.store() as store:
         liked = [AppEvent(EventKind.CLICK, item, int(time.time())) for item in range(2, 32, 2)]
