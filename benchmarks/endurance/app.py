@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.endurance.clock import SharedClock
 from edge.client import ApiError, Client
-from edge.feedback.events import Event, parse_event
+from edge.feedback.events import MAX_TIME_S, Event, parse_event
 from edge.feedback.labelling import EventRules, Exposure, judge, keeps
 from edge.storage.store import Store
 from protocol.schema import FeatureSchema
@@ -74,7 +74,7 @@ class App:
         if answer["refused"]:
             raise AssertionError(f"the device refuses events that fit: {answer}")
         for values in self._waiting:
-            self._note(parse_event(values, 0))
+            self._note(parse_event(values, MAX_TIME_S))
         self._waiting = []
 
     def _event(self, pause_s: float) -> dict[str, Any]:

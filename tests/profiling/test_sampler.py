@@ -206,7 +206,7 @@ def test_idle_baseline_of_a_sampled_power(tmp_path: Path) -> None:
     """A power is sampled by the thread while the caller rests; a sensor that gives too little is left out."""
     path = tmp_path / "power"
     path.write_text("1800")
-    idle = measure_idle([FilePower(path)], hz=400, rest=lambda _: time.sleep(0.2))
+    idle = measure_idle([FilePower(path)], hz=25, rest=lambda _: time.sleep(0.8))
     assert idle["file"].power_mw == pytest.approx(1800)
     path.unlink()
     assert measure_idle([FilePower(path)], hz=400, rest=lambda _: time.sleep(0.02)) == {}

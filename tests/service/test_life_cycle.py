@@ -18,6 +18,7 @@ import pytest
 from cloud_broker.mosquitto.broker import free_port
 from edge.client import Client
 from edge.config import ApiConfig, EdgeConfig
+from edge.feedback.labelling import EventRules
 from edge.service import EdgeService
 from edge.supervision import Supervisor
 from protocol.recipe import Recipe
@@ -88,7 +89,7 @@ def _await_state(pid: int, state: str) -> None:
 
 def test_the_watchdog_is_fed_while_it_trains(cloud: Any, device: MakeDevice, tmp_path: Path) -> None:
     """By the steps of a tuning that takes longer than the watchdog's time."""
-    one = device("training", api=ApiConfig(socket=tmp_path / "api.sock"))
+    one = device("training", api=ApiConfig(socket=tmp_path / "api.sock"), events=EventRules(keep_days=36500.0))
     one.add(samples(40, seed=1))
     recipe = Recipe(steps=10_000, classifier_steps=50, min_local_samples=10)
     with cloud(recipe), listening(tmp_path / "notify") as far, _running(one.config, far):
