@@ -10,14 +10,13 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cloud_broker.mosquitto.broker import free_port
 from edge.client import Client
 from edge.config import ApiConfig
-from edge.local_api.http_wire import Request
+from edge.local_api.http_wire import Answer, Request
 from edge.local_api.server import Server
 from tests.end_to_end.conftest import Device, device, model_files
 from tests.service.supervisor import WAIT_S, listening
@@ -67,8 +66,8 @@ def test_one_that_was_just_killed_may_still_hold_the_store(device: MakeDevice, t
             far.until(lambda message: "READY" in message)
 
 
-def _answer(_request: Request) -> tuple[HTTPStatus, Any]:
-    return HTTPStatus.OK, {"model": "here"}
+def _answer(_request: Request) -> Answer:
+    return Answer(HTTPStatus.OK, {"model": "here"})
 
 
 def test_an_address_that_is_taken_is_had_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
