@@ -30,7 +30,7 @@ MAX_WAITING = 1000
 LEAST_RETRY_S, MOST_RETRY_S = 1.0, 60.0
 _FIRST_SERVICE_S = 0.01
 _NEW_SHARE = 0.05  # of the newest service time in the average
-_LOAD_OVER_S = 2.0  # what was done longer ago hardly counts
+_LOAD_OVER_S = 0.5  # what was done longer ago hardly counts
 
 
 class Lane:
@@ -71,7 +71,7 @@ class Lane:
         return min(max(self._promised_until_s - now_s, LEAST_RETRY_S), MOST_RETRY_S)
 
     def load(self, now_s: float) -> float:
-        """Share of the last seconds in which the thread was at work, about."""
+        """Share of the last half second or so in which the thread was at work."""
         return self._busy_s * math.exp((self._busy_at_s - now_s) / _LOAD_OVER_S) / _LOAD_OVER_S
 
     def served(self, elapsed_s: float, now_s: float) -> None:

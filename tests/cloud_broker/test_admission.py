@@ -76,11 +76,11 @@ def test_every_kind_that_may_be_put_off_is_a_devices() -> None:
 
 
 def test_load_is_the_share_of_time_at_work() -> None:
-    """A thread at work for a third of each second is loaded so; one that has nothing to do any more soon is not."""
+    """A thread at work for a third of the time is loaded so; one that has nothing to do any more soon is not."""
     lane = Lane(1.0)
-    for second in range(60):
-        lane.admit(Pull.kind, second)
-        lane.served(1 / 3, second + 1.0)
+    for tenth in range(600):
+        lane.admit(Pull.kind, tenth / 10)
+        lane.served(1 / 30, (tenth + 1) / 10)
     assert lane.load(60.0) == pytest.approx(1 / 3, rel=0.3)
     assert lane.load(80.0) < 1e-4
 
