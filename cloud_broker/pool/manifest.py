@@ -11,51 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cloud_broker.errors import StorageError
 from cloud_broker.pool.contributions import Entry, Held, Leaving, Placed
+from cloud_broker.pool.manifest_layout import open_listed
 from cloud_broker.pool.segments import Location
-from cloud_broker.storage.small_database import Database
 from protocol.schema import FeatureSchema
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS pool (id INTEGER PRIMARY KEY CHECK (id = 1), features TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS contributor (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, agreement INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS contribution (
-    id INTEGER PRIMARY KEY, contributor INTEGER NOT NULL, message_id TEXT NOT NULL, samples INTEGER NOT NULL,
-    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
-    first_row INTEGER, newest_s INTEGER NOT NULL DEFAULT 0, received_s REAL NOT NULL DEFAULT 0, reason TEXT,
-    UNIQUE (contributor, message_id)
-);
-CREATE TABLE IF NOT EXISTS forgotten (
-    contributor INTEGER NOT NULL, message_id TEXT NOT NULL, PRIMARY KEY (contributor, message_id)
-);
-CREATE TABLE IF NOT EXISTS erasing (
-    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL, contributor INTEGER NOT NULL DEFAULT 0,
-    samples INTEGER NOT NULL DEFAULT 0, first_row INTEGER
-);
-"""
-_INDICES = """
-CREATE INDEX IF NOT EXISTS contribution_by_row ON contribution (first_row);
-CREATE INDEX IF NOT EXISTS contribution_by_end ON contribution (segment, offset) WHERE length > 0;
-CREATE INDEX IF NOT EXISTS contribution_by_time ON contribution (newest_s) WHERE length > 0;
-CREATE INDEX IF NOT EXISTS contribution_held ON contribution (id) WHERE reason IS NOT NULL AND length > 0;
-"""
-# Columns that came later, by table: a pool of an earlier version gets them when it is opened.
-_LATER = {
-    "contribution": {
-        "first_row": "INTEGER",
-        "newest_s": "INTEGER NOT NULL DEFAULT 0",
-        "received_s": "REAL NOT NULL DEFAULT 0",
-        "reason": "TEXT",
-    },
-    "contributor": {"agreement": "INTEGER NOT NULL DEFAULT 0"},
-    "erasing": {
-        "contributor": "INTEGER NOT NULL DEFAULT 0",
-        "samples": "INTEGER NOT NULL DEFAULT 0",
-        "first_row": "INTEGER",
-    },
-}
 
 
 class Manifest:
@@ -68,15 +28,7 @@ class Manifest:
             StorageError: If it is not a database that can be used.
         """
         self.path = directory / "pool.sqlite"
-        self._database = Database(self.path, _TABLES)
-        with self._database.transaction() as database:
-            for table, columns in _LATER.items():
-                there = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-                for name, form in columns.items():
-                    if name not in there:
-                        database.execute(f"ALTER TABLE {table} ADD COLUMN {name} {form}")
-            for statement in _INDICES.strip().split(";\n"):
-                database.execute(statement)
+        self._database = open_listed(self.path)
 
     def schema(self) -> FeatureSchema | None:
         """The features of the samples; None of a pool that is new."""
@@ -261,11 +213,18 @@ class Manifest:
         )
         return [Held(*row) for row in rows]
 
-    def held_at(self, number: int) -> Location | None:
-        """Where a quarantined contribution lies; None if there is none of that number."""
+    def quarantined(self, number: int) -> tuple[Location, Held]:
+        """Where a quarantined contribution lies, and what is known of it.
+
+        Raises:
+            StorageError: If there is none of that number.
+        """
         query = "SELECT segment, offset, length FROM contribution WHERE id = ? AND reason IS NOT NULL AND length > 0"
         rows = self._database.rows(query, number)
-        return Location(*rows[0]) if rows else None
+        held = next((one for one in self.held() if one.number == number), None)
+        if not rows or held is None:
+            raise StorageError(f"no contribution {number} is in quarantine: see `coda cloud pool quarantine`")
+        return Location(*rows[0]), held
 
     def close(self) -> None:
         """Close the file."""

@@ -15,7 +15,9 @@ from cloud_broker.errors import StorageError
 from cloud_broker.pool.columns import PoolColumns, content_keys, rows_of
 from cloud_broker.pool.manifest import Manifest
 from cloud_broker.pool.segments import Location
+from protocol.errors import SchemaMismatchError
 from protocol.samples import SampleBatch
+from protocol.schema import FeatureSchema
 
 _LITTLE_ROWS = 100_000  # so few are quickly numbered anew
 _NUMBERED = ("columns", "derived")  # folders in which things lie by row
@@ -37,6 +39,26 @@ def hold_open(owner: object, directory: Path) -> tuple[Callable[[], Any], bool]:
         alone = True
     fcntl.flock(handle, fcntl.LOCK_SH)
     return finalizer, alone
+
+
+def agree_on(schema: FeatureSchema | None, manifest: Manifest, directory: Path) -> FeatureSchema:
+    """The features of a pool's samples: what is listed, or what is asked for of a new one.
+
+    Raises:
+        StorageError: If there is no pool yet, and nothing is asked for.
+        SchemaMismatchError: If the pool has others.
+    """
+    known = manifest.schema()
+    if known is not None:
+        if schema is not None and schema != known:
+            raise SchemaMismatchError(
+                f"the pool at {directory} has schema {known.digest}, not {schema.digest}: use another directory"
+            )
+        return known
+    if schema is None:
+        raise StorageError(f"no pool at {directory} yet: fill it first")
+    manifest.set_schema(schema)
+    return schema
 
 
 def has_gaps(manifest: Manifest) -> bool:

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
 from cloud_broker.files import lock_directory, make_private_directory
-from cloud_broker.matching.derived import erase_rows
-from cloud_broker.pool.columns import PoolColumns, rows_of
+from cloud_broker.pool.columns import PoolColumns
 from cloud_broker.pool.contributions import Held
+from cloud_broker.pool.erasing import Eraser, OnErase
 from cloud_broker.pool.guards import DAY_S
 from cloud_broker.pool.intake import Given, Intake
 from cloud_broker.pool.manifest import Manifest
-from cloud_broker.pool.opening import has_gaps, hold_open, remove_numbered, replay
+from cloud_broker.pool.opening import agree_on, has_gaps, hold_open, remove_numbered, replay
 from cloud_broker.pool.options import PoolOptions
+from cloud_broker.pool.pool_rows import PoolRows
 from cloud_broker.pool.segments import Location, SegmentLog
 from protocol.batch_codec import decode_batch
 from protocol.errors import ProtocolError, SchemaMismatchError
@@ -35,10 +36,8 @@ from protocol.schema import FeatureSchema
 
 __all__ = ["Given", "SamplePool"]
 
-OnErase = Callable[[NDArray[np.int64]], None]
 
-
-class SamplePool:
+class SamplePool(PoolRows):
     """All samples, by row in the order of arrival; writers take turns, readers need not wait.
 
     Attributes:
@@ -66,28 +65,25 @@ class SamplePool:
         self._clock = clock
         self._lock = threading.RLock()
         self._locked = False
-        self._erasers: list[OnErase] = []
         with self.locked():
             self._manifest = Manifest(directory)
-            self.schema = self._agree_on(schema)
+            self.schema = agree_on(schema, self._manifest, directory)
             self._segments = SegmentLog(directory / "segments")
             self._segments.cut(self._manifest.end())
             self._segments.check(self._manifest.ends())
+            self._eraser = Eraser(directory, self._manifest, self._segments)
             self._manifest.place_waiting()
             self._finalizer, alone = hold_open(self, directory)
             if alone and has_gaps(self._manifest):
                 # Before the numbers change: after a crash in between all is made again, by old numbers or new ones.
                 remove_numbered(directory)
-                self._erase_segments()
+                self._eraser.erase_segments()
                 self._manifest.renumber()
             self._columns = PoolColumns(self.schema, directory / "columns")
             replay(self._manifest, self._columns, self._read)
             self._columns.count_sharers()
-            self._erase()
+            self._eraser.erase(self._columns)
             self._intake = Intake(self._manifest, self._columns, self.options, clock)
-
-    def __len__(self) -> int:
-        return len(self._columns)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -168,7 +164,7 @@ class SamplePool:
             number = self._manifest.number(contributor)
             if number is None or not self._manifest.unlist_all(number, message_id):
                 return 0
-            return self._erase()
+            return self._eraser.erase(self._columns)
 
     def retain(self) -> int:
         """Delete what is too old or too much, by the pool's options; how many samples.
@@ -198,7 +194,7 @@ class SamplePool:
             StorageError: If there is none of that number, or the disk fails.
         """
         with self.locked():
-            at, held = self._held(number)
+            at, held = self._manifest.quarantined(number)
             batch = self._read(at)
             added = self.add(held.contributor, batch, f"released-{number}")
             self._drop([number])
@@ -211,7 +207,7 @@ class SamplePool:
             StorageError: If there is none of that number, or the disk fails.
         """
         with self.locked():
-            self._held(number)
+            self._manifest.quarantined(number)
             return self._drop([number])
 
     def on_erase(self, eraser: OnErase) -> None:
@@ -219,57 +215,7 @@ class SamplePool:
 
         For copies elsewhere: what lies under the pool's folder is erased whoever erases.
         """
-        self._erasers.append(eraser)
-
-    def batch(self) -> SampleBatch:
-        """All samples by row, as a view; forgotten ones are all zeros."""
-        return self._columns.batch()
-
-    def take(self, rows: NDArray[np.int64] | slice) -> SampleBatch:
-        """The samples of ``rows``, in that order."""
-        return self._columns.take(rows)
-
-    def live_rows(self) -> NDArray[np.int64]:
-        """The rows that were not forgotten."""
-        return np.flatnonzero(self.contributors > 0).astype(np.int64)
-
-    def living(self) -> tuple[SampleBatch, NDArray[np.int32]]:
-        """All samples but forgotten ones, and whose they are, [n]; a view where none was forgotten."""
-        live, owners = self.live_rows(), self.contributors
-        return (self.batch(), owners) if len(live) == len(owners) else (self.take(live), owners[live])
-
-    @property
-    def columns(self) -> PoolColumns:
-        """All columns, for those who choose among rows."""
-        return self._columns
-
-    @property
-    def contributors(self) -> NDArray[np.int32]:
-        """Each row's contributor, as the number that `contributor_number` gives, or `FORGOTTEN`; [n]."""
-        column: NDArray[np.int32] = self._columns.column("contributor")
-        return column
-
-    @property
-    def content_keys(self) -> NDArray[np.int64]:
-        """Each row's key of features and label: equal content, equal key; [n]."""
-        column: NDArray[np.int64] = self._columns.column("content_key")
-        return column
-
-    def contributor_number(self, name: str) -> int | None:
-        """The number of a contributor in `contributors`; None if it gave nothing."""
-        return self._manifest.number(name)
-
-    def contributor_names(self) -> dict[int, str]:
-        """Names of contributors by their numbers."""
-        return self._manifest.names()
-
-    def live(self) -> tuple[int, int]:
-        """How many contributors and samples are in the pool."""
-        return self._manifest.live()
-
-    def time_order(self) -> NDArray[np.int64]:
-        """Rows from the oldest sample to the newest; rows of equal time by arrival."""
-        return np.argsort(self._columns.column("time_s"), kind="stable").astype(np.int64)
+        self._eraser.on_erase(eraser)
 
     def flush(self) -> None:
         """Bring the columns to disk, so that nothing has to be made again after a power cut."""
@@ -280,20 +226,6 @@ class SamplePool:
         """Close the manifest."""
         self._manifest.close()
         self._finalizer()
-
-    def _agree_on(self, schema: FeatureSchema | None) -> FeatureSchema:
-        known = self._manifest.schema()
-        if known is not None:
-            if schema is not None and schema != known:
-                raise SchemaMismatchError(
-                    f"the pool at {self.directory} has schema {known.digest}, not {schema.digest}: "
-                    "use another directory"
-                )
-            return known
-        if schema is None:
-            raise StorageError(f"no pool at {self.directory} yet: fill it first")
-        self._manifest.set_schema(schema)
-        return schema
 
     def _add(self, gifts: list[Given], *, guarded: bool) -> int:
         if any(gift.batch.schema != self.schema for gift in gifts):
@@ -307,39 +239,13 @@ class SamplePool:
         """Delete some contributions."""
         self._manifest.unlist(numbers)
         contributors = {one.contributor for one in self._manifest.leaving()}
-        samples = self._erase()
+        samples = self._eraser.erase(self._columns)
         for contributor in contributors:
             self._columns.open_items_again(self._manifest.ranges(contributor))
         return samples
-
-    def _erase(self) -> int:
-        """Overwrite what was taken off the list; also what a crash left, before anything is appended in its place."""
-        leaving = self._manifest.leaving()
-        ranges = [(one.first_row, one.samples) for one in leaving if one.first_row is not None and one.samples]
-        if ranges:
-            rows = rows_of(ranges)
-            erase_rows(self.directory, rows)
-            for eraser in self._erasers:
-                eraser(rows)
-        self._columns.forget(ranges)
-        self._erase_segments()
-        return sum(one.samples for one in leaving)
-
-    def _erase_segments(self) -> None:
-        leaving = self._manifest.leaving()
-        if leaving:
-            self._segments.erase([one.at for one in leaving])
-            self._manifest.left()
 
     def _read(self, at: Location) -> SampleBatch:
         try:
             return decode_batch(self._segments.read(at), self.schema)
         except ProtocolError as error:
             raise StorageError(f"the pool at {self.directory} is damaged: {error}") from error
-
-    def _held(self, number: int) -> tuple[Location, Held]:
-        at = self._manifest.held_at(number)
-        held = next((one for one in self._manifest.held() if one.number == number), None)
-        if at is None or held is None:
-            raise StorageError(f"no contribution {number} is in quarantine: see `coda cloud pool quarantine`")
-        return at, held
