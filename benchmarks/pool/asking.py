@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.matching.fast_scan import scan
 from cloud_broker.matching.index import SampleIndex
 from cloud_broker.matching.inverted_file import InvertedFileIndex, Opened
 from cloud_broker.matching.matcher import quotas
@@ -106,7 +107,7 @@ def bare_faiss(opened: Opened, centroids: NDArray[np.float32], counts: NDArray[n
     faiss.omp_set_num_threads(1)
     started_s = time.perf_counter()
     near, lists = faiss.knn(centroids, centres, probes, metric=faiss.METRIC_INNER_PRODUCT)
-    ids = opened.scan(centroids, lists, near, candidates)
+    ids = scan(opened.index, centroids, lists, near, candidates)
     _, scores = opened.compared(centroids, ids, vectors)
     np.argpartition(scores, scores.shape[1] - int(counts.max()), axis=1)
     return time.perf_counter() - started_s

@@ -13,9 +13,11 @@ def once(rows: Rows, keys: NDArray[np.int64], taken: NDArray[np.int64]) -> Rows:
     if len(taken):
         at = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
         rows, keys = rows[taken[at] != keys], keys[taken[at] != keys]
-    in_order = np.sort(keys)
-    if (in_order[1:] == in_order[:-1]).any():
-        rows = rows[np.sort(np.unique(keys, return_index=True)[1])]
+    order = np.argsort(keys)
+    in_order = keys[order]
+    begins = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
+    if len(begins) < len(keys):
+        rows = rows[np.sort(np.minimum.reduceat(order, begins))]
     return rows
 
 

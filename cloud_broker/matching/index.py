@@ -18,6 +18,7 @@ from cloud_broker.matching.inverted_file import InvertedFileIndex, read_current
 from cloud_broker.matching.matcher import Matcher, PoolView, RandomMatcher, Rows
 from cloud_broker.matching.opinions import Opinions
 from cloud_broker.matching.options import AGREEMENT, MatchOptions
+from cloud_broker.matching.paging import touched
 from cloud_broker.matching.profile_matching import ProfileMatcher
 from cloud_broker.matching.vector_index import Allowed, ExactIndex, VectorIndex
 from cloud_broker.matching.vectors import Embedder
@@ -81,10 +82,10 @@ class SampleIndex:
         with pool.locked():
             self._derived = Derived(pool.directory, model_sha256, width)
         self._embed(on_progress)
-        self._engine = self._make_engine()
         self._allowed: Allowed | None = None
         self._opinions: Opinions | None = None
         self._agreeing: NDArray[np.bool_] | None = None
+        self._engine = self._make_engine()
         self._looked_s = -_LOOK_S
         self.refresh()
 
@@ -175,6 +176,10 @@ class SampleIndex:
             return ExactIndex(self._derived.vectors)
         with self.pool.locked():
             inverted_build.erase_dead(self._derived.lists, self.pool.contributors[: len(self)] == FORGOTTEN)
+        view = self._view()
+        for column in (view.contributors, view.content_keys, view.items, view.time_s):
+            if column is not None:
+                touched(column)
         return InvertedFileIndex(self._derived.lists, self._derived.vectors)
 
     def _view(self) -> PoolView:

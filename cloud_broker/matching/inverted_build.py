@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from cloud_broker.errors import StorageError
 from cloud_broker.files import make_private_directory
 from cloud_broker.matching import packed_lists
+from cloud_broker.matching.fast_scan import nearest_centres
 from cloud_broker.matching.inverted_current import CURRENT, ENDINGS, Current, read_current
 from cloud_broker.matching.inverted_looks import enough
-from cloud_broker.matching.inverted_search import Opened, nearest_centres
+from cloud_broker.matching.inverted_search import Opened
 from cloud_broker.matching.list_choice import Floats
 from cloud_broker.matching.packed_lists import BITS, Codes
 from cloud_broker.matching.vector_index import Rows, Vectors

@@ -11,6 +11,7 @@ import numpy as np
 from cloud_broker.matching.inverted_current import discard_older, read_current
 from cloud_broker.matching.inverted_search import Opened
 from cloud_broker.matching.list_choice import Floats
+from cloud_broker.matching.paging import touched
 from cloud_broker.matching.vector_index import Allowed, Found, Rows, VectorIndex, Vectors, nearest, ordered
 
 __all__ = ["InvertedFileIndex", "Opened", "discard_older", "read_current"]
@@ -36,6 +37,7 @@ class InvertedFileIndex(VectorIndex):
         self._folder = folder
         self._vectors = vectors
         self._open = Opened(folder)
+        self._touch()
 
     def __len__(self) -> int:
         return len(self._vectors())
@@ -70,6 +72,7 @@ class InvertedFileIndex(VectorIndex):
         """Go over to a newer file, if another worker made one."""
         if read_current(self._folder) != self._open.current:
             self._open = Opened(self._folder)
+            self._touch()
 
     def outgrown(self) -> bool:
         """Whether so many rows came that it is time for a new file."""
@@ -79,6 +82,10 @@ class InvertedFileIndex(VectorIndex):
     def erase(self, rows: Rows) -> None:
         """Overwrite rows in the file with zeros, in place; on disk when this returns."""
         self._open.erase(rows, self._vectors())
+
+    def _touch(self) -> None:
+        self._open.touch()
+        touched(self._vectors())
 
 
 def _joined(early: Found, late: Found, count: int, since: int) -> Found:

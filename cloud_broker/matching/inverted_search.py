@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
+from cloud_broker.matching.fast_scan import fast_scan, nearest_centres, scan
 from cloud_broker.matching.inverted_current import Current, read_current
-from cloud_broker.matching.list_choice import Floats, ListChoice
-from cloud_broker.matching.packed_lists import BITS, BLOCK, PackedLists
+from cloud_broker.matching.list_choice import Floats, ListChoice, Looked
+from cloud_broker.matching.packed_lists import PackedLists
+from cloud_broker.matching.paging import touched
 from cloud_broker.matching.vector_index import Allowed, Found, Rows, Vectors, best
 
 _faiss: Any = faiss  # its stubs tell of the C++ interface
@@ -95,6 +97,11 @@ class Opened:
         self.index.ntotal = int(sizes.sum())
         self._filter: _Filter | None = None
 
+    def touch(self) -> None:
+        """Have the lists' and the order's pages at hand, see `touched`."""
+        touched(_faiss.rev_swig_ptr(self.lists.mapped.ptr, self.lists.mapped.totsize))
+        touched(self.order)
+
     @property
     def centres(self) -> Floats:
         """Centres of the lists, [lists, d]."""
@@ -141,26 +148,12 @@ class Opened:
 
     def chosen_lists(
         self, queries: Floats, counts: NDArray[np.int64], sizes: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.int64], Floats]:
-        """The lists that are looked through for ``counts`` rows and how near their centres are, see `ListChoice`."""
+    ) -> Looked:
+        """The lists that are looked through for ``counts`` rows of each query, see `ListChoice`."""
         reach = self.current.looks_for(counts)[0]
         if sizes is not None:
             reach = 1 - _FILTERED * (1 - reach)
         return self.choice.choose(queries, counts.astype(np.float32), reach, sizes)
-
-    def scan(
-        self, queries: Floats, lists: NDArray[np.int64], near: Floats, count: int, selector: Any = None
-    ) -> NDArray[np.int64]:
-        """The ids of the ``count`` nearest by their codes, [m, count], the best first; -1 where there are fewer."""
-        # OpenMP counts threads per caller, so each worker thread says so for itself.
-        _faiss.omp_set_num_threads(1)
-        parameters = _faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector)
-        scores = np.empty((len(queries), count), np.float32)
-        ids = np.empty((len(queries), count), np.int64)
-        given = [_faiss.swig_ptr(array) for array in (queries, lists, near, scores, ids)]
-        # The method in Python takes no parameters.
-        self.index.search_preassigned_c(len(queries), given[0], count, *given[1:], False, parameters)
-        return ids
 
     def compared(self, queries: Floats, ids: NDArray[np.int64], vectors: Vectors) -> tuple[Rows, Floats]:
         """The rows of ids [m, n], -1 for none, and their scores by their vectors."""
@@ -190,11 +183,13 @@ class Opened:
 
     def _found(self, asked: _Asked, selector: Any, sizes: NDArray[np.int64] | None) -> list[Found]:
         """The best that a selector lets through, which are ``sizes`` of each list."""
+        # OpenMP counts threads per caller, so each worker thread says so for itself.
+        _faiss.omp_set_num_threads(1)
         times = self.current.looks_for(asked.counts)[1]
         candidates = np.maximum(np.ceil(asked.counts * times).astype(np.int64), asked.most) + _SPARE
         candidates = np.minimum(candidates, self.current.rows)
-        lists, near = self.chosen_lists(asked.queries, asked.counts, sizes)
-        ids = self.scan(asked.queries, lists, near, int(candidates.max()), selector)
+        looked = self.chosen_lists(asked.queries, asked.counts, sizes)
+        ids = scan(self.index, asked.queries, *looked, int(candidates.max()), selector=selector)
         ids[np.arange(ids.shape[1]) >= candidates[:, np.newaxis]] = -1
         rows, scores = self.compared(asked.queries, ids, asked.vectors)
         return [best(*one) for one in zip(rows, scores, asked.most.tolist(), strict=True)]
@@ -210,21 +205,3 @@ class Opened:
             bits, sizes = np.packbits(marked, bitorder="little"), self.lists.count(marked)
             known = self._filter = _Filter(allowed, first, float(marked[first:].mean()), bits, sizes)
         return known
-
-
-def fast_scan(quantizer: Any, levels: Floats) -> Any:
-    """Faiss' index of codes of four bits a dimension, without lists; ``quantizer`` has to outlive it."""
-    width = quantizer.d
-    index = _faiss.IndexIVFPQFastScan(
-        quantizer, width, quantizer.ntotal, width, BITS, _faiss.METRIC_INNER_PRODUCT, BLOCK
-    )
-    index.by_residual = True
-    _faiss.copy_array_to_vector(levels, index.pq.centroids)
-    index.is_trained = True
-    return index
-
-
-def nearest_centres(quantizer: Any, vectors: Vectors) -> NDArray[np.int64]:
-    """Which list each vector belongs to, [n]."""
-    lists: NDArray[np.int64] = quantizer.search(np.ascontiguousarray(vectors), 1)[1][:, 0]
-    return lists

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from cloud_broker.matching.vector_index import products
 
 Floats = NDArray[np.float32]
+Looked = tuple[NDArray[np.int64], Floats]
+"""Lists of each query, int64 [m, most], -1 where one has fewer, and how near their centres are, float32 [m, most]."""
 
 # Q(z), the share of a normal distribution that lies z widths or more above its middle, is about exp(-(a z + b) z - c):
 # Lopez-Benitez and Casadevall, IEEE Trans. Commun. 59 (2011), for z >= 0; below _LOWEST it is kept level.
 _A, _B, _C = np.float32(0.3842), np.float32(0.7640), np.float32(0.6964)
 _LOWEST = np.float32(-0.9)
-_STEPS = 3  # of Newton's method: it begins near, and two are enough for three digits
+_STEPS = 3  # of Newton's method: it begins near, and two are enough for three digits without a filter
 _BINS, _BINS_A_WIDTH = 96, 12.0
 _LEAST_SHARE = 0.8  # of what a query would have alone, that it has when others are asked with it
 
@@ -36,13 +38,12 @@ class ListChoice:
             sizes: int64 [lists].
             squares: float64 [lists, d], sums over a list's vectors of the squared distances from its centre.
         """
-        self._centres = centres
         self._sizes = sizes.astype(np.float32)
-        self._variances: Floats = (squares / np.maximum(sizes, 1)[:, np.newaxis]).astype(np.float32)
+        variances = squares / np.maximum(sizes, 1)[:, np.newaxis]
+        # A column a list: so a product with few queries takes half the time.
+        self._centres, self._variances = (np.ascontiguousarray(known.T, np.float32) for known in (centres, variances))
 
-    def choose(
-        self, queries: Floats, counts: Floats, reach: Floats, sizes: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.int64], Floats]:
+    def choose(self, queries: Floats, counts: Floats, reach: Floats, sizes: NDArray[np.int64] | None = None) -> Looked:
         """The lists that are expected to have a share ``reach`` of the ``counts`` nearest of all queries together.
 
         Args:
@@ -52,7 +53,7 @@ class ListChoice:
             sizes: int64 [lists], how many of each list's vectors may be found; all if None.
 
         Returns:
-            Lists [m, most], int64, -1 where a query has fewer; and how near their centres are, float32 [m, most].
+            Each query's lists.
         """
         near, width = (np.empty((len(queries), len(self._sizes)), np.float32) for _ in range(2))
         products(queries, self._centres, near)
@@ -114,7 +115,7 @@ def _tail(z: Floats) -> Floats:
     return np.exp(found, out=found)
 
 
-def _padded(looked: NDArray[np.bool_], near: Floats) -> tuple[NDArray[np.int64], Floats]:
+def _padded(looked: NDArray[np.bool_], near: Floats) -> Looked:
     queries, lists = np.nonzero(looked)
     many = np.bincount(queries, minlength=len(looked))
     begins = np.cumsum(many) - many

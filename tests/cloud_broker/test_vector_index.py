@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
@@ -14,7 +17,8 @@ from cloud_broker.matching import inverted_build
 from cloud_broker.matching.inverted_current import CURRENT, ENDINGS, discard_older, read_current
 from cloud_broker.matching.inverted_file import InvertedFileIndex
 from cloud_broker.matching.packed_lists import PackedLists
-from cloud_broker.matching.vector_index import Allowed, ExactIndex, VectorIndex
+from cloud_broker.matching.paging import touched
+from cloud_broker.matching.vector_index import Allowed, ExactIndex, VectorIndex, ordered
 from tests.cloud_broker.test_matching import unit_vectors
 
 ROWS = 600
@@ -248,3 +252,22 @@ def test_allowed_rows_are_told_apart() -> None:
     allowed = Allowed(np.arange(13) % 3 == 0)
     assert allowed.contains(np.array([0, 1, 12, 13, 500])).tolist() == [True, False, True, False, False]
     assert allowed.share == pytest.approx(5 / 13)
+
+
+@given(st.lists(st.sampled_from([-3.5, -1e-30, -0.0, 0.0, 1e-30, 0.25, 7.0]), max_size=40), st.integers(0, 40))
+def test_the_best_come_first_and_equal_ones_in_the_order_of_rows(values: list[float], count: int) -> None:
+    """Scores of either sign descend; of equal ones, zero of either sign too, the lower row comes first."""
+    rows = np.random.default_rng(1).permutation(len(values)).astype(np.int64) + 2**31
+    scores = np.array(values, np.float32)
+    order = np.lexsort((rows, -scores))[:count]
+    found = ordered(rows, scores, count)
+    assert np.array_equal(found[0], rows[order])
+    assert np.array_equal(found[1], scores[order])
+
+
+@pytest.mark.parametrize("array", [np.zeros(0), np.ones((3, 5), np.float32), np.arange(20_000)[::2]])
+def test_touching_leaves_what_is_there(array: NDArray[Any]) -> None:
+    """Pages of any array are read, an empty or a scattered one too, and nothing is changed."""
+    before = array.copy()
+    touched(array)
+    assert np.array_equal(array, before)
