@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.errors import StoppedError, UpdateError
+from edge.storage.disk import probe
 from edge.updates.release_state import COMPLETE, ReleaseFolder
 from hardware.durable import sync
 
@@ -60,8 +61,11 @@ class Installer:
             quiet = ["--disable-pip-version-check", "--no-cache-dir", "--no-input", "-q"]
             self._run("installing", [*pip, "install", *quiet, "--no-index", "--find-links", str(wheels), *requirements])
             self._run("starting it", [str(self._folder.python(name)), "-I", "-m", "edge", "--help"])
-        except UpdateError:
+        except (UpdateError, OSError) as error:
+            fault = probe(self._folder.path)  # before there is room again: a full disk is not the bundle's fault
             shutil.rmtree(place, ignore_errors=True)
+            if fault is not None and isinstance(error, UpdateError):
+                raise OSError(f"the disk is {fault.value}: {error}") from error
             raise
         finally:
             shutil.rmtree(wheels, ignore_errors=True)

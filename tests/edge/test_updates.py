@@ -28,10 +28,12 @@ from edge.updates.release_state import ReleaseFolder
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from tests.broker_fixtures import FleetBroker
+from tests.disk_fixtures import SmallDisk, small_disk
 from tests.edge.conftest import ModelFiles
 from tests.edge.releases import bundle
 from tests.edge.samples import SCHEMA, samples
 
+__all__ = ["small_disk"]
 NAME = "r1-" + "a" * 12
 ENOUGH = {"download_bytes": 10 << 20, "disk_bytes": 100 << 20}
 
@@ -55,6 +57,28 @@ def test_a_stopped_installation_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         Installer(folder, sys.executable, stop, stop.set).install(bundle(tmp_path / "b.tar", "0.2.0"), NAME)
     assert not folder.is_whole(NAME)
+
+
+def test_a_disk_that_fills_up_is_not_the_bundles_fault(small_disk: SmallDisk, tmp_path: Path) -> None:
+    """Whichever step finds no room says so, as the disk's fault; all is cleared away, and later the bundle installs."""
+    folder = ReleaseFolder(small_disk.path)
+    folder.path.mkdir()
+    one, steps = bundle(tmp_path / "b.tar", "0.2.0"), []
+
+    def fill_in_a_later_step() -> None:
+        steps.append(1)
+        if len(steps) == 1:
+            small_disk.fill()
+
+    with pytest.raises(OSError, match=r"disk is full|No space left"):
+        Installer(folder, sys.executable, threading.Event(), fill_in_a_later_step).install(one, NAME)
+    assert list(folder.path.iterdir()) == []
+    small_disk.fill()
+    with pytest.raises(OSError, match="No space left"):
+        Installer(folder, sys.executable, threading.Event()).install(one, NAME)
+    small_disk.make_room()
+    Installer(folder, sys.executable, threading.Event()).install(one, NAME)
+    assert folder.is_whole(NAME)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive at all", bytes(10240)])
