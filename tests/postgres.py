@@ -99,7 +99,7 @@ class PostgresServer:
         assert self._process is not None
         for child in psutil.Process(self._process.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if child.cmdline()[0].startswith(f"postgres: {_USER} "):
+                if " ".join(child.cmdline()).startswith(f"postgres: {_USER} "):  # empty where it has just ended
                     child.kill()
 
     def create(self, database: str, template: str = "template0") -> str:
