@@ -22,6 +22,7 @@ import pytest
 
 from edge.client import Client
 from edge.config import ApiConfig
+from edge.feedback.labelling import EventRules
 from hardware.bundle.boards import targets
 from hardware.bundle.build import build, own_wheel
 from profiling.record import RoundRecord
@@ -142,7 +143,7 @@ def test_a_round_and_rankings_from_the_bundle_alone(
 ) -> None:
     """A whole round against a real broker; then the personal model ranks, for apps on the board and beside it."""
     socket = tmp_path / "api.sock"
-    one = device("arm64-bundle", timeout_s=_WAIT_S, api=ApiConfig(socket=socket))
+    one = device("arm64-bundle", timeout_s=_WAIT_S, api=ApiConfig(socket=socket), events=EventRules(keep_days=36500.0))
     one.add(samples(60))
     recipe = Recipe(steps=60, learning_rate=0.2, classifier_steps=40, match_samples=300)
     items = list(range(1, 40))
