@@ -221,18 +221,21 @@ def test_a_newer_model_is_taken_up_while_devices_of_both_ask(
 ) -> None:
     """The old model answers while the pool is embedded, also where the tender is killed at that; then both do.
 
-    No worker is restarted for it, and devices have the new task.
+    No worker is restarted for it, and devices have the new task: one that asks nothing listens, for whichever
+    message comes first to the other.
     """
-    path = config_file(own_broker, state_dir, devices=["dev-a"], observe_port=(port := free_port()))
+    path = config_file(own_broker, state_dir, devices=["dev-a", "dev-b"], observe_port=(port := free_port()))
     with (
         closing(Registry(state_dir)) as registry,
         supervised(path) as running,
         closing(SamplePool(state_dir / "pool")) as pool,
         Peer(own_broker, own_broker.device("dev-a")) as device,
+        Peer(own_broker, own_broker.device("dev-b")) as listener,
     ):
         old = running.wait_for("worker")["recommender_sha256"]
         device.listen()
-        assert _task(device).recommender.sha256 == old
+        listener.listen()
+        assert _task(listener).recommender.sha256 == old
         before = registry.latest()
         assert before is not None
         with pool.locked():  # embedding waits for its turn, answering does not
@@ -241,13 +244,14 @@ def test_a_newer_model_is_taken_up_while_devices_of_both_ask(
             assert _answer(device, query_for(registry, new, user_samples(1), "q2")) == RefusalCode.UNKNOWN_MODEL
             share = [line for line in ask(port + 1, "/metrics")[1].splitlines() if line.startswith("coda_embedded")]
             assert share == ["coda_embedded_share 0.0"]
+            told = len(running.events)
             os.kill(running.pid("tender"), signal.SIGKILL)
-            running.wait_for("started")
+            running.wait_for("started", after=told)
             assert _answer(device, query_for(registry, before, user_samples(1), "q3")) == 50
         running.wait_for("embedded")
         for number, model in enumerate([before, new] * 4):  # whichever worker hears it
             assert _answer(device, query_for(registry, model, user_samples(1), f"both-{number}")) == 50
-        assert _task(device).recommender == new.recommender
+        assert _task(listener).recommender == new.recommender
         running.wait_until(lambda event: (event["event"], event.get("part")) == ("taken-up", "cloud"))
         running.wait_until(lambda event: (event["event"], event.get("part")) == ("taken-up", "cloud-2"))
     assert {event["part"] for event in running.events if event["event"] == "ended"} == {"tender"}
