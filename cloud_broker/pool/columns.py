@@ -15,6 +15,7 @@ from protocol.samples import SampleBatch, empty_batch
 from protocol.schema import FeatureSchema
 
 Array = NDArray[Any]
+OWN_COLUMNS = ("contributor", "content_key", "opens_item")  # beside the samples' own
 FORGOTTEN = -1  # in place of the contributor of a row whose content was erased
 _TIME_FACTOR = np.int64(-7046029254386353131)  # odd and large: equal sums mean equal parts, but for accidents
 _FLUSH_ROWS = 500_000  # after so many, rows are brought to disk: more would be read from segments after a power cut
@@ -33,7 +34,7 @@ class PoolColumns:
         """Open the columns under ``directory``, or create them; to be called with the pool's lock held."""
         self.schema = schema
         columns = {name: (array.dtype.str, array.shape[1:]) for name, array in empty_batch(schema).columns()}
-        own = {"contributor": ("<i4", ()), "content_key": ("<i8", ()), "opens_item": ("|u1", ())}
+        own = dict(zip(OWN_COLUMNS, (("<i4", ()), ("<i8", ()), ("|u1", ())), strict=True))
         self._columns = SharedColumns(directory, {**columns, **own})
         self._item = schema.item.name if schema.item else None
         self._sharers = SharedColumns(directory / "sharers", {"contributors": ("<i4", ())})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_broker.errors import StorageError
-from cloud_broker.pool.columns import PoolColumns, content_keys, rows_of
+from cloud_broker.pool.columns import OWN_COLUMNS, PoolColumns, content_keys, rows_of
 from cloud_broker.pool.manifest import Manifest
 from cloud_broker.pool.segments import Location
 from protocol.errors import SchemaMismatchError
@@ -45,7 +45,7 @@ def agree_on(schema: FeatureSchema | None, manifest: Manifest, directory: Path) 
     """The features of a pool's samples: what is listed, or what is asked for of a new one.
 
     Raises:
-        StorageError: If there is no pool yet, and nothing is asked for.
+        StorageError: If there is no pool yet and nothing is asked for, or a feature is named as one of its own columns.
         SchemaMismatchError: If the pool has others.
     """
     known = manifest.schema()
@@ -57,6 +57,8 @@ def agree_on(schema: FeatureSchema | None, manifest: Manifest, directory: Path) 
         return known
     if schema is None:
         raise StorageError(f"no pool at {directory} yet: fill it first")
+    if taken := [feature.name for feature in schema.features if feature.name in OWN_COLUMNS]:
+        raise StorageError(f"no feature of a pool can be named {' or '.join(taken)}: that is a column of its own")
     manifest.set_schema(schema)
     return schema
 

@@ -12,6 +12,7 @@ from protocol.schema import Feature, FeatureKind, FeatureSchema
 
 CONTRIBUTOR, LABEL, TIME = "contributor", "label", "time_s"
 _MAX_NAME = 128
+_MAX_DENSE = float(np.finfo(np.float32).max)
 
 
 def column_names(schema: FeatureSchema) -> list[str]:
@@ -29,10 +30,7 @@ def checked(schema: FeatureSchema, row: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If one is missing or does not fit; says which, and why.
     """
-    name = str(row.get(CONTRIBUTOR) or "").strip()
-    if not 1 <= len(name) <= _MAX_NAME:
-        raise ValueError(f"{CONTRIBUTOR}: a name of 1 to {_MAX_NAME} characters is required")
-    values: dict[str, Any] = {CONTRIBUTOR: name}
+    values: dict[str, Any] = {CONTRIBUTOR: _name(row.get(CONTRIBUTOR))}
     for feature in schema.features:
         values[feature.name] = _of_feature(feature, row.get(feature.name))
     values[LABEL] = _number(LABEL, row.get(LABEL))
@@ -53,20 +51,48 @@ def batch_of(schema: FeatureSchema, rows: Sequence[Mapping[str, Any]]) -> Sample
     return SampleBatch(schema, features, labels, np.array([row[TIME] for row in rows], np.int64))
 
 
+def _name(value: Any) -> str:
+    """A contributor's name; numbers are names, too, but what stands for a missing one is not."""
+    named = isinstance(value, (str, int)) or (isinstance(value, float) and np.isfinite(value))
+    name = str(value).strip() if named else ""
+    if not 1 <= len(name) <= _MAX_NAME:
+        raise ValueError(f"{CONTRIBUTOR}: a name of 1 to {_MAX_NAME} characters is required, got {value!a:.40}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{CONTRIBUTOR}: {name!a} is not UTF-8") from None
+    return name
+
+
 def _of_feature(feature: Feature, value: Any) -> Any:
     if feature.kind is FeatureKind.CATEGORICAL:
         return _id(feature, value)
-    parts = value.split() if isinstance(value, str) else [] if value is None else list(value)
+    parts = _parts(feature, value)
     if feature.kind is FeatureKind.DENSE:
         if len(parts) != feature.length:
             raise ValueError(f"{feature.name}: {feature.length} values are required, got {len(parts)}")
-        return [_number(feature.name, part) for part in parts]
+        return [_dense(feature, part) for part in parts]
     ids = [_id(feature, part) for part in parts]
     if len(ids) > feature.length:
         raise ValueError(f"{feature.name}: at most {feature.length} ids, got {len(ids)}")
     padding = [0] * (feature.length - len(ids))
     # A sequence is padded in front, so that its latest id stands last.
     return padding + ids if feature.kind is FeatureKind.SEQUENCE else ids + padding
+
+
+def _parts(feature: Feature, value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return value.split()
+    if value is None or isinstance(value, list):
+        return value or []
+    raise ValueError(f"{feature.name}: a list, or text parted by spaces, is required, got {value!r:.80}")
+
+
+def _dense(feature: Feature, value: Any) -> float:
+    number = _number(feature.name, value)
+    if abs(number) > _MAX_DENSE:
+        raise ValueError(f"{feature.name}: no 32-bit number is as large as {value!r}")
+    return number
 
 
 def _id(feature: Feature, value: Any) -> int:

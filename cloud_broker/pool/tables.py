@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cloud_broker.errors import StorageError
 from cloud_broker.pool.sample_pool import Given, SamplePool
-from cloud_broker.pool.table_rows import CONTRIBUTOR, batch_of, checked, column_names
+from cloud_broker.pool.table_reading import PARQUET, ROWS_A_STEP, Row, pyarrow, read_table
+from cloud_broker.pool.table_rows import CONTRIBUTOR, LABEL, batch_of, checked, column_names
 from protocol.samples import SampleBatch
-from protocol.schema import FeatureKind
-
-_ROWS_A_STEP = 20_000
-_PARQUET = (".parquet", ".pq")
+from protocol.schema import FeatureKind, FeatureSchema
 
 OnProgress = Callable[[int, int], None]
-_Row = Mapping[str, Any]
+_Write = Callable[[Mapping[str, list[Any]]], None]
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,16 @@ def export_pool(pool: SamplePool, path: Path, on_progress: OnProgress | None = N
     """
     live, names = pool.live_rows(), pool.contributor_names()
     written = 0
-    with _written(path, column_names(pool.schema)) as write:
-        for begin in range(0, len(live), _ROWS_A_STEP):
-            rows = live[begin : begin + _ROWS_A_STEP]
+    with _table_written(path, pool.schema) as write:
+        for begin in range(0, len(live), ROWS_A_STEP):
+            rows = live[begin : begin + ROWS_A_STEP]
             owners, batch = pool.contributors[rows], pool.take(rows)
             # Who was forgotten while this went on is left out.
             still = owners > 0
             write(_columns([names.get(int(owner), "") for owner in owners[still]], batch.take(still)))
             written += int(still.sum())
             if on_progress is not None:
-                on_progress(min(begin + _ROWS_A_STEP, len(live)), len(live))
+                on_progress(min(begin + ROWS_A_STEP, len(live)), len(live))
     return written
 
 
@@ -87,16 +84,18 @@ def import_table(
         StorageError: If the file cannot be read or lacks a column, or the disk fails.
     """
     digest = _digest(path)
-    total, chunks = _read(path, column_names(pool.schema))
+    if errors is not None and errors.exists() and errors.samefile(path):
+        raise StorageError(f"{errors} is the table itself: name another file for the rows that cannot be used")
+    total, chunks = read_table(path, column_names(pool.schema))
     rows = added = refused = 0
-    with _written(errors, ["row", "error"]) as write:
+    with _csv_written(errors, ["row", "error"]) as write:
         for number, chunk in enumerate(chunks):
             good: dict[str, list[dict[str, Any]]] = {}
             bad: list[tuple[int, str]] = []
             for row in chunk:
                 rows += 1
                 try:
-                    values = checked(pool.schema, row)
+                    values = _values(pool.schema, row)
                     good.setdefault(values[CONTRIBUTOR], []).append(values)
                 except ValueError as error:
                     bad.append((rows, str(error)))
@@ -112,6 +111,12 @@ def import_table(
     return Imported(rows, added, refused)
 
 
+def _values(schema: FeatureSchema, row: Row) -> dict[str, Any]:
+    if isinstance(row, ValueError):
+        raise row
+    return checked(schema, row)
+
+
 def _columns(owners: list[str], batch: SampleBatch) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {CONTRIBUTOR: owners}
     for name, values in batch.columns():
@@ -123,85 +128,78 @@ def _columns(owners: list[str], batch: SampleBatch) -> dict[str, list[Any]]:
     return columns
 
 
+def _table_written(path: Path, schema: FeatureSchema) -> AbstractContextManager[_Write]:
+    """Writes columns of samples, some rows at a time."""
+    return (
+        _parquet_written(path, schema) if path.suffix.lower() in PARQUET else _csv_written(path, column_names(schema))
+    )
+
+
 @contextmanager
-def _written(path: Path | None, names: list[str]) -> Iterator[Callable[[Mapping[str, list[Any]]], None]]:
-    """Writes columns, some rows at a time; nowhere if there is no path."""
+def _csv_written(path: Path | None, names: list[str]) -> Iterator[_Write]:
+    """Writes columns; nowhere if there is no path."""
     if path is None:
         yield lambda _columns: None
-    elif path.suffix.lower() in _PARQUET:
-        with _parquet_written(path) as write:
-            yield write
-    else:
-        try:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(names)
-                yield lambda columns: writer.writerows(
-                    [_text(value) for value in row] for row in zip(*(columns[name] for name in names), strict=True)
-                )
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        return
+    with _writing(path):
+        file = path.open("w", newline="", encoding="utf-8")
+    writer = csv.writer(file)
+
+    def write(columns: Mapping[str, list[Any]]) -> None:
+        rows = zip(*(columns[name] for name in names), strict=True)
+        with _writing(path):
+            writer.writerows([_text(value) for value in row] for row in rows)
+            file.flush()
+
+    try:
+        write({name: [name] for name in names})
+        yield write
+    finally:
+        with _writing(path):
+            file.close()
 
 
 @contextmanager
-def _parquet_written(path: Path) -> Iterator[Callable[[Mapping[str, list[Any]]], None]]:
-    arrow, parquet = _pyarrow()
-    writer: Any = None
+def _parquet_written(path: Path, schema: FeatureSchema) -> Iterator[_Write]:
+    arrow, parquet = pyarrow()
+    # Said, not guessed from the first rows: these may be none, or have empty lists alone.
+    forms = arrow.schema([(name, _arrow_form(arrow, schema, name)) for name in column_names(schema)])
+    with _writing(path, arrow.ArrowException):
+        writer = parquet.ParquetWriter(path, forms)
 
     def write(columns: Mapping[str, list[Any]]) -> None:
-        nonlocal writer
-        table = arrow.table(dict(columns)) if writer is None else arrow.table(dict(columns), schema=writer.schema)
-        if writer is None:
-            writer = parquet.ParquetWriter(path, table.schema)
-        writer.write_table(table)
+        with _writing(path, arrow.ArrowException):
+            writer.write_table(arrow.table(dict(columns), schema=forms))
 
     try:
         yield write
-    except (OSError, arrow.ArrowException) as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
     finally:
-        if writer is not None:
+        with _writing(path, arrow.ArrowException):
             writer.close()
+
+
+def _arrow_form(arrow: Any, schema: FeatureSchema, name: str) -> Any:
+    if name == CONTRIBUTOR:
+        return arrow.string()
+    if name == LABEL:
+        return arrow.float64()
+    feature = next((feature for feature in schema.features if feature.name == name), None)
+    if feature is None or feature.kind is FeatureKind.CATEGORICAL:
+        return arrow.int64()
+    return arrow.list_(arrow.float64() if feature.kind is FeatureKind.DENSE else arrow.int64())
+
+
+@contextmanager
+def _writing(path: Path, *further: type[Exception]) -> Iterator[None]:
+    failures: tuple[type[Exception], ...] = (OSError, *further)
+    try:
+        yield
+    except failures as error:
+        raise StorageError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _text(value: Any) -> Any:
     return " ".join(str(part) for part in value) if isinstance(value, list) else value
-
-
-def _read(path: Path, wanted: list[str]) -> tuple[int, Iterator[Sequence[_Row]]]:
-    """How many rows a table has, 0 if that is not known, and these, some at a time."""
-    try:
-        if path.suffix.lower() not in _PARQUET:
-            _check_columns(path, _csv_names(path), wanted)
-            return 0, _csv_chunks(path)
-        arrow, parquet = _pyarrow()
-        try:
-            file = parquet.ParquetFile(path)
-        except arrow.ArrowException as error:
-            raise StorageError(f"cannot read {path}: {error}") from error
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    _check_columns(path, file.schema_arrow.names, wanted)
-    batches = file.iter_batches(_ROWS_A_STEP, columns=wanted)
-    return file.metadata.num_rows, (batch.to_pylist() for batch in batches)
-
-
-def _csv_names(path: Path) -> list[str]:
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        return next(csv.reader(file), [])
-
-
-def _csv_chunks(path: Path) -> Iterator[Sequence[_Row]]:
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        rows = csv.DictReader(file)
-        while chunk := list(itertools.islice(rows, _ROWS_A_STEP)):
-            yield chunk
-
-
-def _check_columns(path: Path, names: list[str], wanted: list[str]) -> None:
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise StorageError(f"{path} lacks the columns {', '.join(missing)}; a pool's table has {', '.join(wanted)}")
 
 
 def _digest(path: Path) -> str:
@@ -214,12 +212,3 @@ def _digest(path: Path) -> str:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     return f"import-{hasher.hexdigest()[:24]}"
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow  # noqa: PLC0415 - large, and only tables of this kind need it
-        import pyarrow.parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise StorageError("Parquet needs pyarrow: `pip install 'coda-edge[parquet]'`, or use CSV") from error
-    return pyarrow, pyarrow.parquet

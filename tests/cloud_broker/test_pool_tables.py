@@ -6,11 +6,16 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
 import pytest
+from pyarrow import parquet
 
 from cloud_broker.errors import StorageError
 from cloud_broker.pool.sample_pool import SamplePool
+from cloud_broker.pool.table_reading import ROWS_A_STEP
 from cloud_broker.pool.tables import export_pool, import_table
+from protocol.samples import SampleBatch
+from protocol.schema import Feature, FeatureKind, FeatureSchema
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
 KINDS = pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -65,7 +70,7 @@ def test_rows_that_cannot_be_used_are_told_and_the_others_go_in(tmp_path: Path) 
         "label: must be 0 or 1, got '0.5'": [*good[:5], "0.5", "1000"],
         "time_s: unix seconds are required, got '-1'": [*good[:6], "-1"],
         "time_s: a finite number": [*good[:6], "nan"],
-        "time_s: a number is required, got None": good[:6],
+        "6 values where the header names 7 columns": good[:6],
     }
     header = ["contributor", "item", "genres", "liked", "disliked", "label", "time_s"]
     with table.open("w", newline="") as file:
@@ -92,3 +97,122 @@ def test_a_table_that_lacks_a_column_is_refused(pool: SamplePool, tmp_path: Path
     (tmp_path / "none.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(StorageError, match="cannot read"):
         import_table(pool, tmp_path / "none.parquet")
+
+
+HEADER = "contributor,item,genres,liked,disliked,label,time_s"
+GOOD = "ann,7,1 2,3,,1,1000"
+
+
+def _imported(folder: Path, table: bytes) -> tuple[SamplePool, list[tuple[int, str]]]:
+    """The pool that a table's rows went into, and which rows were refused."""
+    path, errors = folder / "samples.csv", folder / "refused.csv"
+    path.write_bytes(table)
+    pool = SamplePool(folder / "pool", SCHEMA)
+    import_table(pool, path, errors)
+    with errors.open(newline="") as file:
+        return pool, [(int(line["row"]), line["error"]) for line in csv.DictReader(file)]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    """As spreadsheets write it."""
+    pool, refused = _imported(tmp_path, f"\ufeff{HEADER}\r\n{GOOD}\r\n".encode())
+    assert (pool.live(), refused) == ((1, 1), [])
+
+
+def test_names_that_are_not_utf8_do_not_become_one(tmp_path: Path) -> None:
+    """Two contributors of a table in another encoding would share what they gave; each row is refused."""
+    rows = b"\n".join([HEADER.encode(), b"Jos\xe9,7,1,,,1,1000", b"Jos\xe8,7,1,,,1,1000", GOOD.encode()])
+    pool, refused = _imported(tmp_path, rows)
+    assert list(pool.contributor_names().values()) == ["ann"]
+    assert [row for row, _ in refused] == [1, 2]
+    assert refused[0][1] == r"contributor: 'Jos\udce9' is not UTF-8"
+
+
+def test_a_row_that_is_no_csv_leaves_the_others(tmp_path: Path) -> None:
+    """A value beyond what a reader takes, and rows of another width than the header, are refused by themselves."""
+    wide = f'bob,7,1,"{"1 " * 70_000}",,1,5'
+    rows = [HEADER, wide, f"{GOOD},9", "ann,7,1 2,3,,1", "", GOOD]
+    pool, refused = _imported(tmp_path, "\n".join(rows).encode())
+    assert pool.live() == (1, 1)
+    assert refused == [
+        (1, "not CSV: field larger than field limit (131072)"),
+        (2, "8 values where the header names 7 columns"),
+        (3, "6 values where the header names 7 columns"),
+    ]
+
+
+def test_a_column_that_is_there_twice_is_refused(pool: SamplePool, tmp_path: Path) -> None:
+    """Which of both is meant cannot be known."""
+    table = tmp_path / "samples.csv"
+    table.write_text(f"{HEADER},item\n{GOOD},8\n")
+    with pytest.raises(StorageError, match="has the columns item more than once"):
+        import_table(pool, table)
+
+
+def test_the_table_itself_does_not_take_the_errors(pool: SamplePool, tmp_path: Path) -> None:
+    """It would be emptied before it is read."""
+    table = tmp_path / "samples.csv"
+    table.write_text(f"{HEADER}\n{GOOD}\n")
+    with pytest.raises(StorageError, match="is the table itself"):
+        import_table(pool, table, table)
+    assert table.read_text() == f"{HEADER}\n{GOOD}\n"
+
+
+def test_parquet_values_of_another_type_are_refused_row_by_row(tmp_path: Path) -> None:
+    """A number or bytes for a list, a name that is missing or bytes; number 0 is a name."""
+    table, errors = tmp_path / "samples.parquet", tmp_path / "refused.csv"
+    names = arrow.array([0.0, float("nan"), None], arrow.float64())
+    same = {"item": [1, 2, 3], "genres": [[1]] * 3, "disliked": [[]] * 3, "label": [1, 0, 1], "time_s": [1, 2, 3]}
+    parquet.write_table(arrow.table({"contributor": names, "liked": [[1]] * 3, **same}), table)
+    pool = SamplePool(tmp_path / "pool", SCHEMA)
+    assert import_table(pool, table, errors).refused == 2
+    assert list(pool.contributor_names().values()) == ["0.0"]
+    for number, liked in enumerate([[5, 6, 7], [b"\x01", b"\x02", b"\x03"]]):
+        parquet.write_table(arrow.table({"contributor": [0, 1, 2], "liked": liked, **same}), table)
+        assert import_table(pool, table, errors).refused == 3, number
+        assert '1,"liked: a list, or text parted by spaces' in errors.read_text()
+    parquet.write_table(arrow.table({"contributor": [b"a"] * 3, "liked": [[1]] * 3, **same}), table)
+    assert import_table(pool, table, errors).refused == 3
+
+
+def test_a_parquet_that_is_damaged_inside_is_said(pool: SamplePool, tmp_path: Path) -> None:
+    """Which file cannot be read; not the file of errors, which can be written."""
+    table = tmp_path / "samples.parquet"
+    export_pool(pool, table)
+    damaged = bytearray(table.read_bytes())
+    damaged[4:60] = bytes(56)
+    table.write_bytes(damaged)
+    with pytest.raises(StorageError, match=r"cannot read .*samples\.parquet"):
+        import_table(pool, table, tmp_path / "refused.csv")
+
+
+def test_a_number_too_large_for_a_feature_is_refused(tmp_path: Path) -> None:
+    """It would be infinite as 32-bit number; the other rows go in."""
+    pool = SamplePool(tmp_path / "pool", FeatureSchema((Feature("x", FeatureKind.DENSE, length=2),)))
+    table = tmp_path / "samples.csv"
+    table.write_text("contributor,x,label,time_s\nann,1e39 0,1,1\nann,3e38 0,1,1\n")
+    done = import_table(pool, table)
+    assert (done.added, done.refused) == (1, 1)
+
+
+@KINDS
+def test_a_pool_whose_first_rows_have_no_ids_comes_back(tmp_path: Path, kind: str) -> None:
+    """What a column holds does not follow from its first rows; nor is a table missing for want of rows."""
+    schema = FeatureSchema((Feature("tags", FeatureKind.MULTIVALUED, length=2, vocabulary=9, table="tag"),))
+    pool, table = SamplePool(tmp_path / "pool", schema), tmp_path / f"pool.{kind}"
+    assert export_pool(pool, table) == 0
+    assert import_table(pool, table).rows == 0
+    for name, tag, count in (("ann", 0, ROWS_A_STEP), ("bob", 3, 1)):
+        tags = np.full((count, 2), tag, np.int32)
+        pool.add(name, SampleBatch(schema, {"tags": tags}, np.ones(count, np.float32), np.arange(count)), "m1")
+    assert export_pool(pool, table) == ROWS_A_STEP + 1
+    other = SamplePool(tmp_path / "other", schema)
+    assert import_table(other, table).added == ROWS_A_STEP + 1
+    assert np.array_equal(other.batch().features["tags"], pool.batch().features["tags"])
+
+
+def test_a_feature_named_as_a_column_of_the_pool_is_refused(tmp_path: Path) -> None:
+    """It would be overwritten by the contributors' numbers, which never leave."""
+    schema = FeatureSchema((Feature("contributor", FeatureKind.CATEGORICAL, vocabulary=9, table="c"),))
+    with pytest.raises(StorageError, match="named contributor"):
+        SamplePool(tmp_path / "pool", schema)
