@@ -36,12 +36,16 @@ class Eraser:
         self._erasers.append(eraser)
 
     def erase(self, columns: PoolColumns) -> int:
-        """Overwrite what was taken off the list; also what a crash left, before anything is appended in its place.
+        """Overwrite what was taken off the list; also what another process was killed before it had overwritten.
+
+        To be called before anything is appended, which would lie in the place of what is yet to be overwritten.
 
         Returns:
             How many samples.
         """
         leaving = self._manifest.leaving()
+        if not leaving:
+            return 0
         ranges = [(one.first_row, one.samples) for one in leaving if one.first_row is not None and one.samples]
         if ranges:
             rows = rows_of(ranges)
@@ -49,6 +53,8 @@ class Eraser:
             for eraser in self._erasers:
                 eraser(rows)
         columns.forget(ranges)
+        for contributor in {one.contributor for one in leaving}:
+            columns.open_items_again(self._manifest.ranges(contributor))
         self.erase_segments()
         return sum(one.samples for one in leaving)
 

@@ -61,6 +61,13 @@ class PoolRows:
         """Names of contributors by their numbers."""
         return self._manifest.names()
 
+    def agreeing(self) -> NDArray[np.bool_]:
+        """Who allows that its opinions are compared, by contributor number; bool [largest such number + 1]."""
+        numbers = self._manifest.agreeing()
+        marked = np.zeros(max(numbers, default=0) + 1, np.bool_)
+        marked[numbers] = True
+        return marked
+
     def live(self) -> tuple[int, int]:
         """How many contributors and samples are in the pool."""
         return self._manifest.live()

@@ -14,9 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cloud_broker.errors import StorageError
 from cloud_broker.files import lock_directory, make_private_directory
 from cloud_broker.pool.columns import PoolColumns
@@ -80,9 +77,8 @@ class SamplePool(PoolRows):
                 self._eraser.erase_segments()
                 self._manifest.renumber()
             self._columns = PoolColumns(self.schema, directory / "columns")
-            replay(self._manifest, self._columns, self._read)
+            self._settle()
             self._columns.count_sharers()
-            self._eraser.erase(self._columns)
             self._intake = Intake(self._manifest, self._columns, self.options, clock)
 
     @contextmanager
@@ -140,13 +136,6 @@ class SamplePool(PoolRows):
         with self.locked():
             self._manifest.say_agreement(contributors, allowed)
 
-    def agreeing(self) -> NDArray[np.bool_]:
-        """Who allows that, by contributor number; bool [largest such number + 1], at least [1]."""
-        numbers = self._manifest.agreeing()
-        marked = np.zeros(max(numbers, default=0) + 1, np.bool_)
-        marked[numbers] = True
-        return marked
-
     def forget(self, contributor: str, message_id: str) -> int:
         """Delete what a contributor gave so far, from memory and from disk, for all workers.
 
@@ -158,13 +147,14 @@ class SamplePool(PoolRows):
             How many samples were deleted, those in quarantine too.
 
         Raises:
-            StorageError: If the disk fails; what is not yet erased is when the pool is next opened.
+            StorageError: If the disk fails; what is not yet erased is when the pool is next written to or opened.
         """
         with self.locked():
             number = self._manifest.number(contributor)
-            if number is None or not self._manifest.unlist_all(number, message_id):
-                return 0
-            return self._eraser.erase(self._columns)
+            if number is not None:
+                self._manifest.unlist_all(number, message_id)
+            # Also if this request was heard before: whoever heard it may have been killed on the way.
+            return self._settle()
 
     def retain(self) -> int:
         """Delete what is too old or too much, by the pool's options; how many samples.
@@ -172,8 +162,9 @@ class SamplePool(PoolRows):
         Raises:
             StorageError: If the disk fails.
         """
-        options, deleted = self.options, 0
+        options = self.options
         with self.locked():
+            deleted = self._settle()
             if options.max_age_days:
                 deleted += self._drop(self._manifest.older_than(self._clock() - options.max_age_days * DAY_S))
             most = options.max_samples_per_contributor
@@ -231,18 +222,21 @@ class SamplePool(PoolRows):
         if any(gift.batch.schema != self.schema for gift in gifts):
             raise SchemaMismatchError(f"the pool takes samples of schema {self.schema.digest}, not of another")
         with self.locked():
+            self._settle()
             news = self._intake.sift(gifts, guarded=guarded)
             locations = self._segments.append([new.payload for new in news], self._manifest.end()) if news else []
             return self._intake.admit(news, locations)
 
+    def _settle(self) -> int:
+        """Do what another process was killed before it had done; how many samples were to be erased."""
+        if len(self._columns) < self._manifest.rows():
+            replay(self._manifest, self._columns, self._read)
+        return self._eraser.erase(self._columns)
+
     def _drop(self, numbers: list[int]) -> int:
         """Delete some contributions."""
         self._manifest.unlist(numbers)
-        contributors = {one.contributor for one in self._manifest.leaving()}
-        samples = self._eraser.erase(self._columns)
-        for contributor in contributors:
-            self._columns.open_items_again(self._manifest.ranges(contributor))
-        return samples
+        return self._settle()
 
     def _read(self, at: Location) -> SampleBatch:
         try:

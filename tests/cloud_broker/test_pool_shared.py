@@ -17,6 +17,7 @@ from cloud_broker.pool.columns import FORGOTTEN, content_keys
 from cloud_broker.pool.manifest import Manifest
 from cloud_broker.pool.options import PoolOptions
 from cloud_broker.pool.sample_pool import Given, SamplePool
+from protocol.batch_codec import encode_batch
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
@@ -119,6 +120,55 @@ def test_writers_at_once_lose_nothing_when_one_is_killed(tmp_path: Path) -> None
             batch = user_samples(number, 30)
             assert {*zip(content_keys(batch).tolist(), batch.time_s.tolist(), strict=True)} <= rows
     assert pool.columns.sharers.tolist() == _sharers(pool)
+
+
+class _KilledError(BaseException):
+    """Stands for SIGKILL: nothing that follows is run."""
+
+
+def _kill(*_: object) -> None:
+    raise _KilledError
+
+
+def test_what_one_worker_was_killed_over_the_others_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contribution that was listed and not yet in the columns is there for all once somebody adds."""
+    one, other = SamplePool(tmp_path, SCHEMA), SamplePool(tmp_path)
+    monkeypatch.setattr(one._columns, "append", _kill)
+    with pytest.raises(_KilledError):
+        one.add("ann", user_samples(1), "m1")
+    assert other.add("ann", user_samples(1), "m1") == 0
+    other.add("bob", user_samples(2), "m1")
+    assert other.live() == (2, 40)
+    assert len(other.live_rows()) == 40
+    assert other.columns.sharers.tolist() == _sharers(other)
+    assert other.forget("ann", "f1") == 20
+
+
+@pytest.mark.parametrize("then", ["add", "retain", "ask again"])
+def test_a_deletion_whose_process_was_killed_is_finished_by_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Before anything is written in its place: what the others add meanwhile is not overwritten later."""
+    one, other = SamplePool(tmp_path, SCHEMA), SamplePool(tmp_path)
+    for name, user in (("ann", 1), ("bob", 2), ("cid", 3)):
+        one.add(name, user_samples(user), "m1")
+    monkeypatch.setattr(one._eraser, "erase", _kill)
+    with pytest.raises(_KilledError):
+        one.forget("cid", "f1")
+    if then == "add":
+        other.add("dan", user_samples(4), "m1")
+    elif then == "retain":
+        other.retain()
+    else:
+        other.forget("cid", "f1")
+    assert (other.contributors != other.contributor_number("cid")).all()
+    (segment,) = (tmp_path / "segments").iterdir()
+    assert encode_batch(user_samples(3)) not in segment.read_bytes()
+    other.forget("ann", "f2")
+    shutil.rmtree(tmp_path / "columns")
+    names = {"bob", "dan"} if then == "add" else {"bob"}
+    reopened = SamplePool(tmp_path)
+    assert {reopened.contributor_names()[number] for number in reopened.contributors[reopened.live_rows()]} == names
 
 
 @settings(deadline=None, max_examples=25)
