@@ -192,7 +192,7 @@ class Opened:
         ids = scan(self.index, asked.queries, *looked, int(candidates.max()), selector=selector)
         ids[np.arange(ids.shape[1]) >= candidates[:, np.newaxis]] = -1
         rows, scores = self.compared(asked.queries, ids, asked.vectors)
-        return [best(*one) for one in zip(rows, scores, asked.most.tolist(), strict=True)]
+        return best(rows, scores, asked.most)
 
     def _translated(self, allowed: Allowed) -> _Filter:
         """The filter in the order of the file; made once, since it is asked for again and again."""

@@ -150,9 +150,10 @@ class RandomMatcher(Matcher):
 
 def quotas(weights: tuple[float, ...], total: int) -> list[int]:
     """Share ``total`` by ``weights`` (summing to 1): whole numbers that sum to ``total``, by largest remainder."""
-    exact = np.asarray(weights) / sum(weights) * total
-    shares = np.floor(exact).astype(np.int64)
-    left = total - int(shares.sum())
-    shares[np.argsort(shares - exact, kind="stable")[:left]] += 1
-    numbers: list[int] = shares.tolist()
-    return numbers
+    whole = sum(weights)
+    exact = [weight / whole * total for weight in weights]
+    shares = [int(share) for share in exact]
+    left = total - sum(shares)
+    for place in sorted(range(len(exact)), key=lambda place: shares[place] - exact[place])[:left]:
+        shares[place] += 1
+    return shares

@@ -6,6 +6,8 @@ as many of the pool's samples as its share says, the nearest ones.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,34 +37,67 @@ class ProfileMatcher(Matcher):
             raise MalformedMessageError(
                 f"query: centroids of {query.dimensions} dimensions, the model's have {self.view.vectors.shape[1]}"
             )
-        taken = np.zeros(0, np.int64)
-        chosen, priorities = [], []
         centroids, shares = query.profile(), quotas(query.weights, query.max_samples)
         counts = [min(int(_NEEDED * quota) + _SPARE // 4, len(self.view)) if quota else 0 for quota in shares]
         most = [max(self._first_look(quota), count) for quota, count in zip(shares, counts, strict=True)]
-        near = self._engine.search_many(centroids, counts, self.view.allowed, most)
-        for centroid, quota, (first, _) in zip(centroids, shares, near, strict=True):
-            rows = self._nearest(centroid, quota, first, asker, taken)
-            taken = np.sort(np.concatenate([taken, self.view.content_keys[rows]]))
-            chosen.append(rows)
-            priorities.append((np.arange(len(rows)) + 0.5) / max(quota, 1))
-        order = np.argsort(np.concatenate(priorities), kind="stable")
-        return np.concatenate(chosen)[order]
+        near = [rows for rows, _ in self._engine.search_many(centroids, counts, self.view.allowed, most)]
+        chosen: dict[int, int] = {}  # the row of each content
+        priorities: list[float] = []
+        for centroid, quota, first, offered in zip(centroids, shares, near, self._offered(near, asker), strict=True):
+            mine = _first_new(offered, quota, chosen)
+            if len(mine) < quota or self._picky:
+                mine = self._nearest(centroid, quota, first, asker, chosen)
+            chosen |= mine
+            priorities += [(place + 0.5) / quota for place in range(len(mine))]
+        order = np.argsort(np.array(priorities), kind="stable")
+        return np.array(list(chosen.values()), np.int64)[order]
+
+    @property
+    def _picky(self) -> bool:
+        """Whether it takes more to be chosen than that one may leave the pool and is of new content."""
+        return self._options.near_duplicate_similarity < 1 or self._options.min_label_share > 0
+
+    def _offered(self, near: list[Rows], asker: int | None) -> list[list[tuple[int, int]]]:
+        """Of each centroid's ``near`` those that may go to the asker, each as its row and the key of its content.
+
+        Of all centroids at once, and as plain numbers: a centroid has a dozen, which NumPy takes longer to begin with
+        than to go through.
+        """
+        rows = np.concatenate(near)
+        known = np.minimum(rows, len(self.view) - 1)  # the engine may know some that came since
+        may = (rows == known) & self._may_leave(known, asker)
+        pairs = list(zip(rows[may].tolist(), self.view.content_keys[rows[may]].tolist(), strict=True))
+        ends = np.append(0, np.cumsum(may))[np.cumsum([0, *map(len, near)])].tolist()
+        return [pairs[begin:end] for begin, end in pairwise(ends)]
 
     def _first_look(self, quota: int) -> int:
         """How many rows to ask for, of which some will be dropped."""
         return min(int(self._engine.margin * quota) + _SPARE, len(self.view)) if quota else 0
 
     def _nearest(
-        self, centroid: NDArray[np.float32], quota: int, rows: Rows, asker: int | None, taken: NDArray[np.int64]
-    ) -> Rows:
-        """The admissible of ``rows``, the nearest; looks further until the quota is filled or the pool is exhausted."""
-        look = self._first_look(quota)
+        self, centroid: NDArray[np.float32], quota: int, rows: Rows, asker: int | None, before: dict[int, int]
+    ) -> dict[int, int]:
+        """The admissible of ``rows``, the nearest; looks further until the quota is filled or the pool is exhausted.
+
+        By the keys of their contents, none of which is among those chosen ``before``.
+        """
+        look, taken = self._first_look(quota), np.sort(np.array(list(before), np.int64))
         while look > 0:
             admissible = self._admissible(rows[rows < len(self.view)], asker, taken)
             chosen, complete = self._balanced(admissible, quota)
             if ((complete or look >= _LOOKS_FOR_LABELS * quota) and len(chosen) >= quota) or look == len(self.view):
-                return chosen
+                return dict(zip(self.view.content_keys[chosen].tolist(), chosen.tolist(), strict=True))
             look = min(4 * look, len(self.view))
             rows, _ = self._engine.search(centroid, look, self.view.allowed)
-        return np.zeros(0, np.int64)
+        return {}
+
+
+def _first_new(offered: list[tuple[int, int]], quota: int, before: dict[int, int]) -> dict[int, int]:
+    """Of rows and keys in order the first ``quota`` whose key is new, by their keys."""
+    mine: dict[int, int] = {}
+    for row, key in offered:
+        if len(mine) == quota:
+            break
+        if key not in before:
+            mine.setdefault(key, row)
+    return mine
