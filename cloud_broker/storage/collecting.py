@@ -53,6 +53,13 @@ _ACCEPT = (
     .where(OFFER.c.device == bindparam("of_device"), OFFER.c.message_id == bindparam("of_letter"))
     .values(done=True)
 )
+_UNFINISHED = and_(
+    OFFER.c.device == bindparam("device"), OFFER.c.letter == bindparam("letter"), OFFER.c.done.is_(False)
+)
+_LOSE_PIECES = delete(PIECE).where(
+    PIECE.c.device == bindparam("device"), PIECE.c.message_id.in_(select(OFFER.c.message_id).where(_UNFINISHED))
+)
+_LOSE_OFFERS = delete(OFFER).where(_UNFINISHED)
 _FORGET_OLD = delete(OFFER).where(OFFER.c.done, OFFER.c.offered_s < bindparam("before_s"))
 
 
@@ -137,6 +144,17 @@ class Collecting:
                 database.execute(_FORGET_OFFER, which)
             database.execute(_FORGET_PIECES, which)
             database.execute(_FORGET_OLD, {"before_s": self._clock() - _REMEMBERED_S})
+
+    def lose(self, device: str, letter: str) -> None:
+        """Lose what came of a device's letters of a kind that are not whole; nothing of them is left in the file.
+
+        Raises:
+            StorageError, UnavailableError: If the database fails, or is away.
+        """
+        with self._database.transaction() as database:
+            database.execute(_LOSE_PIECES, {"device": device, "letter": letter})
+            database.execute(_LOSE_OFFERS, {"device": device, "letter": letter})
+        self._database.drop_log()
 
     def close(self) -> None:
         """Close the database."""

@@ -106,6 +106,15 @@ class SharedDatabase:
         with telling(self.name), self._reading.connect() as connection:
             return list(map(tuple, connection.execute(statement, values)))
 
+    def drop_log(self) -> None:
+        """Empty SQLite's log, in which what was deleted may still be read; PostgreSQL cleans up by itself, in time.
+
+        Raises:
+            StorageError, UnavailableError: As `transaction`.
+        """
+        if self.dialect == "sqlite":
+            self.rows(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+
     def condition(self) -> Condition:
         """How the database is; SQLite reads all of the file for it.
 

@@ -52,6 +52,8 @@ def _on_disk(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     # A committed transaction is on disk: what we acknowledge survives a power cut.
     connection.execute("PRAGMA synchronous=FULL")
+    # Letters hold samples: what is deleted is not left in free pages.
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _begin(connection: Connection) -> None:

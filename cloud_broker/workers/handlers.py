@@ -208,7 +208,8 @@ class Handlers:
         return [Accepted(message_id)]
 
     def _on_forget(self, device: str, _forget: Forget, message_id: str) -> list[Message]:
-        deleted = forget_contributor(self._versions.pool, self._answers, device, message_id)
+        collecting = self._ledger.collecting
+        deleted = forget_contributor(self._versions.pool, self._answers, collecting, device, message_id)
         self._tell({"event": "forgotten", "device": device, "samples": deleted})
         return [Accepted(message_id)]
 

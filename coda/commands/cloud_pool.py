@@ -116,15 +116,18 @@ def forget(
 ) -> None:
     """Delete all that a contributor gave: from disk, index and waiting answers, in every worker."""
     import uuid
+    from contextlib import closing
 
     from cloud_broker.config import load_config
+    from cloud_broker.storage.collecting import Collecting
     from cloud_broker.workers.answer_store import AnswerStore
     from cloud_broker.workers.forgetting import forget_contributor
     from coda.output import console
 
-    answers = AnswerStore(load_config(config).state_dir)
-    with _pool(config) as pool:
-        deleted = forget_contributor(pool, answers, contributor, f"operator-{uuid.uuid4().hex}")
+    loaded = load_config(config)
+    answers = AnswerStore(loaded.state_dir)
+    with _pool(config) as pool, closing(Collecting(loaded.place)) as collecting:
+        deleted = forget_contributor(pool, answers, collecting, contributor, f"operator-{uuid.uuid4().hex}")
     console.print(f"{deleted:,} samples of {contributor} are deleted")
 
 

@@ -25,8 +25,8 @@ LETTER = bytes(range(256)) * 80 + b"tail"  # six pieces
 OFFER = Offer("contribution", blob_ref(LETTER), CHUNK)
 
 
-def _pieces(collects: list[Message]) -> list[Piece]:
-    return [piece for one in collects if isinstance(one, Collect) for piece in pieces_of(LETTER, one)]
+def _pieces(collects: list[Message], letter: bytes = LETTER) -> list[Piece]:
+    return [piece for one in collects if isinstance(one, Collect) for piece in pieces_of(letter, one)]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4)))[::5])
@@ -179,3 +179,43 @@ def test_a_log_is_kept_once_and_only_if_asked_for(place: Place) -> None:
         logs.keep("dev", good)
     assert logs.answered(request_id)
     assert logs.path("dev", request_id).read_bytes() == b'{"event":"idle"}\n'
+
+
+def test_what_a_device_withdraws_is_lost(place: Place) -> None:
+    """Letters of that kind that are not whole, their pieces with them; others, and what was accepted, stay."""
+    collecting = Collecting(place)
+    report = Offer("report", blob_ref(LETTER[:-1]), CHUNK)
+    for message_id, offer, device in (("m1", OFFER, "dev"), ("m2", report, "dev"), ("m1", OFFER, "other")):
+        collecting.begin(device, message_id, offer)
+    (first,) = pieces_of(LETTER, Collect(OFFER.blob.sha256, (0,), CHUNK))
+    for device in ("dev", "other"):
+        collecting.take(device, first)
+    collecting.finish("dev", "m0", accepted=True)
+    collecting.lose("dev", "contribution")
+    with pytest.raises(MalformedMessageError, match="not offered"):
+        collecting.take("dev", first)
+    assert [one.chunks for one in collecting.begin("dev", "m2", report) if isinstance(one, Collect)] == [(0, 1, 2, 3)]
+    assert [one.chunks for one in collecting.begin("other", "m1", OFFER) if isinstance(one, Collect)] == [(1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("how", ["whole", "withdrawn"])
+def test_no_byte_of_a_letter_stays_in_the_files(tmp_path: Path, how: str) -> None:
+    """Neither in free pages nor in SQLite's log, while the database is open."""
+    collecting = Collecting(tmp_path)
+    letter = b"".join(b"sample %09d of ann. " % number for number in range(1000))
+    offer = Offer("contribution", blob_ref(letter), CHUNK)
+    under_way = _pieces(collecting.begin("dev", "m1", offer), letter)
+    for piece in under_way if how == "withdrawn" else []:
+        collecting.take("dev", piece)
+    while how == "whole" and under_way:
+        asked, _whole = collecting.take("dev", under_way.pop())
+        under_way += _pieces(asked, letter)
+    assert _files_with(tmp_path, b"of ann.")
+    if how == "whole":
+        collecting.finish("dev", "m1", accepted=True)
+    collecting.lose("dev", "contribution")
+    assert not _files_with(tmp_path, b"of ann.")
+
+
+def _files_with(folder: Path, found: bytes) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and found in path.read_bytes()]

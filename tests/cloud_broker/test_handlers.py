@@ -23,7 +23,7 @@ from cloud_broker.workers.answers import Outgoing
 from cloud_broker.workers.handlers import Handlers
 from protocol import envelope, topics
 from protocol.batch_codec import decode_batch, encode_batch
-from protocol.chunks import blob_ref
+from protocol.chunks import blob_ref, pieces_of
 from protocol.messages import (
     Accepted,
     Chunk,
@@ -32,6 +32,7 @@ from protocol.messages import (
     Hello,
     Match,
     Message,
+    Offer,
     Presence,
     Pull,
     Query,
@@ -43,6 +44,7 @@ from protocol.messages import (
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureSchema
+from protocol.topics import CHUNK_SIZES
 from tests.cloud_broker.conftest import model_and_versions, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 
@@ -351,6 +353,16 @@ def test_forgetting_removes_answers_that_wait_to_be_pulled(cloud: Cloud) -> None
     samples = decode_batch(cloud.answers.get(again.samples.sha256, "dev-a"), SCHEMA)
     sent, given = ({*zip(content_keys(batch), batch.time_s, strict=True)} for batch in (samples, mine))
     assert not sent & given
+
+
+def test_a_contribution_that_is_not_whole_is_forgotten_too(cloud: Cloud) -> None:
+    """Its pieces are gone, and what comes later of it does not make it whole."""
+    letter = envelope.encode(Contribution(encode_batch(user_samples(77, 2000))), "c1")
+    collect = only(cloud.hear(Offer("contribution", blob_ref(letter), CHUNK_SIZES[0]), "c1"))
+    first, *others = pieces_of(letter, collect)
+    cloud.hear(first, "p0")
+    assert only(cloud.hear(Forget(), "f1")) == Accepted("f1")
+    assert [only(cloud.hear(one, f"p{one.index}")).code for one in others] == ["malformed"] * len(others)
 
 
 def test_an_answer_tells_nothing_of_who_gave_samples(cloud: Cloud) -> None:
