@@ -7,6 +7,7 @@ import threading
 from contextlib import closing
 
 from cloud_broker.config import CloudConfig
+from cloud_broker.files import serve_alone
 from cloud_broker.models.preparing import open_versions, published_model
 from cloud_broker.pool.sample_pool import SamplePool
 from cloud_broker.state import POOL, open_state
@@ -38,7 +39,7 @@ class CloudService:
 
         Raises:
             CertificateError: If the worker's certificate cannot be used; told before anything is trained.
-            StorageError: If the state cannot be used, or there is no pool to serve.
+            StorageError: If the state cannot be used or is served already, or there is no pool to serve.
             UnavailableError: If the database is away.
             TrainingError: If the pool is too small to train on.
             ConverterError: If a trained model cannot be converted.
@@ -47,7 +48,11 @@ class CloudService:
         config = self._config
         config.identity.check()
         pool_at = config.state_dir / POOL
-        with open_state(config.place) as state, closing(SamplePool(pool_at, options=config.pool)) as pool:
+        with (
+            serve_alone(config.state_dir),
+            open_state(config.place) as state,
+            closing(SamplePool(pool_at, options=config.pool)) as pool,
+        ):
             try:
                 published_model(pool, state.registry, config, self._tell.unless(stop))
                 versions = open_versions(pool, state.registry, self._tell.unless(stop), config.matching)

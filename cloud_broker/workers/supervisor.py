@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cloud_broker.config import MAX_WORKERS, CloudConfig
 from cloud_broker.errors import ConfigError, ProcessFailedError
+from cloud_broker.files import serve_alone
 from cloud_broker.models.registry import Registry
 from cloud_broker.observing.endpoints import telling_of
 from cloud_broker.telling import OnEvent, Telling
@@ -63,8 +64,10 @@ class Supervisor:
 
         Raises:
             ProcessFailedError: If a part cannot be started at all.
+            StorageError: If the state folder is served already.
         """
         with ExitStack() as parts:
+            parts.enter_context(serve_alone(self._config.state_dir))
             if self._config.observe_port:
                 from cloud_broker.observing.supervisor_metrics import SupervisorMetrics  # noqa: PLC0415 (as in `observing`)
 
