@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from protocol.errors import MalformedMessageError, OversizeError, SchemaMismatchError
 from protocol.messages import MESSAGES, Message
@@ -81,34 +81,45 @@ def _to_plain(value: Any) -> Any:
     return [_to_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
+class _Type(NamedTuple):
+    """A field's type, taken apart: what is expected, whether None is too, and of what it is if it is a tuple."""
+
+    plain: type
+    may_be_none: bool
+    item: _Type | None
+
+
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    hints = _field_types(cls)
-    if set(values) != set(hints):
-        missing, unknown = sorted(set(hints) - set(values)), str(sorted(set(values) - set(hints)))[:80]
+    types = _field_types(cls)
+    if values.keys() != types.keys():
+        missing, unknown = sorted(set(types) - set(values)), str(sorted(set(values) - set(types)))[:80]
         raise MalformedMessageError(f"message {where}: missing fields {missing}, unknown fields {unknown}")
-    return cls(**{name: _convert(values[name], hint, f"{where}.{name}") for name, hint in hints.items()})
+    return cls(**{name: _convert(values[name], expected, f"{where}.{name}") for name, expected in types.items()})
 
 
 @cache
-def _field_types(cls: type) -> dict[str, Any]:
+def _field_types(cls: type) -> dict[str, _Type]:
     hints = get_type_hints(cls)
-    return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
+    return {name: _taken_apart(hint) for name, hint in hints.items() if get_origin(hint) is not ClassVar}
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def _taken_apart(hint: Any) -> _Type:
     arms = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if value is None and NoneType in arms:
-        return None
     hint = next(arm for arm in arms if arm is not NoneType)  # a field is of one type, or of one type or None
-    origin = get_origin(hint)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(item, get_args(hint)[0], where) for item in value)
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return _build(hint, value, where)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    item = _taken_apart(get_args(hint)[0]) if get_origin(hint) is tuple else None
+    return _Type(get_origin(hint) or hint, NoneType in arms, item)
+
+
+def _convert(value: Any, expected: _Type, where: str) -> Any:
+    if type(value) is expected.plain or (value is None and expected.may_be_none):
+        return value
+    if expected.item is not None and isinstance(value, list):
+        item = expected.item
+        return tuple([_convert(one, item, where) for one in value])
+    if is_dataclass(expected.plain) and isinstance(value, dict):
+        return _build(expected.plain, value, where)
+    if expected.plain is float and type(value) is int:
         return float(value)
-    if origin is dict and isinstance(value, dict):
-        return value
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    raise MalformedMessageError(f"message {where}: a {type(value).__name__} where {hint} is expected")
+    raise MalformedMessageError(
+        f"message {where}: a {type(value).__name__} where {expected.plain.__name__} is expected"
+    )

@@ -93,7 +93,8 @@ class Query(Message):
             raise MalformedMessageError("query: max_samples and max_bytes must be positive")
         if not 0 <= (self.inline_bytes or 0) <= MAX_CHUNK_BYTES:
             raise MalformedMessageError(f"query: inline_bytes lies in 0..{MAX_CHUNK_BYTES}")
-        unpack_opinions(self.opinions or b"")
+        if self.opinions is not None:
+            unpack_opinions(self.opinions)
 
     def profile(self) -> NDArray[np.float32]:
         """The centroids as float32 [k, d]."""

@@ -10,7 +10,7 @@ from protocol.errors import MalformedMessageError
 
 MAX_ITEMS = 4096
 MAX_DEPTH = 12
-_LEAVES = (type(None), bool, int, float, str, bytes)
+_LEAVES = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def pack(values: dict[str, Any]) -> bytes:
@@ -41,19 +41,21 @@ def unpack(payload: bytes | memoryview, what: str) -> dict[str, Any]:
 def _check_plain(values: dict[Any, Any], what: str) -> None:
     layer: list[Any] = [values]
     for _ in range(MAX_DEPTH):
-        layer = [child for value in layer for child in _children(value, what)]
-        if not layer:
+        deeper: list[Any] = []
+        for value in layer:
+            if isinstance(value, list):
+                deeper += value
+            elif isinstance(value, dict):
+                _check_keys(value, what)
+                deeper += value.values()
+            elif type(value) not in _LEAVES:
+                raise MalformedMessageError(f"{what}: a value of the msgpack type {type(value).__name__}")
+        if not deeper:
             return
+        layer = deeper
     raise MalformedMessageError(f"{what}: nested deeper than {MAX_DEPTH}")
 
 
-def _children(value: Any, what: str) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise MalformedMessageError(f"{what}: a key that is not text")
-        return list(value.values())
-    if not isinstance(value, _LEAVES):
-        raise MalformedMessageError(f"{what}: a value of the msgpack type {type(value).__name__}")
-    return []
+def _check_keys(values: dict[Any, Any], what: str) -> None:
+    if not all(isinstance(key, str) for key in values):
+        raise MalformedMessageError(f"{what}: a key that is not text")

@@ -13,6 +13,7 @@ from protocol.errors import SchemaMismatchError
 from protocol.schema import FeatureSchema
 
 Array = NDArray[Any]
+_TYPES = {name: np.dtype(name) for name in ("int32", "float32")}
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,12 @@ class SampleBatch:
 
     def __post_init__(self) -> None:
         n = len(self.label)
-        expected = {f.name: (f.dtype, f.shape(n)) for f in self.schema.features}
-        got = {name: (array.dtype.name, array.shape) for name, array in self.features.items()}
-        if got != expected:
-            wrong = sorted({*got.items()} ^ {*expected.items()})
-            raise SchemaMismatchError(f"samples do not fit schema {self.schema.digest}: {wrong}")
+        if not self._fits(n):
+            expected = {f.name: (f.dtype, f.shape(n)) for f in self.schema.features}
+            got = {name: (array.dtype.name, array.shape) for name, array in self.features.items()}
+            if got != expected:
+                wrong = sorted({*got.items()} ^ {*expected.items()})
+                raise SchemaMismatchError(f"samples do not fit schema {self.schema.digest}: {wrong}")
         if self.label.dtype != np.float32 or self.label.shape != (n,):
             raise SchemaMismatchError(f"labels are float32 [n], got {self.label.dtype} {self.label.shape}")
         if self.time_s.dtype != np.int64 or self.time_s.shape != (n,):
@@ -48,6 +50,16 @@ class SampleBatch:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def _fits(self, samples: int) -> bool:
+        """Whether the features are as they should be in native byte order; it is said so often that time counts."""
+        features, columns = self.schema.features, self.features
+        return len(columns) == len(features) and all(
+            (column := columns.get(feature.name)) is not None
+            and column.dtype == _TYPES[feature.dtype]
+            and column.shape == feature.shape(samples)
+            for feature in features
+        )
 
     def take(self, rows: NDArray[np.integer[Any]] | NDArray[np.bool_] | slice) -> SampleBatch:
         """The chosen rows, in the order asked for: an index array, a boolean mask or a slice."""

@@ -18,6 +18,7 @@ from cloud_broker.matching.matcher import Matcher, PoolView, RandomMatcher, quot
 from cloud_broker.matching.opinions import Opinions
 from cloud_broker.matching.options import MatchOptions
 from cloud_broker.matching.profile_matching import ProfileMatcher
+from cloud_broker.matching.vector_index import best, ordered
 from cloud_broker.pool.sample_pool import SamplePool
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError
@@ -62,6 +63,27 @@ def test_centroids_are_served_by_their_weights_in_every_beginning() -> None:
     vectors = np.repeat(axes, 50, axis=0)
     rows = ProfileMatcher(view_of(vectors)).rank(query_of(axes[:2], (0.75, 0.25), max_samples=40), None)
     assert [(rows[:n] < 50).sum() for n in (4, 20, 40)] == [3, 15, 30]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 120), st.integers(1, 40), st.integers(1, 60), st.sampled_from([None, 0, 1]), st.integers(0, 99))
+def test_each_centroid_has_its_nearest_that_none_before_it_took(
+    samples: int, contents: int, wanted: int, asker: int | None, seed: int
+) -> None:
+    """However often contents repeat: in the order of centroids, each takes the nearest of contents not yet taken."""
+    rng = np.random.default_rng(seed)
+    owners, keys = rng.integers(0, 3, samples).astype(np.int32), rng.integers(0, contents, samples)
+    centroids = unit_vectors(4, seed=seed).astype(np.float16).astype(np.float32)
+    weights = tuple(rng.dirichlet(np.ones(4)).tolist())
+    view = PoolView(unit_vectors(samples), owners, keys)
+    expected: dict[int, int] = {}
+    for centroid, quota in zip(centroids, quotas(weights, wanted), strict=True):
+        end = len(expected) + quota
+        for row in np.argsort(-(view.vectors @ centroid), kind="stable").tolist():
+            if len(expected) < end and owners[row] != asker:
+                expected.setdefault(keys[row], row)
+    rows = ProfileMatcher(view).rank(query_of(centroids, weights, max_samples=wanted), asker)
+    assert sorted(rows.tolist()) == sorted(expected.values())
 
 
 @EVERY
@@ -112,6 +134,19 @@ def test_near_duplicates_are_sent_once() -> None:
     ]  # fmt: skip
     first = {what: row for row in all_rows[::-1].tolist() if row < 30 for what in [(items[row], labels[row])]}
     assert set(rows[rows < 30].tolist()) == set(first.values())
+
+
+@given(st.integers(0, 5), st.integers(0, 30), st.integers(0, 99))
+def test_the_best_of_several_are_those_of_each(queries: int, found: int, seed: int) -> None:
+    """What several find at once is for each what it would be alone, what is no row left out."""
+    rng = np.random.default_rng(seed)
+    rows = np.array([rng.permutation(50)[:found] for _ in range(queries)], np.int64).reshape(queries, found)
+    rows[rng.random(rows.shape) < 0.2] = -1
+    scores = rng.integers(-3, 3, rows.shape).astype(np.float32)
+    counts = rng.integers(0, 40, queries)
+    for mine, theirs, count, got in zip(rows, scores, counts.tolist(), best(rows, scores, counts), strict=True):
+        alone = ordered(mine[mine >= 0], theirs[mine >= 0], count)
+        assert [one.tolist() for one in got] == [one.tolist() for one in alone]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])

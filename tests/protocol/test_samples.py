@@ -84,6 +84,13 @@ def test_features_that_do_not_fit_are_refused(features: dict[str, NDArray[Any]],
         SampleBatch(SCHEMA, features, np.zeros(2, np.float32), np.zeros(2, np.int64))
 
 
+def test_the_order_of_bytes_is_no_part_of_a_type() -> None:
+    """Numbers of the right type fit whichever of their bytes comes first."""
+    batch = empty_batch(SCHEMA, 3)
+    turned = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in batch.features.items()}
+    assert len(SampleBatch(SCHEMA, turned, batch.label, batch.time_s)) == 3
+
+
 def test_label_and_time_are_checked_too() -> None:
     """Labels are float32 [n], times int64 [n]."""
     features = dict(_batch(2).features)
