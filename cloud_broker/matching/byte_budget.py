@@ -42,7 +42,8 @@ def affordable(
     rank = np.arange(total) / max(total, 1)
     mean_bytes = float(costs.marginal_bytes(chosen).mean()) if total else 1.0
     fits_bytes = max_bytes * costs.total_bytes(~chosen) / max(encoded_bytes, 1)
-    while len(order) < total and costs.total_bytes(chosen) < fits_bytes:
+    # Some in any case: of few samples the estimate is far too high, and whoever encodes them sees what fits.
+    while len(order) < total and (len(order) == 0 or costs.total_bytes(chosen) < fits_bytes):
         wanted = rank + preference * costs.marginal_bytes(chosen) / mean_bytes
         wanted[chosen] = np.inf
         more = np.argsort(wanted, kind="stable")[: min(-(-total // _ROUNDS), total - len(order))]

@@ -52,3 +52,15 @@ def test_what_fits_is_sent_as_it_was_ranked() -> None:
     """Nothing is dropped that there is room for."""
     rows, _ = encode_within(_candidates().take, np.arange(400), 1 << 20)
     assert len(rows) == 400
+
+
+def test_what_has_room_for_a_few_samples_has_a_few() -> None:
+    """Whatever the estimate says of so few: none are sent only if not even one fits."""
+    candidates, rows = _candidates(), np.arange(400)
+    one = max(len(encode_batch(candidates.take(rows[row : row + 1]))) for row in rows)
+    for max_bytes in range(one, 4 * one, 40):
+        chosen, payload = encode_within(candidates.take, rows, max_bytes)
+        assert len(chosen) >= 1
+        assert len(payload) <= max_bytes
+    chosen, payload = encode_within(candidates.take, rows, 40)
+    assert (len(chosen), payload) == (0, b"")
