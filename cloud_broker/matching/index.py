@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from cloud_broker.models.rows import RowFile
 from cloud_broker.pool.columns import FORGOTTEN
 from cloud_broker.pool.guards import DAY_S
 from cloud_broker.pool.sample_pool import SamplePool
+from protocol.batch_codec import MAX_SAMPLES
 from protocol.messages import Query
 from protocol.samples import empty_batch
 
@@ -141,6 +143,8 @@ class SampleIndex:
             raise UnknownModelError(
                 f"query for model {query.model_sha256[:12]}, this cloud serves {self.model_sha256[:12]}: sync the task"
             )
+        if query.max_samples > MAX_SAMPLES:  # more are never sent, and ranking a whole pool would keep others waiting
+            query = replace(query, max_samples=MAX_SAMPLES)
         return self.matcher().rank(query, self.pool.contributor_number(asker))
 
     def matcher(self) -> Matcher:

@@ -101,6 +101,12 @@ def test_an_index_of_a_pool_forgotten_whole_answers_with_nothing(world: World) -
     assert len(reopened) == 20
 
 
+def test_no_more_is_ranked_than_is_ever_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that asks for everything does not have the whole pool ranked."""
+    monkeypatch.setattr("cloud_broker.matching.index.MAX_SAMPLES", 30)
+    assert len(world.rank(world.worker(), samples=1 << 62)) == 30
+
+
 def test_a_restart_embeds_nothing_again(world: World) -> None:
     """Vectors are on disk: what was embedded before is not embedded again, and the answers are the same."""
     index = world.worker()
