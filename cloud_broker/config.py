@@ -156,6 +156,10 @@ def _checked(cls: type, values: Mapping[str, Any], folder: Path) -> dict[str, An
     unknown = sorted(set(values) - {f.name for f in fields(cls)})
     if unknown:
         raise TypeError(f"unknown values {unknown}")
+    secret = {f.name for f in fields(cls) if not f.repr}
+    for name in secret & set(values):
+        if type(values[name]) is not hints[name]:
+            raise TypeError(f"{name} must be {_form(hints[name])}")
     return {name: _converted(value, hints[name], name, folder) for name, value in values.items()}
 
 

@@ -36,6 +36,8 @@ class Copied:
 def copy_state(source: Place, target: Place, say: Callable[[str], None]) -> Copied:
     """Copy everything in a cloud's database, and its blobs, to the database and store of another, which are new.
 
+    Where both name one database, the blobs alone.
+
     Nothing of the source changes; its cloud is to be stopped, for what it writes meanwhile waits. The pool, rows of
     large tables and logs are files, which are copied as files if the other cloud has another state folder.
 
@@ -45,11 +47,14 @@ def copy_state(source: Place, target: Place, say: Callable[[str], None]) -> Copi
         say: Told each table and how many rows it has.
 
     Raises:
-        StorageError: If the target's database is the source's or not empty, or a blob is damaged.
+        StorageError: If the target's database is not empty, or all is the source's, or a blob is damaged.
         UnavailableError: If one of them is away.
     """
     if source.database_url == target.database_url:
-        raise StorageError("both configurations name the same database: there is nothing to copy")
+        if not _apart(source, target):
+            raise StorageError("both configurations name the same database and blobs: there is nothing to copy")
+        with closing(SharedDatabase(source)) as one, one.transaction() as reading:
+            return Copied(0, _copy_blobs(source, target, reading))
     with (
         closing(SharedDatabase(source)) as old,
         closing(SharedDatabase(target)) as new,

@@ -26,17 +26,18 @@ class StorageOptions:
         blobs_url: ``s3://bucket/prefix``, a bucket of an S3-compatible store; empty for ``blobs`` in the state folder.
 
     Raises:
-        ConfigError: If one of them cannot be used. The text never holds the URL's password.
+        ConfigError: If one of them cannot be used. The text never holds what stands in the URL.
     """
 
     database_url: str = field(default="", repr=False)
-    blobs_url: str = ""
+    blobs_url: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if self.database_url:
             _parsed(self.database_url)
         if self.blobs_url and not _S3.fullmatch(self.blobs_url):
-            raise ConfigError(f"storage: blobs_url is {self.blobs_url!r}: write s3://bucket or s3://bucket/prefix")
+            # Not repeated: somebody may have written a key into it.
+            raise ConfigError("storage: blobs_url cannot be used: write s3://bucket or s3://bucket/prefix")
 
     @property
     def bucket(self) -> tuple[str, str] | None:

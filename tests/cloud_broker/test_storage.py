@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import bindparam, select, text, update
 
+from cloud_broker.config import load_config
 from cloud_broker.errors import CloudError, ConfigError, StorageError, UnavailableError
 from cloud_broker.models.registry import Registry
-from cloud_broker.storage.copying import copy_state
+from cloud_broker.storage.copying import Copied, copy_state
 from cloud_broker.storage.database import SharedDatabase, keep, replace
 from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.migrating import HEAD, differences, version_of
@@ -143,6 +144,31 @@ def test_a_password_is_never_told(tmp_path: Path) -> None:
     assert not any("hunter2" in str(error.value) for error in (away, refused, malformed))
     with pytest.raises(ConfigError, match="relative"):
         StorageOptions(database_url="sqlite:///here.sqlite")
+
+
+@pytest.mark.parametrize(
+    "line", ['database_url = ["postgresql://coda:hunter2@host/x"]', 'blobs_url = "s3://key:hunter2@b"']
+)
+def test_a_configuration_that_does_not_fit_tells_no_secret(tmp_path: Path, line: str) -> None:
+    """A URL of another type, or with a key in it, is named by its field alone."""
+    files = "".join(f'{name}_file = "{name}.pem"\n' for name in ("ca", "cert", "key"))
+    path = tmp_path / "cloud.toml"
+    path.write_text(f'fleet = "f"\nhost = "localhost"\nport = 1\nstate_dir = "s"\n{files}[storage]\n{line}\n')
+    with pytest.raises(ConfigError, match=line.partition(" ")[0]) as refused:
+        load_config(path)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_blobs_alone_move_too(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both configurations name one database; again, they are there already."""
+    s3.use(monkeypatch)
+    source, target = Place(tmp_path), Place(tmp_path, StorageOptions(blobs_url=s3.url()))
+    with closing(Registry(source)) as registry:
+        ref = registry.publish(SCHEMA, b"h0", b"c0", {}).recommender
+    for _ in range(2):
+        assert copy_state(source, target, lambda _line: None) == Copied(0, 2)
+    with closing(Registry(target)) as registry:
+        assert registry.blobs.get(ref.sha256) == b"h0"
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
