@@ -130,14 +130,16 @@ def model_of(registry: Registry, said: str) -> TaskModel:
 
 
 def results_of(tasks: TaskBook, history: RoundHistory, name: str) -> ExperimentResult:
-    """What an experiment found so far.
+    """What an experiment found so far; a report on a task that is not of its device's arm counts for nothing.
 
     Raises:
         TaskError: If there is no such experiment.
     """
     layer = tasks.layers.named(name, EXPERIMENT)
-    labels = {arm.name: layer.label_of(arm) for arm in layer.arms}
-    rounds = {arm: history.of_label(label) for arm, label in labels.items()}
+    rounds = {
+        arm.name: [told for told in history.of_label(layer.label_of(arm)) if layer.arm_for(told.device) == arm]
+        for arm in layer.arms
+    }
     return results(layer, rounds, tasks.in_arms(layer))
 
 

@@ -1,6 +1,6 @@
 """Rounds as devices reported them: when, of which task, with what outcome and at what cost.
 
-A report is whatever a device sent; a number that is none, or not there, is None here.
+A report is whatever a device sent; a number that is none, absurdly large or not there is None here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cloud_broker.storage.task_tables import TASK_ORIGIN
 from profiling.record import ACTIVATED
 from protocol.fleet_gain import RANKING_GAIN
 
+_MOST = 1e12  # of any measure; what a device says beyond is none, and the sums of many such would be infinite
 _COLUMNS = (REPORT.c.device, REPORT.c.received_s, REPORT.c.round_id, REPORT.c.task_version, REPORT.c.record)
 _OF_DEVICE = (
     select(*_COLUMNS)
@@ -128,7 +129,7 @@ def _text(values: Mapping[str, Any], name: str) -> str:
 
 def _number(values: Mapping[str, Any], name: str) -> float | None:
     found = values.get(name)
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) <= _MOST:
         return None
     return float(found)
 

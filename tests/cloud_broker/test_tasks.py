@@ -406,6 +406,26 @@ def test_an_experiment_says_what_is_too_early_or_cannot_be_compared(fleet: Fleet
     assert found.assigned_mismatch > 0.001 > found.reported_mismatch
 
 
+def test_what_a_device_says_of_another_arm_counts_for_nothing(fleet: Fleet) -> None:
+    """Nor does a number that cannot be: one device must not decide what an experiment shows."""
+    tasks = fleet.state.tasks
+    task_orders.start_experiment(tasks, "rates", Cohort(), (Arm(CONTROL), Arm("slow", SLOW)), least_devices=1)
+    fleet.step()
+    slow = sorted(fleet.having(0.01))
+    for number, (device, task) in enumerate(sorted(fleet.has.items())):
+        gain = 1e308 if device in slow[:2] else 0.001 * (number % 7)
+        fleet.say(device, task.version, ACTIVATED, holdout_ranking_gain=gain)
+        if device not in slow:
+            fleet.say(device, fleet.has[slow[0]].version, ACTIVATED, holdout_ranking_gain=0.5)
+    with closing(RoundHistory(fleet.place)) as history:
+        found = {arm.name: arm for arm in task_orders.results_of(tasks, history, "rates").arms}
+    assert found["slow"].reported == len(slow)
+    assert found["slow"].means["ranking_gain_nats"].devices == len(slow) - 2
+    mean = found["slow"].means["ranking_gain_nats"].mean
+    assert mean is not None
+    assert mean < 0.01
+
+
 def test_bounds_of_a_rollout_are_its_own(fleet: Fleet) -> None:
     """An operator who says that every gate may refuse is believed, where the rest has said nothing."""
     tasks = fleet.state.tasks
