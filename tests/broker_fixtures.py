@@ -20,12 +20,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from cloud_broker.errors import BrokerNotFoundError
 from cloud_broker.membership.identity import Identity
-from cloud_broker.mosquitto.broker import Broker, BrokerConfig, free_port, write_broker_directory
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig, write_broker_directory
 from protocol import envelope, topics
 from protocol.messages import Message
+from tests.ports import free_port
 
 FLEET = "test"
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Peer:
         self.fleet = fleet
         self.name = identity.name if identity else "nobody"
         self.inbox: queue.Queue[mqtt.MQTTMessage] = queue.Queue()
+        self._passed_over: list[mqtt.MQTTMessage] = []
         self._answers: dict[tuple[str, int], ReasonCode] = {}
         self._changed = threading.Condition()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self.name, protocol=mqtt.MQTTv5)
@@ -113,12 +115,17 @@ class Peer:
         assert not self.subscribe(topics.device_filter(FLEET, self.name)).is_failure
 
     def hear(self, *kinds: str) -> envelope.Envelope:
-        """The next message that arrives, of one of ``kinds`` if any is named; others are dropped."""
-        while True:
-            raw = self.inbox.get(timeout=WAIT_S)
-            topic = topics.parse(raw.topic)
-            if not kinds or topic.kind in kinds:
-                return envelope.decode(topic.direction, topic.kind, bytes(raw.payload))
+        """The next message, of one of ``kinds`` if any is named; others are kept for whoever asks for them later."""
+
+        def wanted(raw: mqtt.MQTTMessage) -> bool:
+            return not kinds or topics.parse(raw.topic).kind in kinds
+
+        for place, raw in enumerate(self._passed_over):
+            if wanted(raw):
+                return _decoded(self._passed_over.pop(place))
+        while not wanted(raw := self.inbox.get(timeout=WAIT_S)):
+            self._passed_over.append(raw)
+        return _decoded(raw)
 
     def hear_within(self, timeout_s: float) -> envelope.Envelope:
         """The next message that arrives; TimeoutError if none does."""
@@ -126,8 +133,7 @@ class Peer:
             raw = self.inbox.get(timeout=timeout_s)
         except queue.Empty as error:
             raise TimeoutError(f"{self.name} heard nothing for {timeout_s:g} s") from error
-        topic = topics.parse(raw.topic)
-        return envelope.decode(topic.direction, topic.kind, bytes(raw.payload))
+        return _decoded(raw)
 
     def close(self) -> None:
         """Disconnect and end its thread."""
@@ -151,6 +157,11 @@ class Peer:
             return self._answers.pop((what, mid))
 
 
+def _decoded(raw: mqtt.MQTTMessage) -> envelope.Envelope:
+    topic = topics.parse(raw.topic)
+    return envelope.decode(topic.direction, topic.kind, bytes(raw.payload))
+
+
 def _set_nodelay(_client: mqtt.Client, _userdata: Any, connection: Any) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -168,7 +179,10 @@ def start_fleet_broker(directory: Path) -> FleetBroker:
 
 @pytest.fixture(scope="session")
 def fleet_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetBroker]:
-    """One broker for the whole test session; tests use their own device names and so do not meet."""
+    """One broker for the whole test session; tests use their own device names and so do not meet.
+
+    Who listens to all devices at once takes a broker of its own: others' may still be on their way.
+    """
     fleet = start_fleet_broker(tmp_path_factory.mktemp("broker"))
     yield fleet
     fleet.broker.stop()

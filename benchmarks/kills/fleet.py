@@ -13,10 +13,11 @@ from typing import Any
 
 from cloud_broker.membership.identity import Identity
 from cloud_broker.models.registry import Registry
-from cloud_broker.mosquitto.broker import Broker, free_port, write_broker_directory
+from cloud_broker.mosquitto.broker import Broker, write_broker_directory
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool.sample_pool import Given, SamplePool
 from tests.edge.samples import SCHEMA, samples
+from tests.ports import free_port
 
 FLEET = "kills"
 CLOUD, OPERATOR = "cloud", "operator"

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,22 @@ import pytest
 from cloud_broker.errors import BrokerError, BrokerNotFoundError, PortTakenError
 from cloud_broker.membership.certificates import FleetAuthority
 from cloud_broker.mosquitto import broker as broker_module
-from cloud_broker.mosquitto.broker import Broker, find_mosquitto, free_port, mosquitto_version, write_broker_directory
+from cloud_broker.mosquitto.broker import Broker, find_mosquitto, mosquitto_version, write_broker_directory
 from cloud_broker.mosquitto.configuration import CHANGES_UNSAVED
 from protocol import topics
 from protocol.messages import Accepted, Presence
-from tests.broker_fixtures import FLEET, FleetBroker, Peer
+from tests.broker_fixtures import FLEET, FleetBroker, Peer, start_fleet_broker
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
+
+
+@pytest.fixture(scope="module")
+def fleet_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetBroker]:
+    """These tests' own: some listen to all that is said, and others' devices and models may still be there."""
+    fleet = start_fleet_broker(tmp_path_factory.mktemp("broker"))
+    yield fleet
+    fleet.broker.stop()
 
 
 def test_it_names_its_version_and_process(fleet_broker: FleetBroker) -> None:

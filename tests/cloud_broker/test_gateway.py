@@ -14,13 +14,14 @@ import pytest
 from cloud_broker.errors import CertificateError, ConnectionFailedError
 from cloud_broker.membership.certificates import FleetAuthority
 from cloud_broker.membership.identity import Identity
-from cloud_broker.mosquitto.broker import free_port
 from cloud_broker.workers.admission import LEAST_RETRY_S
 from cloud_broker.workers.answers import Outgoing
 from cloud_broker.workers.gateway import Gateway, Observer
 from protocol import envelope, topics
 from protocol.messages import Accepted, Busy, Chunk, Forget, Presence
 from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
+from tests.coda.running import settled
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -244,6 +245,7 @@ def test_a_worker_with_too_much_to_do_puts_devices_off(fleet: FleetBroker) -> No
         finish.set()
         assert device.hear().message == Accepted("first")
         assert device.hear().message == Accepted("never put off")
+        settled(lambda: gateway.waiting == 0)  # an answer goes out before its message counts as done
         device.say(Forget(), "later")
         assert device.hear().message == Accepted("later")
     assert put_off == ["forget"] * 3

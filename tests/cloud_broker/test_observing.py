@@ -14,7 +14,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_broker.errors import ConfigError
-from cloud_broker.mosquitto.broker import free_port
 from cloud_broker.observing import metrics as metrics_module
 from cloud_broker.observing.endpoints import LOOPBACK, Observed, telling_of
 from cloud_broker.observing.metrics import WorkerMetrics
@@ -24,6 +23,7 @@ from protocol.messages import Contribution, Forget, Report
 from tests.broker_fixtures import FleetBroker, Peer
 from tests.cloud_broker.test_service import config_of, serving
 from tests.cloud_broker.test_workers import ask
+from tests.ports import free_port
 
 
 def values_of(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -15,7 +15,6 @@ import pytest
 from cloud_broker.config import CloudConfig, load_config
 from cloud_broker.errors import CertificateError, CloudError, ConfigError, ConnectionFailedError, StorageError
 from cloud_broker.models.registry import Registry
-from cloud_broker.mosquitto.broker import free_port
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool.sample_pool import Given, SamplePool
 from cloud_broker.service import CloudService
@@ -40,6 +39,7 @@ from protocol.transfer import Download
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
 from tests.cloud_broker.conftest import Trained, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
 

@@ -17,7 +17,6 @@ import pytest
 from cloud_broker.config import CloudConfig, load_config
 from cloud_broker.errors import ConfigError, ProcessFailedError
 from cloud_broker.models.registry import Registry
-from cloud_broker.mosquitto.broker import free_port
 from cloud_broker.pool.sample_pool import SamplePool
 from cloud_broker.storage.ledger import Ledger
 from cloud_broker.workers.supervisor import Supervisor
@@ -38,6 +37,8 @@ from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
 from tests.cloud_broker.conftest import Trained, query_for
 from tests.cloud_broker.samples import SCHEMA, user_samples
 from tests.cloud_broker.test_service import pull
+from tests.coda.running import settled
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -100,6 +101,11 @@ class Running:
         return pid
 
 
+def told_by(part: str, *names: str) -> Callable[[dict[str, Any]], bool]:
+    """Whether an event is of one of these names, and of that part."""
+    return lambda event: event["event"] in names and event.get("part") == part
+
+
 @contextmanager
 def supervised(path: Path) -> Iterator[Running]:
     """Two workers while the body runs."""
@@ -118,7 +124,7 @@ def supervised(path: Path) -> Iterator[Running]:
 @pytest.mark.slow
 def test_two_workers_share_what_devices_say_and_one_pool(own_broker: FleetBroker, state_dir: Path) -> None:
     """Matches, contributions and reports are answered whoever takes them up; what is forgotten is so for both."""
-    path = config_file(own_broker, state_dir, observe_port=(port := free_port()))
+    path = config_file(own_broker, state_dir, observe_port=(port := free_port(3)))
     with supervised(path) as running, Peer(own_broker, own_broker.device("dev-a")) as device:
         device.listen()
         with closing(Registry(state_dir)) as registry:
@@ -139,8 +145,8 @@ def test_two_workers_share_what_devices_say_and_one_pool(own_broker: FleetBroker
         refusal = device.hear("refusal").message
         assert isinstance(refusal, Refusal)
         assert refusal.code == RefusalCode.MALFORMED
-        served = {event["part"] for event in running.events if event["event"] in ("contributed", "reported")}
-        assert served == {"cloud", "cloud-2"}
+        for part in ("cloud", "cloud-2"):  # whose words come over a pipe of its own, later than its answers
+            running.wait_until(told_by(part, "contributed", "reported"))
         _check_what_is_told(port)
         device.say(Forget(), "forget")
         assert device.hear("accepted").message == Accepted("forget")
@@ -156,12 +162,15 @@ def _check_what_is_told(port: int) -> None:
     """The supervisor tells of its parts, each worker of itself."""
     assert ask(port, "/readyz") == (200, "ok\n")
     assert 'coda_part_up{part="cloud-2"} 1.0' in ask(port, "/metrics")[1]
-    worker = [ask(port + number, "/metrics")[1] for number in (1, 2)]
-    assert all("coda_connected 1.0" in text for text in worker)
-    reports = [
-        line for text in worker for line in text.splitlines() if line.startswith('coda_messages_total{kind="report"}')
-    ]
-    assert sum(float(line.split()[1]) for line in reports) == 4
+    assert all("coda_connected 1.0" in ask(port + number, "/metrics")[1] for number in (1, 2))
+    settled(lambda: sum(_reports(port + number) for number in (1, 2)) == 4)  # counted after they are answered
+
+
+def _reports(port: int) -> float:
+    """How many reports a worker counts."""
+    counted = 'coda_messages_total{kind="report"}'
+    lines = [line for line in ask(port, "/metrics")[1].splitlines() if line.startswith(counted)]
+    return sum(float(line.split()[1]) for line in lines)
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
@@ -195,6 +204,8 @@ def test_whatever_is_killed_comes_back_and_nothing_acknowledged_is_lost(
                 os.kill(running.pid(who), signal.SIGKILL)
             _give(device, Contribution(encode_batch(batch)), f"gift-{number}")
         device.close()
+        for part in set(kills.values()) - {"broker"}:
+            running.wait_until(told_by(part, "ended"))
         assert running.failure is None
     with closing(SamplePool(state_dir / "pool")) as pool:
         mine = pool.contributors == pool.contributor_number("dev-a")
@@ -224,7 +235,7 @@ def test_a_newer_model_is_taken_up_while_devices_of_both_ask(
     No worker is restarted for it, and devices have the new task: one that asks nothing listens, for whichever
     message comes first to the other.
     """
-    path = config_file(own_broker, state_dir, devices=["dev-a", "dev-b"], observe_port=(port := free_port()))
+    path = config_file(own_broker, state_dir, devices=["dev-a", "dev-b"], observe_port=(port := free_port(3)))
     with (
         closing(Registry(state_dir)) as registry,
         supervised(path) as running,
@@ -252,8 +263,8 @@ def test_a_newer_model_is_taken_up_while_devices_of_both_ask(
         for number, model in enumerate([before, new] * 4):  # whichever worker hears it
             assert _answer(device, query_for(registry, model, user_samples(1), f"both-{number}")) == 50
         assert _task(listener).recommender == new.recommender
-        running.wait_until(lambda event: (event["event"], event.get("part")) == ("taken-up", "cloud"))
-        running.wait_until(lambda event: (event["event"], event.get("part")) == ("taken-up", "cloud-2"))
+        for part in ("cloud", "cloud-2"):
+            running.wait_until(told_by(part, "taken-up"))
     assert {event["part"] for event in running.events if event["event"] == "ended"} == {"tender"}
 
 

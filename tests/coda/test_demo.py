@@ -8,14 +8,14 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from profiling.run import load_run
-from tests.coda.running import ROOT, coda, start_coda
+from tests.coda.running import ROOT, coda, settled, start_coda
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -103,7 +103,7 @@ def test_the_report_can_be_written_again(run: tuple[Path, subprocess.CompletedPr
 
 def test_a_stranger_without_certificate_is_turned_away(tmp_path: Path) -> None:
     """`coda broker up` runs a broker that accepts only its fleet, and frees its port when it ends."""
-    port = _free_port()
+    port = free_port()
     broker = start_coda("broker", "up", "--dir", str(tmp_path), "--port", str(port), "--device", "kiosk-1", "--json")
     try:
         assert broker.stdout is not None
@@ -133,18 +133,9 @@ def test_interrupting_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:
     demo.send_signal(signal.SIGINT)
     demo.communicate(timeout=60)
     assert demo.returncode == 130
+    # The kernel tells children of their parent's end after it has ended.
+    settled(lambda: not _processes_naming(str(out)))
     assert _connects(port) is False
-    deadline_s = time.monotonic() + 10  # the kernel tells children of their parent's end after it has ended
-    while _processes_naming(str(out)) and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    assert _processes_naming(str(out)) == []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _connects(port: int) -> bool:

@@ -152,7 +152,7 @@ def test_a_board_is_told_whose_releases_to_take(desk: Desk, trixie: Image, tmp_p
     desk.config.write_text(desk.config.read_text() + '[device.updates]\ntrial_s = 300\n[device.api]\nsocket = "/a/b"\n')
     out = tmp_path / "pi-1.img"
     fixed = ("flash", "image", "--image", str(trixie.path), "--config", str(desk.config), "--name", "pi-1")
-    done = coda(*fixed, "--out", str(out))
+    done = coda(*fixed, "--out", str(out), "--receipt", str(tmp_path / "receipt.json"))
     assert done.returncode == 0, done.stderr
     files = _check_parts(out, trixie, tmp_path)
     _check_board(files, desk, tmp_path)

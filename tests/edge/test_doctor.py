@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.mosquitto.broker import free_port
 from edge import health
 from edge.config import EdgeConfig
 from edge.doctor import examine
@@ -27,6 +26,7 @@ from tests.broker_fixtures import FleetBroker
 from tests.edge.conftest import ModelFiles
 from tests.edge.samples import SCHEMA
 from tests.edge.test_link import config_for
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
 DAY_S = 86400.0

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from cloud_broker.membership.certificates import FleetAuthority
-from cloud_broker.mosquitto.broker import free_port
 from edge.config import EdgeConfig
 from edge.errors import CertificateError, StoppedError, UnreachableError
 from edge.tunnel.inbox import MAX_MESSAGES, Inbox
@@ -20,6 +19,7 @@ from edge.tunnel.link import Link
 from protocol.envelope import decode, encode
 from protocol.messages import Accepted, Hello, Presence
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
+from tests.ports import free_port
 
 HELLO = Hello("1", "runtime", "board", ())
 WAIT_S = 15.0
@@ -174,7 +174,7 @@ def test_an_unreachable_broker_is_told(fleet_broker: FleetBroker, tmp_path: Path
         Link(config) as link,
         pytest.raises(UnreachableError, match=rf"localhost:{config.port}|:{config.port}: .*refused"),
     ):
-        link.open(0.5)
+        link.open(2.0)
 
 
 def test_a_listener_without_tls_is_told(fleet_broker: FleetBroker, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_listener_without_tls_is_told(fleet_broker: FleetBroker, tmp_path: Pat
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         with Link(config) as link, pytest.raises(UnreachableError):
-            link.open(1.0)
+            link.open(2.0)
         thread.join()
 
 

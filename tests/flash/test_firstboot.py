@@ -20,11 +20,11 @@ import pytest
 
 from cloud_broker.membership.enrolment import EnrolmentServer
 from cloud_broker.membership.fleet import Fleet, new_token
-from cloud_broker.mosquitto.broker import free_port
 from edge.config import load_config
 from edge.tunnel.enrolment import config_text, starting_config
 from hardware.flash.firstboot import ROOT_NAME
 from hardware.flash.seed import Seed, bundle_files
+from tests.ports import free_port
 
 _EMULATED = {
     # Gives its command the state's folder, and takes the options that the script names.

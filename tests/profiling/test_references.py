@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from protocol.messages import Hello
 from tests.broker_fixtures import FleetBroker
 from tests.edge.test_link import WAIT_S, config_for
 
+_SO_RCVBUFFORCE = 33  # socket(7)
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = """
 import json, os, sys, threading, time
@@ -96,26 +97,27 @@ class _Capture:
         self.up = self.down = 0
         self._port = port
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        with suppress(PermissionError):  # beyond what a process may ask for usually, lest packets be lost
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         self._socket.bind(("lo", 0x0003))
         self._socket.settimeout(0.05)
-        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop after what has been sent is counted."""
-        time.sleep(0.1)
-        self._stop.set()
+        self._socket.setblocking(False)
         self._thread.join()
         self._socket.close()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while True:
             try:
                 packet, address = self._socket.recvfrom(1 << 17)
             except TimeoutError:
                 continue
+            except BlockingIOError:  # closing, and there is no more
+                return
             if address[2] == socket.PACKET_OUTGOING and packet[0] >> 4 == 4 and packet[9] == socket.IPPROTO_TCP:
                 self._count(packet)
 

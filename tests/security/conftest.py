@@ -14,12 +14,13 @@ from cloud_broker.errors import BrokerNotFoundError
 from cloud_broker.membership.enrolment import EnrolmentServer
 from cloud_broker.membership.fleet import Fleet, new_token
 from cloud_broker.membership.identity import Identity
-from cloud_broker.mosquitto.broker import Broker, free_port, write_broker_directory
+from cloud_broker.mosquitto.broker import Broker, write_broker_directory
 from edge.config import EdgeConfig, load_config
 from edge.tunnel import enrolment
 from edge.tunnel.enrolment import enrol
 from protocol.enrolment import EnrolmentToken
 from tests.broker_fixtures import FLEET, FleetBroker
+from tests.ports import free_port
 
 HOUR_S = 3600.0
 

@@ -14,9 +14,10 @@ import pytest
 from cloud_broker.errors import BrokerError
 from cloud_broker.membership.fleet import Fleet
 from cloud_broker.membership.revocation import running_broker
-from cloud_broker.mosquitto.broker import Broker, BrokerConfig, find_mosquitto, free_port
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig, find_mosquitto
 from cloud_broker.mosquitto.check import check_broker
 from tests.coda.running import coda
+from tests.ports import free_port
 from tests.security.conftest import Town
 
 pytestmark = pytest.mark.broker

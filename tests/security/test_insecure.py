@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from cloud_broker.errors import BrokerError
-from cloud_broker.mosquitto.broker import Broker, BrokerConfig, free_port, write_broker_directory
+from cloud_broker.mosquitto.broker import Broker, BrokerConfig, write_broker_directory
 from cloud_broker.mosquitto.probe import Probe
 from protocol.messages import Presence
 from tests.broker_fixtures import FLEET, FleetBroker, Peer
+from tests.ports import free_port
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - what a real broker listens on
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from cloud_broker.mosquitto.broker import free_port
 from edge.client import Client
 from edge.config import ApiConfig, EdgeConfig
 from edge.feedback.labelling import EventRules
@@ -24,6 +23,7 @@ from edge.supervision import Supervisor
 from protocol.recipe import Recipe
 from tests.edge.samples import samples
 from tests.end_to_end.conftest import Device, Event, cloud, device, model_files
+from tests.ports import free_port
 from tests.service.supervisor import WAIT_S, Listener, listening
 
 __all__ = ["cloud", "device", "model_files"]

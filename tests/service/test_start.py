@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cloud_broker.mosquitto.broker import free_port
 from edge.client import Client
 from edge.config import ApiConfig
 from edge.local_api.http_wire import Answer, Request
 from edge.local_api.server import Server
 from tests.end_to_end.conftest import Device, device, model_files
+from tests.ports import free_port
 from tests.service.supervisor import WAIT_S, listening
 from tests.service.test_life_cycle import _running, _status
 
