@@ -24,6 +24,7 @@ from cloud_broker.storage.ledger import Ledger
 from edge.config import EdgeConfig
 from edge.service import EdgeService
 from edge.storage.store import Store
+from profiling.record import RoundRecord
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 from tests.broker_fixtures import FLEET, FleetBroker
@@ -36,6 +37,12 @@ __all__ = ["cloud", "device", "model_files", "slotted_files"]
 WAIT_S = 60.0
 
 Event = dict[str, Any]
+
+
+def record_of(events: list[Event]) -> RoundRecord:
+    """The record of the one round that was done."""
+    [record] = [event["record"] for event in events if event["event"] == "round"]
+    return RoundRecord.from_dict(record)
 
 
 @dataclass(frozen=True)

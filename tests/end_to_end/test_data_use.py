@@ -10,19 +10,19 @@ import pytest
 from protocol.purposes import MODEL, PURPOSES, SAMPLES, SOFTWARE
 from protocol.recipe import Recipe
 from tests.edge.samples import samples
-from tests.end_to_end.test_round import MakeDevice, _record
+from tests.end_to_end.conftest import Device, record_of
 
 pytestmark = pytest.mark.broker
 
 RECIPE = Recipe(steps=50, classifier_steps=50, match_samples=500)
 
 
-def test_a_rounds_bytes_sum_over_purposes(cloud: Callable[..., Any], device: MakeDevice) -> None:
+def test_a_rounds_bytes_sum_over_purposes(cloud: Callable[..., Any], device: Callable[..., Device]) -> None:
     """As much as the phases carried together, at each depth; models and samples weigh what their files do."""
     one = device("data-round")
     one.add(samples(100))
     with cloud(RECIPE):
-        record = _record(one.run().finish())
+        record = record_of(one.run().finish())
     assert set(record.traffic) == set(PURPOSES) - {SOFTWARE}  # no release was offered
     totals = record.totals.to_dict()
     for depth in ("payload", "mqtt", "tcp"):
@@ -42,7 +42,7 @@ def test_a_rounds_bytes_sum_over_purposes(cloud: Callable[..., Any], device: Mak
     assert charged >= (totals["tcp_up_bytes"] or 0) + (totals["tcp_down_bytes"] or 0)
 
 
-def test_a_round_takes_what_the_month_leaves_or_waits(cloud: Callable[..., Any], device: MakeDevice) -> None:
+def test_a_round_takes_what_the_month_leaves_or_waits(cloud: Callable[..., Any], device: Callable[..., Device]) -> None:
     """Without room for the files it is not begun, and says why; with little room it is given fewer samples."""
     one = device("data-poor")
     one.add(samples(100))
@@ -57,6 +57,6 @@ def test_a_round_takes_what_the_month_leaves_or_waits(cloud: Callable[..., Any],
             spent = store.data_use.charged_this_month()
             assert 0 < spent < 20_000
         rich = device("data-poor", data_budget_bytes_per_month=50_000_000)
-        record = _record(rich.run().finish())
+        record = record_of(rich.run().finish())
     assert record.conditions["data_budget_bytes_per_month"] == 50_000_000
     assert 0 < record.conditions["data_left_bytes"] < 50_000_000 - spent

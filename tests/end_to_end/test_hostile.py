@@ -46,14 +46,13 @@ def test_a_device_refuses_what_makes_no_sense_and_goes_on(
     """Malformed, nested, mistyped messages from the cloud's own topics: each is told, and the round is done."""
     one = device("hostile-1")
     one.add(samples(60))
+    with Peer(fleet_broker, fleet_broker.device("hostile-1"), persistent=True) as before:
+        before.listen()  # so that the broker keeps what is said until the device itself is there
     with cloud(RECIPE), Peer(fleet_broker, fleet_broker.cloud("cloud-2")) as liar:
-        liar.subscribe(f"{topics.ROOT}/{FLEET}/hostile-1/up/+")
-        running = one.run()
-        liar.hear("hello")
         for kind, payload in HOSTILE:
             topic = f"{topics.ROOT}/{FLEET}/hostile-1/down/{kind}"
             assert not liar.publish(topic, payload).is_failure
-        events = running.finish()
+        events = one.run().finish()
     refused = [event for event in events if event["event"] == "message-refused"]
     assert [event["kind"] for event in refused] == [kind for kind, _ in HOSTILE]
     assert any(event["event"] == "round" for event in events)

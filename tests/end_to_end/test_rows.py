@@ -13,12 +13,11 @@ import pytest
 
 from edge.learning.recommender import Recommender
 from edge.learning.runtime import file_sha256, open_model
-from profiling.record import RoundRecord
 from protocol.messages import BlobRef, Task
 from protocol.recipe import Recipe
 from tests.edge.conftest import SLOTS, ModelFiles
 from tests.edge.samples import SCHEMA, samples
-from tests.end_to_end.conftest import Device, Event
+from tests.end_to_end.conftest import Device, record_of
 
 pytestmark = pytest.mark.broker
 
@@ -28,18 +27,13 @@ SLOW = Recipe(steps=20_000, learning_rate=0.01, classifier_steps=10_000, match_s
 MakeDevice = Callable[..., Device]
 
 
-def _record(events: list[Event]) -> RoundRecord:
-    [record] = [event["record"] for event in events if event["event"] == "round"]
-    return RoundRecord.from_dict(record)
-
-
 def test_a_round_with_slots(cloud: Any, device: MakeDevice, slotted_files: ModelFiles) -> None:
     """The device brings its items' shards and the matched samples' rows, and drops what has no slot."""
     one = device("rows-1")
     one.add(samples(5, seed=4))
     one.add(samples(40))
     with cloud(RECIPE, models=slotted_files) as service:
-        record = _record(one.run().finish())
+        record = record_of(one.run().finish())
         served = [event for event in service.events if event["event"] == "rows"]
     assert record.outcome.decision == "activated", record.outcome.reason
     assert len(served) == 1
@@ -72,7 +66,7 @@ def test_rows_are_not_asked_for_again_after_a_kill(
         first = one.run()
         first.events(lambda event: (event["event"], event.get("phase")) == ("phase", phase))
         first.kill()
-        record = _record(one.run().finish())
+        record = record_of(one.run().finish())
         served = [event for event in service.events if event["event"] == "rows"]
     assert record.outcome.decision in ("activated", "kept-h0")
     assert len(served) == 1
@@ -85,7 +79,7 @@ def test_another_round_asks_only_for_what_is_new(cloud: Any, device: MakeDevice,
     with cloud(RECIPE, models=slotted_files) as service:
         one.run().finish()
     with cloud(Recipe(steps=50, learning_rate=0.2, classifier_steps=50), models=slotted_files) as service:
-        _record(one.run().finish())
+        record_of(one.run().finish())
         assert not [event for event in service.events if event["event"] == "rows"]
 
 
@@ -100,7 +94,7 @@ def test_rows_of_another_version_end_the_round(cloud: Any, device: MakeDevice, s
     with one.store() as store:
         store.rounds.begin(Task(1, SCHEMA.to_dict(), RECIPE.to_dict(), recommender, classifier, rows), "sync")
     with cloud(RECIPE, models=slotted_files):
-        record = _record(one.run().finish())
+        record = record_of(one.run().finish())
     assert record.outcome.decision == "abandoned"
     assert "unknown-model" in record.outcome.reason
 
@@ -118,6 +112,6 @@ def test_a_damaged_row_ends_the_round_with_its_reason(
         with closing(sqlite3.connect(one.config.state_dir / "device.db")) as database:
             database.execute("DELETE FROM table_rows WHERE id = 0")
             database.commit()
-        record = _record(one.run().finish())
+        record = record_of(one.run().finish())
     assert record.outcome.decision == "abandoned"
     assert "are not here: [0]" in record.outcome.reason
