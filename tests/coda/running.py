@@ -31,10 +31,10 @@ def coda(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def coda_here(*arguments: str) -> subprocess.CompletedProcess[str]:
+def coda_here(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in this process, where what is looked at is what it says and writes and not how a process fares."""
     out, err = StringIO(), StringIO()
-    said = {"COLUMNS": ENVIRONMENT["COLUMNS"], "NO_COLOR": ENVIRONMENT["NO_COLOR"]}
+    said = {"COLUMNS": ENVIRONMENT["COLUMNS"], "NO_COLOR": ENVIRONMENT["NO_COLOR"], **environment}
     words, stays = (
         patch.object(sys, "argv", ["coda", *arguments]),
         patch.object(os, "execv", side_effect=AssertionError),

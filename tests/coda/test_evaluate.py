@@ -52,7 +52,7 @@ def test_a_file_never_seen_before_works_through_flags_alone(tmp_path: Path) -> N
     assert found["data"]["features"] == ["brand", "price", "place"]
     assert found["data"]["reading"]["left_out"]["no user"] == 1
     assert [arm["arm"] for arm in found["groups"][0]["arms"]] == ["cloud", "local", "coda"]
-    again = coda(*command, "--json", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    again = coda_here(*command, "--json", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == found
 

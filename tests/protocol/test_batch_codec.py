@@ -197,7 +197,7 @@ def test_values_that_would_harm_a_model_are_refused_by_both_sides(column: int, v
         encode_batch(SampleBatch(SCHEMA, features, columns[3], columns[4]))
 
 
-@settings(PROPERTY, max_examples=600)
+@settings(PROPERTY, max_examples=250)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_any_mutation_decodes_or_is_refused(edits: list[tuple[int, int]]) -> None:
     """Nothing but a ProtocolError escapes, and what decodes is a batch that could be sent again."""

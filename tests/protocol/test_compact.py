@@ -232,7 +232,7 @@ def test_damage_is_seen() -> None:
         decode_batch(bytes(payload), SCHEMA)
 
 
-@settings(PROPERTY, max_examples=600)
+@settings(PROPERTY, max_examples=250)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_any_mutation_decodes_or_is_refused(edits: list[tuple[int, int]]) -> None:
     """Nothing but a ProtocolError escapes, and what decodes is a batch that could be sent again."""
@@ -246,7 +246,7 @@ def test_any_mutation_decodes_or_is_refused(edits: list[tuple[int, int]]) -> Non
     assert _bytes(decode_batch(encode_batch(batch), SCHEMA)) == _bytes(batch)
 
 
-@settings(PROPERTY, max_examples=300)
+@settings(PROPERTY, max_examples=150)
 @given(st.data())
 def test_any_streams_decode_or_are_refused(data: st.DataObject) -> None:
     """Streams that unpack well but hold any numbers: what compression hides from blind mutation."""

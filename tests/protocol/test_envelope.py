@@ -44,7 +44,7 @@ def _decode_or_refuse(message: Message, payload: bytes) -> None:
         assert encode(decode(message.direction, message.kind, again).message, envelope.message_id) == again
 
 
-@settings(PROPERTY, max_examples=1250)
+@settings(PROPERTY, max_examples=400)
 @given(messages, st.data())
 def test_mutated_bytes_decode_or_are_refused(message: Message, data: st.DataObject) -> None:
     """Bytes changed, cut out or slipped in: nothing but a ProtocolError escapes."""
@@ -56,7 +56,7 @@ def test_mutated_bytes_decode_or_are_refused(message: Message, data: st.DataObje
     _decode_or_refuse(message, bytes(payload))
 
 
-@settings(PROPERTY, max_examples=1250)
+@settings(PROPERTY, max_examples=400)
 @given(messages, st.data())
 def test_mutated_values_decode_or_are_refused(message: Message, data: st.DataObject) -> None:
     """Well-formed msgpack with a field replaced, dropped or added somewhere: again only a ProtocolError escapes."""

@@ -10,7 +10,7 @@ from benchmarks.fuzz.run import run
 from benchmarks.fuzz.targets import Target, targets
 from protocol.messages import MESSAGES
 
-MESSAGES_EACH = 300
+MESSAGES_EACH = 150
 TARGETS = targets(examples())
 
 
