@@ -1,7 +1,7 @@
 """Columns of numbers in mapped files, which all processes of a machine see alike, and which cost no time to open.
 
     {directory}/rows         how many rows are written, how many of these are surely on disk, and since which boot
-    {directory}/{name}.col   one column, row after row; sparse beyond the rows written
+    {directory}/{name}.col   one column, row after row; sparse some way beyond the rows written
 
 What is in them can be made again from elsewhere: after a crash of the machine only the rows that were flushed count;
 after a crash of a process all of them do, because the kernel still has them.
@@ -25,6 +25,7 @@ from hardware.durable import sync
 Array = NDArray[Any]
 ROWS_FILE = "rows"
 _FIRST_CAPACITY = 1024
+_ROOM_BYTES = 1 << 20  # of each column are taken from the disk at a time
 _BOOT_BYTES = 36
 _HEAD_BYTES = 16 + _BOOT_BYTES
 _BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
@@ -46,6 +47,7 @@ class SharedColumns:
         self._directory = make_private_directory(directory)
         self._types = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in columns.items()}
         self._files: dict[str, mmap.mmap] = {}
+        self._room: dict[str, int] = {}
         self._arrays: dict[str, Array] = {}
         head = self._map(ROWS_FILE, _HEAD_BYTES)
         self._counts: NDArray[np.int64] = np.frombuffer(head, np.int64, 2)
@@ -63,8 +65,14 @@ class SharedColumns:
         return int(self._counts[1])
 
     def append(self, begin: int, columns: Mapping[str, Any]) -> None:
-        """Write rows from ``begin`` on, of which every column has as many; a scalar stands for all of them."""
+        """Write rows from ``begin`` on, of which every column has as many; a scalar stands for all of them.
+
+        Raises:
+            StorageError: If the disk is full; nothing was written then.
+        """
         end = begin + max(len(values) for values in columns.values() if np.ndim(values))
+        for name in columns:
+            self._take_room(name, begin, end)
         for name, values in columns.items():
             self._reserved(name, end)[begin:end] = values
         # Last, so that a reader never sees a row before its values.
@@ -83,9 +91,9 @@ class SharedColumns:
 
     def flush_rows(self, begin: int, end: int) -> None:
         """Bring some rows to disk."""
-        for name, (dtype, shape) in self._types.items():
+        for name in self._types:
             self._reserved(name, end)
-            row_bytes = dtype.itemsize * int(np.prod(shape))
+            row_bytes = self._row_bytes(name)
             first = begin * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
             self._files[name].flush(first, end * row_bytes - first)
 
@@ -98,6 +106,30 @@ class SharedColumns:
             self._counts[1] = rows
             self._files[ROWS_FILE].flush()
 
+    def _take_room(self, name: str, begin: int, end: int) -> None:
+        """Have the disk hold what is about to be written: where it is full, writing to a mapped hole is a SIGBUS."""
+        row_bytes = self._row_bytes(name)
+        held = self._room.get(name, 0)
+        if end * row_bytes <= max(held, begin * row_bytes):
+            return
+        self._reserved(name, end)
+        first = max(begin * row_bytes, held)
+        upto = min(max(end * row_bytes, first + _ROOM_BYTES), len(self._files[name]))
+        path = self._path(name)
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), first, upto - first)
+        except OSError as error:
+            raise StorageError(f"cannot extend {path}: {error.strerror}") from error
+        self._room[name] = upto
+
+    def _row_bytes(self, name: str) -> int:
+        dtype, shape = self._types[name]
+        return dtype.itemsize * int(np.prod(shape))
+
+    def _path(self, name: str) -> Path:
+        return self._directory / (name if name == ROWS_FILE else f"{name}.col")
+
     def _reserved(self, name: str, rows: int) -> Array:
         """The whole mapped column, with room for ``rows``."""
         array = self._arrays.get(name)
@@ -106,18 +138,20 @@ class SharedColumns:
             capacity = _FIRST_CAPACITY
             while capacity < rows:
                 capacity *= 2
-            mapped = self._map(name, capacity * dtype.itemsize * int(np.prod(shape)))
+            mapped = self._map(name, capacity * self._row_bytes(name))
             array = np.frombuffer(mapped, dtype, capacity * int(np.prod(shape))).reshape(capacity, *shape)
             self._arrays[name] = array
         return array
 
     def _map(self, name: str, size_bytes: int) -> mmap.mmap:
-        path = self._directory / (name if name == ROWS_FILE else f"{name}.col")
+        path = self._path(name)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 if os.fstat(handle).st_size < size_bytes:  # never shortened: another process may have mapped more
                     os.truncate(handle, size_bytes)
+                    if name == ROWS_FILE:
+                        os.posix_fallocate(handle, 0, size_bytes)
                 mapped = mmap.mmap(handle, size_bytes)
             finally:
                 os.close(handle)

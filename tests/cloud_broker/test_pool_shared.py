@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_broker.errors import ConfigError
+from cloud_broker.errors import ConfigError, StorageError
 from cloud_broker.pool.columns import FORGOTTEN, content_keys
 from cloud_broker.pool.manifest import Manifest
 from cloud_broker.pool.options import PoolOptions
@@ -120,6 +122,32 @@ def test_writers_at_once_lose_nothing_when_one_is_killed(tmp_path: Path) -> None
             batch = user_samples(number, 30)
             assert {*zip(content_keys(batch).tolist(), batch.time_s.tolist(), strict=True)} <= rows
     assert pool.columns.sharers.tolist() == _sharers(pool)
+
+
+def test_a_full_disk_is_an_error_and_kills_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is taken before it is written to; what found none is there once there is room, and the rest meanwhile.
+
+    Emulated at the call that asks for room; that a mapped write without it would be a SIGBUS is the kernel's word.
+    """
+    pool = SamplePool(tmp_path, SCHEMA)
+    pool.add("ann", user_samples(1), "m1")
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        for _ in range(2):
+            with pytest.raises(StorageError, match=r"cannot extend .*No space left"):
+                pool.add("bob", user_samples(2, 3000), "m1")
+        assert len(pool) == 20
+        assert pool.batch().time_s.all()
+    assert pool.add("bob", user_samples(2, 3000), "m1") == 0
+    assert len(pool.live_rows()) == 3020
+    assert pool.columns.sharers.tolist() == _sharers(pool)
+    for path in (tmp_path / "columns").glob("*.col"):
+        row_bytes = path.stat().st_size // 4096
+        assert path.stat().st_blocks * 512 >= 3020 * row_bytes
 
 
 class _KilledError(BaseException):
