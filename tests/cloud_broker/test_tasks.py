@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from contextlib import closing
 
 import pytest
 
-from cloud_broker.config import CloudConfig
 from cloud_broker.errors import CohortError, TaskError
-from cloud_broker.models.registry import PublishedModel, Registry
-from cloud_broker.state import State
 from cloud_broker.storage.database import SharedDatabase, keep
-from cloud_broker.storage.ledger import Ledger
 from cloud_broker.storage.place import Place
 from cloud_broker.storage.stages import CANARY, CANDIDATE
 from cloud_broker.storage.tables import ASSIGNMENT, TASK
@@ -26,98 +18,16 @@ from cloud_broker.tasks.book import TaskBook
 from cloud_broker.tasks.cohorts import Cohort
 from cloud_broker.tasks.content import payload_of
 from cloud_broker.tasks.device_view import devices
-from cloud_broker.tasks.keeper import TaskKeeper
-from cloud_broker.tasks.layers import EVERYONE, EXPERIMENT, ROLLOUT
+from cloud_broker.tasks.layers import EVERYONE, ROLLOUT
 from cloud_broker.tasks.overrides import Overrides
-from cloud_broker.tasks.round_history import RoundHistory
 from cloud_broker.tasks.staging import DONE, PAUSED, RUNNING, STOPPED, Bounds, Plan, Stage
-from cloud_broker.workers.answer_store import AnswerStore
 from profiling.record import ABANDONED, ACTIVATED, KEPT_H0
-from protocol.messages import BlobRef, Hello, Report, Task
+from protocol.messages import Hello, Task
 from protocol.recipe import Recipe
 from tests.cloud_broker.samples import SCHEMA
+from tests.cloud_broker.task_fleet import BLOB, NAMES, OTHER, PLAN, SLOW, Fleet, fleet, opened, well
 
-BLOB, OTHER = BlobRef("a" * 64, 10), BlobRef("b" * 64, 20)
-MODEL = PublishedModel(1, 0.0, SCHEMA, BLOB, BLOB, {})
-NAMES = tuple(f"dev-{number:03d}" for number in range(200))
-SLOW = Overrides({"learning_rate": 0.01})
-PLAN = Plan((Stage(10, 5, 60), Stage(50, 20, 60), Stage(100, 40, 60)))
-
-
-@dataclass
-class Fleet:
-    """A cloud's state, its keeper, and devices that do what they are told: real stores, no broker and no rounds."""
-
-    place: Place
-    state: State
-    keeper: TaskKeeper
-    events: list[dict[str, Any]]
-    now: list[float]
-    has: dict[str, Task] = field(default_factory=dict)
-    done: dict[str, int] = field(default_factory=dict)
-
-    def take(self, given: list[tuple[str, Task]]) -> None:
-        """Devices hear their tasks, and never an older one than they have."""
-        for device, task in given:
-            assert task.version > self.has[device].version if device in self.has else True
-            self.has[device] = task
-
-    def step(self, seconds: float = 0.0) -> None:
-        """Time passes, and the keeper looks."""
-        self.now[0] += seconds
-        self.take(self.keeper.step())
-
-    def report(self, decide: Any) -> None:
-        """Every device does its task, once a version; ``decide`` says what comes of it, None for a device away."""
-        for device, task in sorted(self.has.items()):
-            decision = decide(device, task)
-            if self.done.get(device) != task.version and decision is not None:
-                self.done[device] = task.version
-                self.say(device, task.version, decision)
-
-    def say(self, device: str, version: int, decision: str, **metrics: float) -> None:
-        """One report, twice as the line may have it."""
-        record = {"outcome": {"decision": decision, "reason": "why", "metrics": metrics}, "totals": {"elapsed_s": 2.0}}
-        report, message_id = Report(f"{device}-{version}", version, record), f"{device}-{version}"
-        for _ in range(2):
-            self.state.ledger.add_report(device, report, message_id)
-            self.state.tasks.standings.note(device, report)
-
-    def having(self, rate: float) -> set[str]:
-        """Devices whose task has that learning rate."""
-        return {device for device, task in self.has.items() if task.recipe["learning_rate"] == rate}
-
-
-@contextmanager
-def opened(place: Place, now: list[float] | None = None) -> Iterator[Fleet]:
-    """A fleet over what is there."""
-    now = now or [1000.0]
-    events: list[dict[str, Any]] = []
-    with ExitStack() as parts:
-        ledger = parts.enter_context(closing(Ledger(place, clock=lambda: now[0])))
-        tasks = parts.enter_context(closing(TaskBook(place, clock=lambda: now[0])))
-        registry = parts.enter_context(closing(Registry(place)))
-        state = State(registry, ledger, tasks, AnswerStore(place.state_dir))
-        here = Path()
-        config = CloudConfig(
-            fleet="f", host="h", port=1, ca_file=here, cert_file=here, key_file=here, state_dir=here, devices=NAMES
-        )
-        keeper = TaskKeeper(config, state, events.append, clock=lambda: now[0])
-        fleet = Fleet(place, state, keeper, events, now, tasks.assigned())
-        fleet.take(keeper.renew(MODEL))
-        yield fleet
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """200 devices that have everyone's task; over SQLite."""
-    with opened(Place(tmp_path)) as one:
-        yield one
-
-
-def well(_device: str, _task: Task) -> str:
-    """Three in ten refuse, as everywhere."""
-    return KEPT_H0 if sum(_device.encode()) % 10 < 3 else ACTIVATED
+__all__ = ["fleet"]  # a fixture
 
 
 def test_a_rollout_takes_devices_stage_by_stage(fleet: Fleet) -> None:
@@ -353,77 +263,6 @@ def test_the_canary_is_rolled_out_and_goes_live(fleet: Fleet) -> None:
     registry.stages.promote(2)
     task_orders.stop(tasks, "newer", ROLLOUT)
     assert {device for device, _ in fleet.keeper.renew(registry.find(2))} == set(NAMES[20:])
-
-
-@pytest.fixture
-def either(place: Place) -> Iterator[Fleet]:
-    """The same over SQLite and over PostgreSQL."""
-    with opened(place) as one:
-        yield one
-
-
-def test_an_experiment_from_order_to_verdict(either: Fleet) -> None:
-    """Every arm, the control too, has a version of its own; what devices report is told apart by it and compared."""
-    fleet, tasks = either, either.state.tasks
-    arms = (Arm(CONTROL), Arm("slow", SLOW), Arm("same", Overrides({"seed": 2})))
-    task_orders.start_experiment(tasks, "rates", Cohort(), arms, least_devices=30)
-    fleet.step()
-    versions = {task.version: tasks.label_of(task.version) for task in fleet.has.values()}
-    assert {label.split("/")[1] for label in versions.values() if label} == {CONTROL, "slow", "same"}
-    for number, (device, task) in enumerate(sorted(fleet.has.items())):
-        noise = 0.01 * (number * 7919 % 101 - 50) / 50
-        gain = 0.02 + noise + (0.02 if task.recipe["learning_rate"] == 0.01 else 0.0)
-        fleet.say(device, task.version, ACTIVATED, holdout_ranking_gain=gain)
-    with closing(RoundHistory(fleet.place)) as history:
-        found = task_orders.results_of(tasks, history, "rates")
-        assert history.of_device(NAMES[0], 5)[0].elapsed_s == 2.0
-        assert history.of_device(NAMES[0], 5)[0].energy_reason == "not reported"
-    assert sum(arm.reported for arm in found.arms) == len(NAMES)
-    by_name = {arm.name: arm for arm in found.arms}
-    slow = by_name["slow"].differences["ranking_gain_nats"]
-    assert slow is not None
-    assert slow.low > 0.01 < slow.high
-    assert slow.confidence == 0.975
-    assert "slow is better than control" in found.verdict
-    assert "same: no difference in ranking_gain_nats is shown" in found.verdict
-    assert by_name["slow"].means["energy_j"].mean is None
-    task_orders.stop(tasks, "rates", EXPERIMENT)
-    fleet.step()
-    assert {tasks.label_of(task.version) for task in fleet.has.values()} <= {EVERYONE, f"1/{CONTROL}"}
-
-
-def test_an_experiment_says_what_is_too_early_or_cannot_be_compared(fleet: Fleet) -> None:
-    """Few devices say nothing; an arm whose devices stay silent is not compared, however well the others do."""
-    tasks = fleet.state.tasks
-    task_orders.start_experiment(tasks, "rates", Cohort(), (Arm(CONTROL), Arm("slow", SLOW)), least_devices=30)
-    fleet.step()
-    with closing(RoundHistory(fleet.place)) as history:
-        assert task_orders.results_of(tasks, history, "rates").verdict.startswith("Too early: 30 devices")
-        for device in sorted(fleet.having(Recipe().learning_rate)):
-            fleet.say(device, fleet.has[device].version, ACTIVATED, holdout_ranking_gain=0.1)
-        found = task_orders.results_of(tasks, history, "rates")
-    assert found.verdict.startswith("Not comparable")
-    assert found.assigned_mismatch > 0.001 > found.reported_mismatch
-
-
-def test_what_a_device_says_of_another_arm_counts_for_nothing(fleet: Fleet) -> None:
-    """Nor does a number that cannot be: one device must not decide what an experiment shows."""
-    tasks = fleet.state.tasks
-    task_orders.start_experiment(tasks, "rates", Cohort(), (Arm(CONTROL), Arm("slow", SLOW)), least_devices=1)
-    fleet.step()
-    slow = sorted(fleet.having(0.01))
-    for number, (device, task) in enumerate(sorted(fleet.has.items())):
-        gain = 1e308 if device in slow[:2] else 0.001 * (number % 7)
-        fleet.say(device, task.version, ACTIVATED, holdout_ranking_gain=gain)
-        if device not in slow:
-            fleet.say(device, fleet.has[slow[0]].version, ACTIVATED, holdout_ranking_gain=0.5)
-    with closing(RoundHistory(fleet.place)) as history:
-        found = {arm.name: arm for arm in task_orders.results_of(tasks, history, "rates").arms}
-    assert found["slow"].reported == len(slow)
-    assert found["slow"].means["ranking_gain_nats"].devices == len(slow) - 2
-    mean = found["slow"].means["ranking_gain_nats"].mean
-    assert mean is not None
-    assert mean < 0.01
 
 
 def test_bounds_of_a_rollout_are_its_own(fleet: Fleet) -> None:

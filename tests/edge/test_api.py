@@ -81,6 +81,7 @@ def test_a_swap_neither_drops_nor_mixes(device: ApiDevice, model_files: ModelFil
     def ask() -> None:
         try:
             with Client(str(device.socket)) as client:
+                answers.append(client.rank(CANDIDATES))  # however late it begins
                 while not stop.is_set():
                     answers.append(client.rank(CANDIDATES))
         except Exception as error:
