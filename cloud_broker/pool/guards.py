@@ -27,7 +27,8 @@ class Standing:
         earlier_labels: float32 [m], of what it has in the pool.
         pool_samples: How many samples others are compared with.
         pool_label_rate: Share of likes among them.
-        items: int32 [n], the item of each sample that comes.
+        items: int32 [n], the item of each sample that comes; before them its latest in the pool, where those are too
+            few to be judged by themselves.
         sharers: int32 [n], how many others have that item.
     """
 

@@ -128,9 +128,11 @@ class Intake:
         rows, given = self._rows(contributor), 0
         if contributor is not None:
             given = self._manifest.given_since(contributor, now_s - DAY_S)
-        items = columns.items_of(batch)
+        mine, items = columns.items(rows), columns.items_of(batch)
+        if (lacking := self._options.judged_from_samples - len(batch)) > 0:
+            items = np.concatenate([mine[-lacking:], items])
         # What it has itself does not make an item known.
-        own = np.isin(items, columns.items(rows)).astype(np.int32)
+        own = np.isin(items, mine).astype(np.int32)
         standing = Standing(
             now_s=now_s,
             given_last_day=given,

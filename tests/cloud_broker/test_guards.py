@@ -73,6 +73,17 @@ def test_small_pieces_do_not_slip_through(pool: SamplePool) -> None:
     assert added == [5, 5, 5] + [0] * 9
 
 
+@pytest.mark.parametrize(("item", "reason"), [(7, "1.00 .* of item 7"), (ITEMS - 1, "nobody else has")])
+def test_items_in_small_pieces_do_not_slip_through(pool: SamplePool, item: int, reason: str) -> None:
+    """Neither one that is pushed nor one that is made up, by contributions each too small to be judged."""
+    batch = _changed(user_samples(40, 60), item=np.full(60, item, np.int32))
+    added = [pool.contribute("dev", batch.take(slice(at, at + 19)), f"m{at}") for at in range(0, 57, 19)]
+    assert added == [19, 0, 0]
+    assert all(re.search(reason, held.reason) for held in pool.held())
+    honest = user_samples(42, 30)
+    assert sum(pool.contribute("other", honest.take(slice(at, at + 1)), f"m{at}") for at in range(30)) == 30
+
+
 def test_a_released_contribution_is_in_the_pool_once(pool: SamplePool, tmp_path: Path) -> None:
     """Releasing makes samples matchable, survives opening again, and happens once."""
     batch = _changed(user_samples(40, 60), item=np.full(60, 7, np.int32))
