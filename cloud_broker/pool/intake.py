@@ -15,8 +15,10 @@ from cloud_broker.pool.manifest import Manifest
 from cloud_broker.pool.options import PoolOptions
 from cloud_broker.pool.segments import Location
 from protocol.batch_codec import encode_batch
+from protocol.errors import MalformedMessageError
 from protocol.samples import SampleBatch
 
+MAX_TIME_S = 1 << 40  # what lies beyond is no unix second
 _RATE_ROWS = 10_000  # of at most so many samples the pool's share of likes is taken
 
 
@@ -68,8 +70,10 @@ class Intake:
 
         Raises:
             OversizeError: If a batch exceeds the codec's bound.
-            MalformedMessageError: If an id is outside its vocabulary.
+            MalformedMessageError: If an id is outside its vocabulary, a label neither 0 nor 1, or a time none.
         """
+        for gift in gifts:
+            _check(gift.batch)
         here: dict[str, list[NDArray[np.int64]]] = {}
         heard: set[tuple[str, str]] = set()
         news = []
@@ -149,3 +153,12 @@ class Intake:
         labels = self._columns.column("label")[::step]
         live = self._columns.column("contributor")[::step] > 0
         return float(labels[live].mean()) if live.any() else 0.0
+
+
+def _check(batch: SampleBatch) -> None:
+    """See that labels and times are such as models are trained on; no mean of other labels would tell."""
+    labels, times = batch.label, batch.time_s
+    if not ((labels == 0) | (labels == 1)).all():
+        raise MalformedMessageError("batch: a label is neither 0 nor 1")
+    if len(times) and not 0 <= int(times.min()) <= int(times.max()) < MAX_TIME_S:
+        raise MalformedMessageError(f"batch: unix seconds are required, got {times.min()} to {times.max()}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cloud_broker.pool.intake import MAX_TIME_S
 from protocol.samples import SampleBatch
 from protocol.schema import Feature, FeatureKind, FeatureSchema
 
@@ -37,7 +38,7 @@ def checked(schema: FeatureSchema, row: Mapping[str, Any]) -> dict[str, Any]:
     if values[LABEL] not in (0.0, 1.0):
         raise ValueError(f"{LABEL}: must be 0 or 1, got {row.get(LABEL)!r}")
     time_s = _number(TIME, row.get(TIME))
-    if not 0 <= time_s < 1 << 40:
+    if not 0 <= time_s < MAX_TIME_S:
         raise ValueError(f"{TIME}: unix seconds are required, got {row.get(TIME)!r}")
     return {**values, TIME: int(time_s)}
 

@@ -12,6 +12,7 @@ from cloud_broker.errors import StorageError
 from cloud_broker.pool.options import PoolOptions
 from cloud_broker.pool.sample_pool import Given, SamplePool
 from protocol.batch_codec import encode_batch
+from protocol.errors import MalformedMessageError
 from protocol.samples import SampleBatch
 from tests.cloud_broker.samples import ITEMS, SCHEMA, user_samples
 
@@ -57,6 +58,25 @@ def test_poison_is_held_back_with_a_reason(pool: SamplePool, poison, reason: str
     (held,) = pool.held()
     assert (len(pool), held.contributor, held.samples) == (before, "dev", 60)
     assert re.match(reason, held.reason)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"label": np.tile(np.array([1000, -999], np.float32), 30)},
+        {"label": np.full(60, 0.5, np.float32)},
+        {"time_s": np.arange(60) - 5},
+        {"time_s": np.arange(60) + (1 << 40)},
+    ],
+)
+def test_what_is_no_label_or_time_is_refused(pool: SamplePool, wrong: dict[str, np.ndarray]) -> None:  # type: ignore[type-arg]
+    """Labels whose mean is that of honest ones would be trained on; neither a device nor an operator gives such."""
+    batch = _changed(user_samples(40, 60), **wrong)
+    with pytest.raises(MalformedMessageError, match="batch: "):
+        pool.contribute("dev", batch, "m1")
+    with pytest.raises(MalformedMessageError, match="batch: "):
+        pool.add_many([Given("ann", user_samples(41), "m1"), Given("dev", batch, "m1")])
+    assert (len(pool), pool.held()) == (600, [])
 
 
 def test_a_flood_is_held_back_from_where_it_exceeds_a_day(pool: SamplePool) -> None:
