@@ -11,6 +11,7 @@ from protocol.errors import MalformedMessageError
 from protocol.fleet_gain import FleetGain, fleet_gains_from
 from protocol.opinions import MAX_OPINIONS
 
+_LARGEST = (1 << 63) - 1  # of a whole number in a message
 _LATER = frozenset({"fleet_gains", "opinions"})
 
 
@@ -116,5 +117,7 @@ class Recipe:
             wanted = types[name]
             if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
                 raise MalformedMessageError(f"recipe: {name} must be {wanted.__name__}, got {value!r}")
+            if isinstance(value, int) and abs(value) > _LARGEST:
+                raise MalformedMessageError(f"recipe: {name} must be at most {_LARGEST:,}")
             checked[name] = wanted(value)
         return cls(**checked)

@@ -21,6 +21,7 @@ from cloud_broker.tasks.round_history import RoundHistory
 from cloud_broker.tasks.staging import Heard, Plan, Progress
 
 BY_HAND = "by hand"
+_OPINIONS = "opinions"  # of a recipe
 _TRIES = 10  # against the first worker, which changes a rollout at most once a stage
 
 
@@ -147,8 +148,13 @@ def _check(tasks: TaskBook, overrides: Overrides) -> None:
     base = tasks.current()
     if base is None:
         raise TaskError("devices have no task yet: start the cloud with `coda cloud serve` first")
-    if digest_of(overrides.over(base)) == digest_of(base):
+    task = overrides.over(base)
+    if digest_of(task) == digest_of(base):
         raise TaskError("this changes nothing of the task that everyone has")
+    if task.recipe.get(_OPINIONS, 0) and not base.recipe.get(_OPINIONS, 0):
+        raise TaskError(
+            "opinions would be disclosed for nothing: this cloud does not match by agreement"
+        )
 
 
 def _turn(tasks: TaskBook, name: str, kind: str, change: Callable[[Progress], Progress]) -> Layer:

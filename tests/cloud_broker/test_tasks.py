@@ -238,6 +238,8 @@ def test_an_order_that_makes_no_sense_is_refused(fleet: Fleet) -> None:
         task_orders.roll_out(tasks, "same", Cohort(), Overrides({"steps": Recipe().steps}), PLAN)
     with pytest.raises(TaskError, match="at least 1"):
         task_orders.start_experiment(tasks, "e", Cohort(), (Arm(CONTROL), Arm("a", SLOW)), least_devices=0)
+    with pytest.raises(TaskError, match="disclosed for nothing"):
+        task_orders.roll_out(tasks, "opinions", Cohort(), Overrides({"opinions": 50}), PLAN)
     with pytest.raises(TaskError, match="no model is the canary"):
         task_orders.model_of(fleet.state.registry, "canary")
     with pytest.raises(TaskError, match="a version's number"):

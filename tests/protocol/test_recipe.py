@@ -47,6 +47,8 @@ def test_absent_fields_take_their_defaults() -> None:
         *(({name: math.inf}, "finite") for name in ("learning_rate", "proximal", "gate_min_gain", "fleet_min_gain")),
         *(({name: 0}, name) for name in ("min_local_samples", "match_samples", "match_bytes", "steps")),
         ({"profile_centroids": 0}, "profile_centroids"),
+        *(({name: 1 << 63}, f"{name} must be at most") for name in ("steps", "match_bytes", "learning_rate")),
+        ({"learning_rate": 10**400}, "learning_rate must be at most"),
         *(({"opinions": value}, "opinions must lie in 0..256") for value in (-1, 257)),
     ],
 )
