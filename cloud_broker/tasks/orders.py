@@ -152,9 +152,7 @@ def _check(tasks: TaskBook, overrides: Overrides) -> None:
     if digest_of(task) == digest_of(base):
         raise TaskError("this changes nothing of the task that everyone has")
     if task.recipe.get(_OPINIONS, 0) and not base.recipe.get(_OPINIONS, 0):
-        raise TaskError(
-            "opinions would be disclosed for nothing: this cloud does not match by agreement"
-        )
+        raise TaskError("opinions would be disclosed for nothing: this cloud does not match by agreement")
 
 
 def _turn(tasks: TaskBook, name: str, kind: str, change: Callable[[Progress], Progress]) -> Layer:
