@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cloud_broker.errors import StorageError, UnknownModelError
+from cloud_broker.errors import StorageError, UnknownBlobError, UnknownModelError
 from cloud_broker.matching import derived
 from cloud_broker.matching.index import OnProgress, SampleIndex
 from cloud_broker.matching.kept_models import KeptModels, is_ready, kept_models
@@ -24,6 +24,7 @@ from cloud_broker.models.rows import RowFile
 from cloud_broker.pool.sample_pool import SamplePool
 from protocol.messages import Query
 
+_AGAIN_S = 60.0  # after which a model whose file could not be used is tried again
 _LET_GO_S = 60.0  # in which every process has let go of a model that is not kept, before its vectors are removed
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Versions:
         self._lock = threading.Lock()
         self._open: _Served | None = None
         self._leaving: dict[str, float] = {}  # since when it is known that nobody needs it
+        self._spoilt: dict[str, float] = {}  # until when its file is not tried again
         self.look()
         if self._open is None:
             model = next(iter(self._kept().given), None)
@@ -148,25 +150,27 @@ class Versions:
             index.refresh()
 
     def look(self) -> None:
-        """Take up models that became ready, let go of those no longer kept.
-
-        Raises:
-            StorageError: If a model's file cannot be used.
-        """
+        """Take up models that became ready, let go of those no longer kept; one that cannot be used is left out."""
         with self._lock:
-            before, kept = self._open, self._kept()
-            given = next((model for model in kept.given if is_ready(self.pool, model)), None)
-            if given is None:
+            kept = self._kept()
+            ready = [model for model in kept.all if is_ready(self.pool, model)]
+            if not any(model in kept.given for model in ready):
                 return
-            held = {} if before is None else before.indices
+            held = {} if self._open is None else self._open.indices
             opened: dict[str, SampleIndex] = {}
-            for model in (model for model in kept.all if is_ready(self.pool, model)):
+            for model in ready:
                 sha256 = model.recommender.sha256
-                if sha256 not in opened:
-                    opened[sha256] = held[sha256] if sha256 in held else self._opened(model)
-            self._open = _Served(given, opened)
-        for sha256 in set(held) - set(opened):
-            held[sha256].close()
+                index = opened.get(sha256, held.get(sha256))
+                if index is None:
+                    index = self._usable(model)
+                if index is not None:
+                    opened[sha256] = index
+            given = next((model for model in kept.given if model.recommender.sha256 in opened), None)
+            if given is not None:
+                self._open = _Served(given, opened)
+        before, now = (opened, held) if given is None else (held, opened)
+        for sha256 in set(before) - set(now):
+            before[sha256].close()
 
     def prepare(self, on_progress: OnProgress | None = None) -> bool:
         """Embed and index the pool for the newest model that is not ready, and remove what is no longer kept.
@@ -232,6 +236,18 @@ class Versions:
                 from cloud_broker.matching.milvus_index import remove_collection  # noqa: PLC0415 - pymilvus is needed by few
 
                 remove_collection(self._options.milvus_uri, derived.collection_name(name))
+
+    def _usable(self, model: PublishedModel) -> SampleIndex | None:
+        """The pool as a model sees it; None, for a while, where its file is damaged: others are served meanwhile."""
+        sha256 = model.recommender.sha256
+        if time.monotonic() < self._spoilt.get(sha256, 0.0):
+            return None
+        try:
+            return self._opened(model)
+        except (StorageError, UnknownBlobError) as error:
+            self._spoilt[sha256] = time.monotonic() + _AGAIN_S
+            logger.error("model %s is not served: %s", model.version, error)  # noqa: TRY400 - the error says it all
+            return None
 
     def _opened(self, model: PublishedModel, on_progress: OnProgress | None = None) -> SampleIndex:
         return SampleIndex(

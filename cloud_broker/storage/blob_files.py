@@ -38,7 +38,11 @@ class BlobFiles(Protocol):
         """
 
     def path(self, ref: BlobRef) -> Path:
-        """A file of this machine that holds them, or did: it is not checked."""
+        """A file of this machine that holds them, checked against their name.
+
+        Raises:
+            BlobCorruptError, UnavailableError: As `read`.
+        """
 
     def remove(self, sha256: str) -> None:
         """Remove them; no error if they are not there."""
@@ -52,7 +56,7 @@ class DiskBlobs:
 
     def write(self, ref: BlobRef, data: bytes) -> None:
         """See `BlobFiles`."""
-        path = self.path(ref)
+        path = self.place(ref.sha256)
         try:
             make_private_directory(path.parent)
             write_private(path, data)
@@ -61,12 +65,12 @@ class DiskBlobs:
 
     def has(self, ref: BlobRef) -> bool:
         """See `BlobFiles`."""
-        path = self.path(ref)
+        path = self.place(ref.sha256)
         return path.exists() and path.stat().st_size == ref.size_bytes
 
     def read(self, ref: BlobRef) -> bytes:
         """See `BlobFiles`."""
-        path = self.path(ref)
+        path = self.place(ref.sha256)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -75,6 +79,7 @@ class DiskBlobs:
 
     def path(self, ref: BlobRef) -> Path:
         """See `BlobFiles`."""
+        self.read(ref)
         return self.place(ref.sha256)
 
     def remove(self, sha256: str) -> None:

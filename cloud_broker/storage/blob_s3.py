@@ -70,8 +70,10 @@ class S3Blobs:
         return checked(ref, data, where)
 
     def path(self, ref: BlobRef) -> Path:
-        """See `BlobFiles`; fetched, and checked, where this machine has no copy yet."""
-        if not self._copies.has(ref):
+        """See `BlobFiles`; fetched where this machine has no copy yet, or one that was damaged."""
+        try:
+            return self._copies.path(ref)
+        except BlobCorruptError:
             self._copies.write(ref, self.read(ref))
         return self._copies.path(ref)
 

@@ -138,10 +138,10 @@ class BlobStore:
         raise UnknownBlobError(f"no blob {sha256[:12]} here, or it has expired")
 
     def path(self, sha256: str) -> Path:
-        """A file of this machine with a blob's bytes, which are not checked.
+        """A file of this machine with a blob's bytes, checked against its name.
 
         Raises:
-            UnknownBlobError: If it is not here or has expired.
+            UnknownBlobError, BlobCorruptError, UnavailableError: As `get`.
         """
         return self._files.path(self.ref(sha256))
 

@@ -71,12 +71,18 @@ def test_putting_a_damaged_blob_again_heals_it(blob_place: Place) -> None:
 
 
 def test_a_blob_is_a_file_where_one_is_needed(blob_place: Place) -> None:
-    """With its bytes; asked for again it is the same file."""
+    """With its bytes; asked for again it is the same file, a copy that was damaged is fetched anew."""
     store = BlobStore(blob_place)
     ref = store.put(b"model")
     path = store.path(ref.sha256)
     assert path.read_bytes() == b"model"
     assert store.path(ref.sha256) == path
+    path.write_bytes(b"meddl")
+    if blob_place.options.bucket is None:
+        with pytest.raises(BlobCorruptError, match="does not match its name"):
+            store.path(ref.sha256)
+    else:
+        assert store.path(ref.sha256).read_bytes() == b"model"
 
 
 @pytest.mark.parametrize("name", ["0" * 64, "../../etc/passwd", "", "A" * 64])

@@ -136,6 +136,25 @@ def test_queries_are_answered_while_the_pool_is_embedded_anew(fleet: Fleet, monk
     assert again.model == new
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"other bytes"), Path.unlink])
+def test_a_model_whose_file_is_damaged_keeps_no_other_from_being_served(
+    fleet: Fleet, damage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a canary nor a live model that cannot be used ends the cloud, nor is one used that is not what it was."""
+    new = fleet.publish()
+    assert fleet.open().prepare()
+    damage(fleet.registry.blobs.path(new.recommender.sha256))
+    versions = fleet.open()
+    assert (versions.model, versions.served) == (fleet.old, (fleet.old.recommender.sha256,))
+    versions.look()
+    assert [record.message.split(":")[0] for record in caplog.records] == ["model 2 is not served"]
+    damage(fleet.registry.blobs.path(fleet.old.recommender.sha256))
+    with pytest.raises(StorageError, match="blob"):
+        fleet.open()
+    versions.look()
+    assert versions.model == fleet.old
+
+
 def test_another_process_takes_a_model_up_when_it_is_asked_for(fleet: Fleet) -> None:
     """A device may have the newest task before every worker has looked: the one that it asks looks then."""
     tender, worker = fleet.open(), fleet.open()
