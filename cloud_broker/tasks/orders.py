@@ -15,7 +15,7 @@ from cloud_broker.tasks.book import TaskBook
 from cloud_broker.tasks.cohorts import Cohort
 from cloud_broker.tasks.content import digest_of
 from cloud_broker.tasks.experiments import ExperimentResult, results
-from cloud_broker.tasks.layers import EVERYONE, EXPERIMENT, ROLLOUT, Layer
+from cloud_broker.tasks.layers import EVERYONE, EXPERIMENT, ROLLOUT, Layer, Layers
 from cloud_broker.tasks.overrides import Overrides, TaskModel
 from cloud_broker.tasks.round_history import RoundHistory
 from cloud_broker.tasks.staging import Heard, Plan, Progress
@@ -128,6 +128,18 @@ def model_of(registry: Registry, said: str) -> TaskModel:
             f"`coda cloud models promote {model.version} --to {CANARY}`"
         )
     return TaskModel(model.version, model.schema.to_dict(), model.recommender, model.classifier, model.rows)
+
+
+def check_not_given(layers: Layers, version: int) -> None:
+    """See that a model may be taken out of use: queries made by it are not answered then.
+
+    Raises:
+        TaskError: If a rollout or experiment that is not stopped gives it to devices.
+    """
+    models = {layer.name: [arm.overrides.model for arm in layer.arms] for layer in layers.on()}
+    givers = [name for name, given in models.items() if any(model and model.version == version for model in given)]
+    if givers:
+        raise TaskError(f"model {version} is given to devices by {', '.join(givers)}: stop that first")
 
 
 def results_of(tasks: TaskBook, history: RoundHistory, name: str) -> ExperimentResult:

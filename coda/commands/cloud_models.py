@@ -80,6 +80,9 @@ def promote(
     if to not in (None, "canary", "live"):
         raise UsageError(f"a model is promoted to canary or live, not to {to!r}")
     with _registry(config) as registry:
+        canary, now = registry.stages.canary(), registry.stages.now().get(version)
+        if canary not in (None, version) and (to or (now and now.stage)) in ("canary", "candidate"):
+            _check_not_given(config, canary)
         stage = registry.stages.promote(version, to, reason)
     console.print(f"model {version} is {'the canary' if stage == 'canary' else stage}", markup=False)
 
@@ -89,6 +92,7 @@ def retire(version: Version, config: Config, reason: Why = "retired") -> None:
     """Take a candidate or the canary out of use; its files stay."""
     from coda.output import console
 
+    _check_not_given(config, version)
     with _registry(config) as registry:
         registry.stages.retire(version, reason)
     console.print(f"model {version} is retired", markup=False)
@@ -113,6 +117,17 @@ def _registry(config: Path) -> Iterator[Registry]:
 
     with closing(Registry(load_config(config).place)) as registry:
         yield registry
+
+
+def _check_not_given(config: Path, version: int) -> None:
+    from contextlib import closing
+
+    from cloud_broker.config import load_config
+    from cloud_broker.tasks.layers import Layers
+    from cloud_broker.tasks.orders import check_not_given
+
+    with closing(Layers(load_config(config).place)) as layers:
+        check_not_given(layers, version)
 
 
 def _summary(model: PublishedModel, change: StageChange) -> dict[str, Any]:

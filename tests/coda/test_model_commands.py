@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cloud_broker.errors import ModelStageError
+from cloud_broker.errors import ModelStageError, TaskError
 from cloud_broker.models.registry import Registry
+from cloud_broker.tasks.arms import Arm
+from cloud_broker.tasks.cohorts import Cohort
+from cloud_broker.tasks.layers import ROLLOUT, Layers
+from cloud_broker.tasks.orders import model_of
+from cloud_broker.tasks.overrides import Overrides
+from cloud_broker.tasks.staging import Plan, Stage
 from coda.cli import app
 from tests.cloud_broker.samples import SCHEMA
 
@@ -39,6 +45,23 @@ def run(tmp_path: Path) -> Callable[..., str]:
         return done.output
 
     return run
+
+
+def test_a_model_that_devices_are_given_is_not_taken_out_of_use(run: Callable[..., str], tmp_path: Path) -> None:
+    """While a rollout gives the canary, it neither retires nor makes room for another; it may go live."""
+    from cloud_broker.config import load_config
+
+    place = load_config(tmp_path / "cloud.toml").place
+    with closing(Registry(place)) as registry, closing(Layers(place)) as layers:
+        registry.publish(SCHEMA, b"best", b"c", {}, stage="candidate")
+        run("models", "promote", "2")
+        arm = Arm("new", Overrides(model=model_of(registry, "canary")))
+        layers.begin("try-2", ROLLOUT, Cohort(), (arm,), Plan((Stage(100, 1, 0),)))
+    for order in (["retire", "2"], ["promote", "3"], ["promote", "3", "--to", "canary"]):
+        with pytest.raises(TaskError, match="model 2 is given to devices by try-2"):
+            run("models", *order)
+    assert "model 2 is live" in run("models", "promote", "2")
+    assert "model 3 is the canary" in run("models", "promote", "3")
 
 
 def test_a_model_goes_live_by_hand_and_back(run: Callable[..., str]) -> None:
