@@ -56,22 +56,24 @@ def publish_models(
     """
     options = options or ModelOptions()
     tell = on_event or _ignore
-    model, training = train_recommender(pool, options, tell)
+    batch, owner = pool.living()
+    data = {
+        "samples": len(batch),
+        "contributors": len(np.unique(owner)),
+        "schema": pool.schema.digest,
+        "digest": digest_of(batch),
+    }
+    model, training = train_on(batch, owner, options, tell)
     for_device = ConvertOptions(batch_size=options.device_batch_size, seed=options.seed)
     slots = slots_for(pool.schema, options.slots)
     recommender = _convert(
         "recommender", model, replace(for_device, schema=pool.schema, slots=slots, trainable=options.trainable), tell
     )
-    batch, owner = pool.living()
-    prepared = prepared_classifier(model, batch, owner, seed=options.seed)
+    left = owner > 0  # without those who were forgotten meanwhile
+    prepared = prepared_classifier(model, batch.take(left), owner[left], seed=options.seed)
     classifier = _convert("classifier", prepared, for_device, tell)
     lineage = {
-        "data": {
-            "samples": len(batch),
-            "contributors": len(np.unique(owner)),
-            "schema": pool.schema.digest,
-            "digest": digest_of(batch),
-        },
+        "data": data,
         "code": code_version(),
         "options": asdict(options),
         "metrics": training.to_dict(),

@@ -33,8 +33,10 @@ class PoolRows:
 
     def living(self) -> tuple[SampleBatch, NDArray[np.int32]]:
         """All samples but forgotten ones, and whose they are, [n]; a view where none was forgotten."""
-        live, owners = self.live_rows(), self.contributors
-        return (self.batch(), owners) if len(live) == len(owners) else (self.take(live), owners[live])
+        owners = self.contributors  # as they are now: others may add meanwhile
+        live = np.flatnonzero(owners > 0)
+        rows = slice(len(owners)) if len(live) == len(owners) else live
+        return self.take(rows), owners[rows]
 
     @property
     def columns(self) -> PoolColumns:

@@ -57,6 +57,28 @@ def test_what_one_worker_adds_or_deletes_all_workers_have_or_lose(tmp_path: Path
     assert len(SamplePool(tmp_path)) == 3020
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_what_is_added_while_all_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: bool
+) -> None:
+    """Samples and whose they are stay as many: models are trained while devices contribute."""
+    pool, other = SamplePool(tmp_path, SCHEMA), SamplePool(tmp_path)
+    pool.add("ann", user_samples(1), "m1")
+    pool.add("bob", user_samples(2), "m1")
+    if forgotten:
+        pool.forget("ann", "f1")
+    reading = SamplePool.take
+
+    def late(self: SamplePool, rows: slice) -> SampleBatch:
+        other.add("cid", user_samples(3), "m1")
+        return reading(self, rows)
+
+    monkeypatch.setattr(SamplePool, "take", late)
+    batch, owners = pool.living()
+    assert len(other) == 60
+    assert len(batch) == len(owners) == (20 if forgotten else 40)
+
+
 def test_a_pool_forgotten_whole_opens_again(tmp_path: Path) -> None:
     """A pool that has lost all it had is an empty pool, and takes samples again."""
     pool = SamplePool(tmp_path, SCHEMA)
