@@ -98,12 +98,14 @@ def summary(
 def bare_faiss(opened: Opened, centroids: NDArray[np.float32], counts: NDArray[np.int64], vectors: Any) -> float:
     """Seconds that faiss takes by itself to find ``counts`` rows: coarse search, codes, vectors, the best.
 
-    Of each centroid as many lists are looked through as the engine looks through for all on average.
+    Of each centroid as many lists are looked through as the engine looks through on average for those for which it
+    looks through any.
     """
-    lists, _ = opened.chosen_lists(centroids, counts)
-    probes = max(int((lists >= 0).sum() / len(centroids)), 1)
+    by_lists = opened.by_lists(centroids)
+    lists = opened.chosen_lists(centroids[by_lists], counts[by_lists])[0] if by_lists.any() else np.zeros(0, np.int64)
+    probes = max(int((lists >= 0).sum() / max(np.count_nonzero(by_lists), 1)), 1)
     times = opened.current.looks_for(counts)[1]
-    centres, candidates = opened.centres, int((counts * times).max())
+    centres, candidates = opened.books.centres, int((counts * times).max())
     faiss.omp_set_num_threads(1)
     started_s = time.perf_counter()
     near, lists = faiss.knn(centroids, centres, probes, metric=faiss.METRIC_INNER_PRODUCT)

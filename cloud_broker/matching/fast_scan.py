@@ -8,19 +8,16 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_broker.matching.list_choice import Floats
+from cloud_broker.matching.codebooks import Floats
 from cloud_broker.matching.packed_lists import BITS, BLOCK
-from cloud_broker.matching.vector_index import Vectors
 
 _faiss: Any = faiss  # its stubs tell of the C++ interface
 
 
-def fast_scan(quantizer: Any, levels: Floats) -> Any:
-    """Faiss' index of codes of four bits a dimension, without lists; ``quantizer`` has to outlive it."""
-    width = quantizer.d
-    index = _faiss.IndexIVFPQFastScan(
-        quantizer, width, quantizer.ntotal, width, BITS, _faiss.METRIC_INNER_PRODUCT, BLOCK
-    )
+def fast_scan(width: int, lists: int, levels: Floats) -> Any:
+    """Faiss' index of vectors [n, width] in codes of four bits a dimension, without its lists; told where to look."""
+    quantizer = _faiss.IndexFlatL2(width)
+    index = _faiss.IndexIVFPQFastScan(quantizer, width, lists, width, BITS, _faiss.METRIC_INNER_PRODUCT, BLOCK)
     index.by_residual = True
     _faiss.copy_array_to_vector(levels, index.pq.centroids)
     index.is_trained = True
@@ -48,9 +45,3 @@ def scan(
     # The method in Python takes no parameters.
     index.search_preassigned_c(len(queries), given[0], count, *given[1:], False, parameters)
     return ids
-
-
-def nearest_centres(quantizer: Any, vectors: Vectors) -> NDArray[np.int64]:
-    """Which list each vector belongs to, [n]."""
-    lists: NDArray[np.int64] = quantizer.search(np.ascontiguousarray(vectors), 1)[1][:, 0]
-    return lists

@@ -15,20 +15,19 @@ from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
 from cloud_broker.files import make_private_directory
-from cloud_broker.matching import packed_lists
-from cloud_broker.matching.fast_scan import nearest_centres
+from cloud_broker.matching import packed_lists, second_halves
+from cloud_broker.matching.codebooks import Codebooks, Floats
 from cloud_broker.matching.inverted_current import CURRENT, ENDINGS, Current, read_current
 from cloud_broker.matching.inverted_looks import enough
 from cloud_broker.matching.inverted_search import Opened
-from cloud_broker.matching.list_choice import Floats
 from cloud_broker.matching.packed_lists import BITS, Codes
 from cloud_broker.matching.vector_index import Rows, Vectors
 from hardware.durable import write_private
 
 _faiss: Any = faiss  # its stubs tell of the C++ interface
-_TRAINED_ON = 64  # samples for each list
-_LEVELS_TRAINED_ON = 200_000
-_ROUNDS = 10  # of k-means
+_ROWS_A_LIST = 1200  # in a large file; in a small one fewer
+_SECONDS = 2  # centres: who saw it tells more apart than what was seen
+_TRAINED_ON = 200_000  # samples, or 64 for each first centre if that is more
 _ROWS_A_STEP = 250_000
 
 OnProgress = Callable[[int, int], None]
@@ -39,17 +38,15 @@ class _Content:
     """What a file is made of, by id, which is the place in the order of time.
 
     Attributes:
-        centres: Of the lists, float32 [lists, d].
+        books: What they are lists of.
         levels: Of the codes, float32 [d * 16].
-        squares: float64 [lists, d], see `ListChoice`.
         order: int64 [n], each id's row.
         lists: int32 [n], the list of each; -1 for none.
         codes: uint8 [n, bytes].
     """
 
-    centres: Floats
+    books: Codebooks
     levels: Floats
-    squares: NDArray[np.float64]
     order: Rows
     lists: NDArray[np.int32]
     codes: Codes
@@ -80,6 +77,7 @@ def build(
     _add(content, vectors, time_s, on_progress)
     current = Current(f"{len(vectors)}-{os.getpid()}", len(vectors), ((1, 1.0, 1.0),), 0.0)
     _write(folder / current.file, content)
+    second_halves.write(folder / current.file, content.books, vectors)
     looks, reached = enough(Opened(folder, current), vectors, recall)
     return Current(current.file, current.rows, looks, reached)
 
@@ -105,9 +103,10 @@ def erase_dead(folder: Path, dead: NDArray[np.bool_]) -> None:
     Opened(folder).erase_dead(dead)
 
 
-def lists_for(rows: int) -> int:
-    """How many lists so many rows are divided into: the power of two nearest to the root."""
-    return int(2 ** round(np.log2(max(rows, 1)) / 2))
+def lists_for(rows: int) -> tuple[int, int]:
+    """How many centres either half has for so many rows."""
+    bits = round(max(np.log2(max(rows, 1)) / 2, np.log2(max(rows, 1) / _ROWS_A_LIST)))
+    return max(2**bits // _SECONDS, 1), _SECONDS
 
 
 def _grown_from(folder: Path, rows: int) -> Opened | None:
@@ -115,41 +114,36 @@ def _grown_from(folder: Path, rows: int) -> Opened | None:
     if read_current(folder) is None:
         return None
     before = Opened(folder)
-    return before if lists_for(rows) <= 2 * len(before.lists.sizes) else None
+    return before if np.prod(lists_for(rows)) <= 2 * len(before.books) else None
 
 
 def _content(opened: Opened) -> _Content:
     """What a file has, less what was erased."""
     rows = opened.current.rows
     lists = np.full(rows, -1, np.int32)
-    codes = np.zeros((rows, (opened.centres.shape[1] + 1) // 2), np.uint8)
+    codes = np.zeros((rows, (opened.books.width + 1) // 2), np.uint8)
     for number, ids, some in opened.lists.contents():
         lists[ids], codes[ids] = number, some
-    return _Content(opened.centres, opened.levels, opened.squares.copy(), np.array(opened.order), lists, codes)
+    return _Content(opened.books, opened.levels, np.array(opened.order), lists, codes)
 
 
 def _trained(vectors: Vectors) -> _Content:
     """Lists and levels learnt from some of the vectors, and nothing in them."""
-    width, lists = vectors.shape[1], lists_for(len(vectors))
-    chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), _TRAINED_ON * lists)).astype(np.int64)
+    firsts, seconds = lists_for(len(vectors))
+    chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), max(_TRAINED_ON, 64 * firsts))).astype(np.int64)
     some = vectors[chosen]
     some = np.ascontiguousarray(some[some.any(axis=1)]) if some.any() else some
-    means = _faiss.Kmeans(width, min(lists, len(some)), niter=_ROUNDS, seed=1, min_points_per_centroid=1)
-    means.train(some)
-    quantizer = _faiss.IndexFlatL2(width)
-    quantizer.add(means.centroids)
-    some = some[:: max(len(some) // _LEVELS_TRAINED_ON, 1)]
-    levels = _faiss.ProductQuantizer(width, width, BITS)
+    books = Codebooks.learnt(some, firsts, seconds)
+    levels = _faiss.ProductQuantizer(books.width, books.width, BITS)
     levels.cp.min_points_per_centroid = 1
-    apart = some - means.centroids[nearest_centres(quantizer, some)]
+    apart = np.ascontiguousarray(books.nearest(some[:: max(len(some) // _TRAINED_ON, 1)])[1])
     threads = _faiss.omp_get_max_threads()
     _faiss.omp_set_num_threads(1)  # one dimension after the other is too little for several to share
     levels.train(apart)
     _faiss.omp_set_num_threads(threads)
     return _Content(
-        means.centroids,
+        books,
         _faiss.vector_to_array(levels.centroids),
-        np.zeros(means.centroids.shape),
         np.zeros(0, np.int64),
         np.zeros(0, np.int32),
         np.zeros((0, levels.code_size), np.uint8),
@@ -164,11 +158,10 @@ def _add(content: _Content, vectors: Vectors, time_s: NDArray[np.int64], on_prog
     content.order = np.concatenate([content.order, order])
     lists, codes = [content.lists], [content.codes]
     for begin, some in _steps(order, vectors):
-        mine, apart = _nearest_lists(content.centres, some)
-        live = mine >= 0
-        for dimension, squares in enumerate(np.square(apart).T):
-            content.squares[:, dimension] += np.bincount(mine[live], squares[live], len(content.centres))
-        lists.append(mine.astype(np.int32))
+        mine, apart = content.books.nearest(some)
+        live = some.any(axis=1)
+        content.books.note(mine[live], apart[live])
+        lists.append(np.where(live, mine, -1).astype(np.int32))
         codes.append(_coder(content).compute_codes(np.ascontiguousarray(apart)))
         if on_progress is not None:
             on_progress(had + min(begin + _ROWS_A_STEP, len(order)), len(content.order))
@@ -180,17 +173,8 @@ def _steps(order: Rows, vectors: Vectors) -> Iterator[tuple[int, Vectors]]:
         yield begin, np.ascontiguousarray(vectors[order[begin : begin + _ROWS_A_STEP]])
 
 
-def _nearest_lists(centres: Floats, vectors: Vectors) -> tuple[NDArray[np.int64], Vectors]:
-    """Each vector's list, -1 for one of zeros, and how far it lies from the list's centre in each dimension."""
-    quantizer = _faiss.IndexFlatL2(centres.shape[1])
-    quantizer.add(centres)
-    lists = nearest_centres(quantizer, vectors)
-    apart = vectors - centres[lists]
-    return np.where(vectors.any(axis=1), lists, -1), apart
-
-
 def _coder(content: _Content) -> Any:
-    width = content.centres.shape[1]
+    width = content.books.width
     coder = _faiss.ProductQuantizer(width, width, BITS)
     _faiss.copy_array_to_vector(content.levels, coder.centroids)
     return coder
@@ -199,8 +183,8 @@ def _coder(content: _Content) -> Any:
 def _write(path: Path, content: _Content) -> None:
     lists = path.with_name(f"{path.name}.lists")
     lists.unlink(missing_ok=True)
-    sizes = packed_lists.write(lists, content.lists, content.codes, len(content.centres))
-    parts = {"centres": content.centres, "levels": content.levels, "sizes": sizes, "squares": content.squares}
+    sizes = packed_lists.write(lists, content.lists, content.codes, len(content.books))
+    parts = {"levels": content.levels, "sizes": sizes, **content.books.arrays()}
     try:
         np.savez(f"{path}.lists.npz", **parts)  # type: ignore[arg-type]
         np.save(f"{path}.order.npy", content.order.astype(np.int64), allow_pickle=False)

@@ -4,7 +4,8 @@
     {folder}/{name}.lists         each vector in four bits a dimension, by list; mapped, so that all workers of a
                                   machine share it and opening it takes no time
     {folder}/{name}.order.npy     which row each of its vectors is
-    {folder}/{name}.lists.npz     centres, sizes and variances of its lists, and the levels of its codes
+    {folder}/{name}.seconds.npy   its rows by second half, mapped too; {name}.seconds.npz has these
+    {folder}/{name}.lists.npz     centres and variances of both halves, sizes of the lists, levels of the codes
 
 Files are never changed but to erase rows, in place, for all who have them mapped.
 """
@@ -21,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
-from cloud_broker.matching.list_choice import Floats
+from cloud_broker.matching.codebooks import Floats
 
 CURRENT = "current.json"
-ENDINGS = ("lists", "lists.npz", "order.npy")
+ENDINGS = ("lists", "lists.npz", "order.npy", "seconds.npy", "seconds.npz")
+FORM = 3  # of the files: one of another form is made again
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Current:
         looks: How far to look for the nearest 100, 300 and so on, as triples: how many; the share of them that the
             lists looked through are expected to have; how many times as many vectors are compared.
         recall: Share of the nearest that is then found at least, measured when the file was made.
+        form: Of its files.
     """
 
     file: str
     rows: int
     looks: tuple[tuple[int, float, float], ...]
     recall: float
+    form: int = FORM
 
     def looks_for(self, counts: NDArray[Any]) -> tuple[Floats, Floats]:
         """Reach and times for each of ``counts`` [m]."""
@@ -53,13 +57,13 @@ class Current:
 
 
 def discard_older(folder: Path) -> None:
-    """Remove files of an older form, which this engine neither reads nor erases in; they are made again."""
+    """Remove files of another form, which this engine neither reads nor erases in; they are made again."""
     if (folder / CURRENT).exists() and read_current(folder) is None:
         shutil.rmtree(folder)
 
 
 def read_current(folder: Path) -> Current | None:
-    """Which file is in use; None if none is, or one of an older form, which is made again.
+    """Which file is in use; None if none is, or one of another form, which is made again.
 
     Raises:
         StorageError: If that cannot be read.
@@ -67,7 +71,7 @@ def read_current(folder: Path) -> Current | None:
     path = folder / CURRENT
     try:
         values: dict[str, Any] = json.loads(path.read_text())
-        if "probes" in values:
+        if values.get("form") != FORM:
             return None
         looks = tuple((int(count), float(reach), float(times)) for count, reach, times in values["looks"])
         return Current(**{**values, "looks": looks})

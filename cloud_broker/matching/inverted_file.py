@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from cloud_broker.matching.codebooks import Floats
 from cloud_broker.matching.inverted_current import discard_older, read_current
 from cloud_broker.matching.inverted_search import Opened
-from cloud_broker.matching.list_choice import Floats
 from cloud_broker.matching.paging import touched
 from cloud_broker.matching.vector_index import Allowed, Found, Rows, VectorIndex, Vectors, nearest, ordered
 

@@ -8,9 +8,9 @@ from typing import Any
 import faiss
 import numpy as np
 
+from cloud_broker.matching.codebooks import Floats
 from cloud_broker.matching.inverted_current import Current
 from cloud_broker.matching.inverted_search import Opened
-from cloud_broker.matching.list_choice import Floats
 from cloud_broker.matching.vector_index import Vectors
 
 _faiss: Any = faiss  # its stubs tell of the C++ interface

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.errors import StorageError
-from cloud_broker.matching.fast_scan import fast_scan, nearest_centres, scan
+from cloud_broker.matching.codebooks import Codebooks, Floats
+from cloud_broker.matching.fast_scan import fast_scan, scan
 from cloud_broker.matching.inverted_current import Current, read_current
-from cloud_broker.matching.list_choice import Floats, ListChoice, Looked
+from cloud_broker.matching.list_choice import ListChoice, Looked
 from cloud_broker.matching.packed_lists import PackedLists
 from cloud_broker.matching.paging import touched
+from cloud_broker.matching.second_halves import SecondHalves
 from cloud_broker.matching.vector_index import Allowed, Found, Rows, Vectors, best
 
 _faiss: Any = faiss  # its stubs tell of the C++ interface
@@ -58,9 +60,8 @@ class _Asked:
         counts, most = (np.minimum(many * factor + spare, bound) * (many > 0) for many in (self.counts, self.most))
         return replace(self, counts=counts.astype(np.int64), most=most.astype(np.int64))
 
-    def one(self, number: int) -> _Asked:
-        """One of them."""
-        mine = slice(number, number + 1)
+    def some(self, mine: list[int]) -> _Asked:
+        """Some of them."""
         return _Asked(self.queries[mine], self.counts[mine], self.most[mine], self.vectors)
 
 
@@ -71,6 +72,8 @@ class Opened:
         current: What it is.
         index: faiss' index.
         lists: Its lists.
+        books: What they are lists of.
+        seconds: The rows by their second halves.
         choice: Which of them to look through.
     """
 
@@ -82,31 +85,24 @@ class Opened:
         path = folder / current.file
         try:
             with np.load(f"{path}.lists.npz") as known:
-                centres, levels, sizes, squares = (known[name] for name in ("centres", "levels", "sizes", "squares"))
+                self.books, sizes, levels = Codebooks.read(known), known["sizes"], known["levels"]
             self.order: Rows = np.load(f"{path}.order.npy", mmap_mode="r")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise StorageError(f"cannot read {path}: {error}") from error
-        self.lists = PackedLists(path.with_name(f"{path.name}.lists"), sizes, (centres.shape[1] + 1) // 2)
-        self.choice = ListChoice(centres, sizes, squares)
+        self.lists = PackedLists(path.with_name(f"{path.name}.lists"), sizes, (self.books.width + 1) // 2)
+        self.choice = ListChoice(self.books, sizes)
+        self.seconds = SecondHalves(path)
         self.levels: Floats = levels
-        self.squares: NDArray[np.float64] = squares
-        self._quantizer: Any = _faiss.IndexFlatL2(centres.shape[1])
-        self._quantizer.add(centres)
-        self.index = fast_scan(self._quantizer, levels)
+        self.index = fast_scan(self.books.width, len(sizes), levels)
         self.index.replace_invlists(self.lists.mapped, False)
         self.index.ntotal = int(sizes.sum())
         self._filter: _Filter | None = None
 
     def touch(self) -> None:
-        """Have the lists' and the order's pages at hand, see `touched`."""
+        """Have its pages at hand, see `touched`."""
         touched(_faiss.rev_swig_ptr(self.lists.mapped.ptr, self.lists.mapped.totsize))
         touched(self.order)
-
-    @property
-    def centres(self) -> Floats:
-        """Centres of the lists, [lists, d]."""
-        centres: Floats = self._quantizer.reconstruct_n(0, self._quantizer.ntotal)
-        return centres
+        touched(self.seconds.rows)
 
     def search_many(
         self,
@@ -120,12 +116,32 @@ class Opened:
         rows = self.current.rows
         queries = np.ascontiguousarray(queries, np.float32)
         asked = _Asked(queries, np.minimum(counts, rows), np.minimum(counts if most is None else most, rows), vectors)
-        found = self._within(asked, allowed)
-        for number in np.flatnonzero(~queries.any(axis=1)).tolist():  # to which all are equally near
-            may = np.arange(rows) if allowed is None else np.flatnonzero(allowed.marked[:rows])
-            may = may[: asked.most[number]]
-            found[number] = may, np.zeros(len(may), np.float32)
-        return found
+        by_lists = self.by_lists(queries)
+        mine = np.flatnonzero(by_lists).tolist()
+        found = dict(zip(mine, self._within(asked.some(mine), allowed), strict=True)) if mine else {}
+        for number in np.flatnonzero(~by_lists).tolist():
+            few = self._of_all if not queries[number].any() else self._by_second_half
+            found[number] = few(asked.some([number]), allowed)
+        return [found[number] for number in range(len(queries))]
+
+    def by_lists(self, queries: Floats) -> NDArray[np.bool_]:
+        """Which queries, [m], are searched by lists; those to which many rows are equally near are not."""
+        first, second = (half.any(axis=1) for half in self.books.halves(queries))
+        searched: NDArray[np.bool_] = first | (second & (len(self.seconds) == 0))
+        return searched
+
+    def _of_all(self, asked: _Asked, allowed: Allowed | None) -> Found:
+        """The first rows, for a query of zeros: all are equally near to it."""
+        rows = self.current.rows
+        may = np.arange(rows) if allowed is None else np.flatnonzero(allowed.marked[:rows])
+        may = may[: asked.most[0]]
+        return may, np.zeros(len(may), np.float32)
+
+    def _by_second_half(self, asked: _Asked, allowed: Allowed | None) -> Found:
+        half = self.books.halves(asked.queries)[1][0]
+        rows = self.seconds.nearest(half, int(asked.most[0]), allowed)
+        rows = rows[asked.vectors[rows].any(axis=1)][np.newaxis]  # but for those that were just erased
+        return best(rows, _scores(asked.queries, rows, asked.vectors), asked.most)[0]
 
     def _within(self, asked: _Asked, allowed: Allowed | None) -> list[Found]:
         if allowed is None:
@@ -143,7 +159,7 @@ class Opened:
             may, most = allowed.contains(rows), asked.most[number]
             found[number] = rows[may][:most], scores[may][:most]
             if may.sum() < asked.counts[number] and len(rows) < stretch:
-                found[number] = self._found(asked.one(number), marked, chosen.sizes)[0]
+                found[number] = self._found(asked.some([number]), marked, chosen.sizes)[0]
         return found
 
     def chosen_lists(
@@ -158,10 +174,7 @@ class Opened:
     def compared(self, queries: Floats, ids: NDArray[np.int64], vectors: Vectors) -> tuple[Rows, Floats]:
         """The rows of ids [m, n], -1 for none, and their scores by their vectors."""
         rows = np.where(ids >= 0, self.order[ids], -1)
-        scores = np.empty(rows.shape, np.float32)
-        pointers = [_faiss.swig_ptr(array) for array in (scores, queries, vectors, rows)]
-        _faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
-        return rows, scores
+        return rows, _scores(queries, rows, vectors)
 
     def erase(self, rows: Rows, vectors: Vectors) -> None:
         """Overwrite rows, which still have their ``vectors``, with zeros."""
@@ -170,16 +183,20 @@ class Opened:
             return
         marked = np.zeros(self.current.rows, np.bool_)
         marked[mine] = True
-        listed = np.unique(nearest_centres(self._quantizer, vectors[mine]))
+        self.seconds.erase(marked)
+        listed = np.unique(self.books.nearest(vectors[mine])[0])
         if self.lists.erase(listed, marked[self.order]) < len(mine):
             # Rounding may have put a row into the list beside.
-            self.erase_dead(marked)
+            self._erase_in_lists(marked)
 
     def erase_dead(self, dead: NDArray[np.bool_]) -> None:
         """Overwrite rows that are marked, [n], with zeros."""
-        marked = dead[self.order]
-        if marked.any():
-            self.lists.erase(np.arange(len(self.lists.sizes)), marked)
+        if dead.any():
+            self.seconds.erase(dead)
+            self._erase_in_lists(dead)
+
+    def _erase_in_lists(self, marked: NDArray[np.bool_]) -> None:
+        self.lists.erase(np.arange(len(self.lists.sizes)), marked[self.order])
 
     def _found(self, asked: _Asked, selector: Any, sizes: NDArray[np.int64] | None) -> list[Found]:
         """The best that a selector lets through, which are ``sizes`` of each list."""
@@ -205,3 +222,11 @@ class Opened:
             bits, sizes = np.packbits(marked, bitorder="little"), self.lists.count(marked)
             known = self._filter = _Filter(allowed, first, float(marked[first:].mean()), bits, sizes)
         return known
+
+
+def _scores(queries: Floats, rows: Rows, vectors: Vectors) -> Floats:
+    """Inner products of queries [m, d] with the vectors of rows [m, n], -1 for none."""
+    scores = np.empty(rows.shape, np.float32)
+    pointers = [_faiss.swig_ptr(array) for array in (scores, queries, vectors, rows)]
+    _faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
+    return scores

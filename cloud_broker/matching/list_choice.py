@@ -1,20 +1,26 @@
 """Which lists to look through for a query's nearest: as many as it takes, by what is known of each list.
 
 How near a list's vectors are to a query is taken to spread about its centre like a normal distribution, as wide as the
-list's variance in each dimension says. That tells how near the k-th nearest of all will be and how many of the nearest
-each list may have. For most queries a hundredth of the lists has nearly all of them; one that is near to nobody, such
-as the mean of very different samples, needs nearly all. Queries that are asked together share: a list is looked through
-where it is likely to have some of the nearest, so that least is missed in all, and none misses much.
+variances of its two halves say. That tells how near the k-th nearest of all will be and how many of the nearest each
+list may have. For most queries a hundredth of the lists has nearly all of them; one that is near to nobody, such as the
+mean of very different samples, needs many. Queries that are asked together share: a list is looked through where it is
+likely to have some of the nearest, so that least is missed in all, and none misses much.
+
+What a list of a pair of centres is like is a sum of what both are like. So lists are judged a first centre at a time:
+those of most first centres are so far away that one bound for all of them is enough.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.matching.codebooks import Codebook, Codebooks, Floats
 from cloud_broker.matching.vector_index import products
 
-Floats = NDArray[np.float32]
 Looked = tuple[NDArray[np.int64], Floats]
 """Lists of each query, int64 [m, most], -1 where one has fewer, and how near their centres are, float32 [m, most]."""
 
@@ -25,23 +31,86 @@ _LOWEST = np.float32(-0.9)
 _STEPS = 3  # of Newton's method: it begins near, and two are enough for three digits without a filter
 _BINS, _BINS_A_WIDTH = 96, 12.0
 _LEAST_SHARE = 0.8  # of what a query would have alone, that it has when others are asked with it
+_NEAREST_FIRST = 128  # first centres whose lists tell how near the k-th nearest is at least
+_FAR = np.float32(6)  # widths below that, from where on a list has one in a thousand million of its vectors
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Lists that queries [m] might look through, those of one query after another's, each query's at least one.
+
+    Attributes:
+        begins: int64 [m], where each query's begin.
+        counts: int64 [m], how many each has.
+        firsts: int64 [n / seconds], which first centres they are of, all lists of each.
+        near: float32 [n], inner products with their centres.
+        width: float32 [n], how wide their vectors' inner products spread.
+        many: float32 [n], how many vectors each has.
+    """
+
+    begins: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    near: Floats
+    width: Floats
+    many: Floats
+
+    def each(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Each query's value [m] for all its lists, [n]."""
+        return np.repeat(values, self.counts)
+
+    def sums(self, values: Floats) -> Floats:
+        """Of values [n], those of each query, [m]."""
+        total: Floats = np.add.reduceat(values, self.begins)
+        return total
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """How near queries [m] are to the centres of both halves, and how wide vectors spread about these.
+
+    Attributes:
+        near: float32 [m, firsts].
+        variance: float32 [m, firsts].
+        second_near: float32 [m, seconds].
+        second_variance: float32 [m, seconds].
+        many: float32 [firsts, seconds], how many vectors each list has.
+    """
+
+    near: Floats
+    variance: Floats
+    second_near: Floats
+    second_variance: Floats
+    many: Floats
+
+    def all_lists(self) -> _Lists:
+        """Of all pairs of centres."""
+        return self.lists(np.arange(self.near.size), np.full(len(self.near), self.near.shape[1]))
+
+    def lists(self, at: NDArray[np.int64], counts: NDArray[np.int64]) -> _Lists:
+        """Of the first centres at places of ``near``, of which each query has ``counts`` [m]."""
+        firsts, seconds = at - np.repeat(np.arange(len(counts)) * self.near.shape[1], counts), self.many.shape[1]
+        width = (self.variance.take(at)[:, np.newaxis] + np.repeat(self.second_variance, counts, axis=0)).ravel()
+        width += np.float32(1e-12)
+        return _Lists(
+            (np.cumsum(counts) - counts) * seconds,
+            counts * seconds,
+            firsts,
+            (self.near.take(at)[:, np.newaxis] + np.repeat(self.second_near, counts, axis=0)).ravel(),
+            np.sqrt(width, out=width),
+            self.many.take(firsts, axis=0).ravel(),
+        )
 
 
 class ListChoice:
     """What is known of an inverted file's lists."""
 
-    def __init__(self, centres: Floats, sizes: NDArray[np.int64], squares: NDArray[np.float64]) -> None:
-        """Take what the file says.
-
-        Args:
-            centres: float32 [lists, d].
-            sizes: int64 [lists].
-            squares: float64 [lists, d], sums over a list's vectors of the squared distances from its centre.
-        """
-        self._sizes = sizes.astype(np.float32)
-        variances = squares / np.maximum(sizes, 1)[:, np.newaxis]
-        # A column a list: so a product with few queries takes half the time.
-        self._centres, self._variances = (np.ascontiguousarray(known.T, np.float32) for known in (centres, variances))
+    def __init__(self, books: Codebooks, sizes: NDArray[np.int64]) -> None:
+        """Take what the file says; ``sizes`` int64 [lists]."""
+        self._books = books
+        self._shape = len(books.first.centres), len(books.second.centres)
+        self._sizes = sizes
+        self._known = _columns(books.first), _columns(books.second)
 
     def choose(self, queries: Floats, counts: Floats, reach: Floats, sizes: NDArray[np.int64] | None = None) -> Looked:
         """The lists that are expected to have a share ``reach`` of the ``counts`` nearest of all queries together.
@@ -55,49 +124,100 @@ class ListChoice:
         Returns:
             Each query's lists.
         """
-        near, width = (np.empty((len(queries), len(self._sizes)), np.float32) for _ in range(2))
-        products(queries, self._centres, near)
-        np.sqrt(products(np.square(queries), self._variances, width), out=width)
-        width += np.float32(1e-6)
-        many = self._sizes if sizes is None else sizes.astype(np.float32)
-        bins = _bins(near, width, counts, many)
-        looked = bins <= _cuts(bins, reach, many)[:, np.newaxis]
-        looked &= many > 0
-        return _padded(looked, near)
+        many = (self._sizes if sizes is None else sizes).reshape(self._shape).astype(np.float32)
+        halves = _Halves(*self._judged(queries), many)
+        few = self._shape[0] <= 2 * _NEAREST_FIRST or reach.max() >= 1
+        lists = halves.all_lists() if few else _near_enough(halves, counts)
+        bins = _bins(lists, counts)
+        looked = bins <= lists.each(_cuts(lists, bins, reach))
+        looked &= lists.many > 0
+        return _padded(lists, looked)
+
+    def _judged(self, queries: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Nearness and variance by first centres, and by second ones."""
+        (first, second), (by_first, by_second) = self._books.halves(queries), self._known
+        return (
+            _products(first, by_first[0]),
+            _products(np.square(first), by_first[1]),
+            _products(second, by_second[0]),
+            _products(np.square(second), by_second[1]),
+        )
 
 
-def _bins(near: Floats, width: Floats, counts: Floats, sizes: Floats) -> NDArray[np.int64]:
-    """How many widths each list's centre lies below the k-th nearest, in steps, [m, lists]."""
-    z = (_thresholds(near, width, counts, sizes)[:, np.newaxis] - near) / width
+def _near_enough(halves: _Halves, counts: Floats) -> _Lists:
+    """The lists of all first centres but those that are far from a query's k-th nearest."""
+    bound = halves.near + 3 * np.sqrt(halves.variance)
+    bound[:, np.einsum("fs->f", halves.many) == 0] = -np.inf
+    nearest = np.argpartition(bound, -_NEAREST_FIRST, axis=1)[:, -_NEAREST_FIRST:]
+    nearest += np.arange(len(bound))[:, np.newaxis] * bound.shape[1]
+    some = halves.lists(nearest.ravel(), np.full(len(bound), _NEAREST_FIRST))
+    least = _thresholds(some, counts) - halves.second_near.max(axis=1)
+    width = np.sqrt(halves.variance + halves.second_variance.max(axis=1, keepdims=True))
+    matter = halves.near + _FAR * width >= least[:, np.newaxis]
+    matter.ravel()[nearest[:, 0]] = True
+    return halves.lists(np.flatnonzero(matter), np.count_nonzero(matter, axis=1))
+
+
+def _padded(lists: _Lists, looked: NDArray[np.bool_]) -> Looked:
+    """Those that are looked through, [n], a row for each query."""
+    at = np.flatnonzero(looked)
+    many = np.add.reduceat(looked, lists.begins, dtype=np.int64)
+    places = np.arange(len(at)) - np.repeat(np.cumsum(many) - many, many)
+    most = int(max(many.max(initial=1), 1))
+    chosen = np.full((len(many), most), -1, np.int64)
+    # faiss scales by the least and greatest value, also of those that it skips.
+    near = np.repeat(np.maximum.reduceat(lists.near, lists.begins)[:, np.newaxis], most, axis=1)
+    whose = np.repeat(np.arange(len(many)), many)
+    seconds = len(lists.near) // len(lists.firsts)
+    of_first, second = np.divmod(at, seconds)
+    chosen[whose, places], near[whose, places] = lists.firsts[of_first] * seconds + second, lists.near[at]
+    return chosen, near
+
+
+def _products(halves: Floats, columns: Floats) -> Floats:
+    return products(halves, columns, np.empty((len(halves), columns.shape[1]), np.float32))
+
+
+def _columns(book: Codebook) -> tuple[Floats, Floats]:
+    """Centres and variances, a column each: so a product with few queries takes half the time."""
+    return np.ascontiguousarray(book.centres.T), np.ascontiguousarray(book.variances.T)
+
+
+def _bins(lists: _Lists, counts: Floats) -> NDArray[np.int64]:
+    """How many widths each list's centre lies below the k-th nearest, in steps, [n]."""
+    z = (lists.each(_thresholds(lists, counts)) - lists.near) / lists.width
     z *= np.float32(_BINS_A_WIDTH)
     np.clip(z, 0, _BINS - 1, out=z)
     return z.astype(np.int64)
 
 
-def _thresholds(near: Floats, width: Floats, counts: Floats, sizes: Floats) -> Floats:
-    """How near the k-th nearest is likely to be, [m]: by Newton's method on the log of how many are nearer."""
-    thresholds: Floats = (near + 3 * width).max(axis=1)
-    wanted = np.log(np.maximum(np.minimum(counts, sizes.sum() * np.float32(0.7)), np.float32(0.5)))
-    slope_of = 1 / width
+def _thresholds(lists: _Lists, counts: Floats) -> Floats:
+    """How near the k-th nearest of lists is likely to be, [m]: by Newton's method on the log of how many are nearer."""
+    thresholds: Floats = np.maximum.reduceat(lists.near + 3 * lists.width, lists.begins)
+    most = lists.sums(lists.many) * np.float32(0.7)
+    wanted = np.log(np.maximum(np.minimum(counts, most), np.float32(0.5)))
+    slope_of = 1 / lists.width
     for _ in range(_STEPS):
-        z = thresholds[:, np.newaxis] - near
+        z = lists.each(thresholds)
+        z -= lists.near
         z *= slope_of
         np.maximum(z, _LOWEST, out=z)
         nearer = _tail(z)
-        nearer *= sizes
+        nearer *= lists.many
         z *= 2 * _A
         z += _B
         z *= slope_of
-        expected = nearer.sum(axis=1) + np.float32(1e-20)
-        falls = np.einsum("ml,ml->m", nearer, z) / expected
+        z *= nearer
+        expected = lists.sums(nearer) + np.float32(1e-20)
+        falls = lists.sums(z) / expected
         thresholds = thresholds + (np.log(expected) - wanted) / np.maximum(falls, np.float32(1e-3))
     return thresholds
 
 
-def _cuts(bins: NDArray[np.int64], reach: Floats, sizes: Floats) -> NDArray[np.int64]:
+def _cuts(lists: _Lists, bins: NDArray[np.int64], reach: Floats) -> NDArray[np.int64]:
     """The last bin to be looked through for each query, [m]."""
-    of_query = bins + np.arange(len(bins))[:, np.newaxis] * _BINS
-    rows = np.bincount(of_query.ravel(), np.tile(sizes, len(bins)), len(bins) * _BINS).reshape(-1, _BINS)
+    of_query = bins + lists.each(np.arange(len(reach)) * _BINS)
+    rows = np.bincount(of_query, lists.many, len(reach) * _BINS).reshape(-1, _BINS)
     middles = ((np.arange(_BINS) + 0.5) / _BINS_A_WIDTH).astype(np.float32)
     expected = np.cumsum(rows * _tail(middles), axis=1)
     wanted = reach * expected[:, -1]
@@ -113,16 +233,3 @@ def _tail(z: Floats) -> Floats:
     found *= z
     found -= _C
     return np.exp(found, out=found)
-
-
-def _padded(looked: NDArray[np.bool_], near: Floats) -> Looked:
-    queries, lists = np.nonzero(looked)
-    many = np.bincount(queries, minlength=len(looked))
-    begins = np.cumsum(many) - many
-    at = np.arange(len(queries)) - begins[queries]
-    most = int(max(many.max(initial=1), 1))
-    chosen = np.full((len(looked), most), -1, np.int64)
-    # faiss scales by the least and greatest value, also of those that it skips.
-    nearness = np.repeat(near.max(axis=1, keepdims=True), most, axis=1)
-    chosen[queries, at], nearness[queries, at] = lists, near[queries, lists]
-    return chosen, nearness

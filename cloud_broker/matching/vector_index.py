@@ -139,6 +139,9 @@ def nearest(vector: NDArray[np.float32], vectors: Vectors, count: int, allowed: 
 
 def products(queries: Vectors, columns: Vectors, out: Vectors) -> Vectors:
     """Inner products of queries [m, d] with columns [d, n] into ``out`` [m, n], which is returned; one thread."""
+    if len(queries) == 1:  # a product with one vector is shared from 10,000 multiplications on
+        out[:] = products(np.repeat(queries, 2, axis=0), columns, np.empty((2, columns.shape[1]), np.float32))[:1]
+        return out
     step = max(_ON_ONE_THREAD // max(queries.size, 1), 1)
     for begin in range(0, columns.shape[1], step):
         np.matmul(queries, columns[:, begin : begin + step], out=out[:, begin : begin + step])

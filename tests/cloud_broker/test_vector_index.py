@@ -147,7 +147,7 @@ class TestInvertedFile(Contract):
         inverted_build.publish(tmp_path, built, np.zeros(ROWS, np.bool_))
         opened = InvertedFileIndex(tmp_path, vectors).opened
         lists, _ = opened.chosen_lists(vectors()[:5].copy(), np.full(5, 100))
-        assert lists.shape[1] < inverted_build.lists_for(ROWS)
+        assert lists.shape[1] < len(opened.books)
         assert 0.5 <= opened.current.recall < 1
 
     def test_another_worker_goes_over_to_a_new_file(self, vectors: Growing, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ class TestInvertedFile(Contract):
         self.make(vectors, folder)
         discard_older(folder)
         assert read_current(folder) is not None
-        (folder / CURRENT).write_text('{"file": "5-1", "rows": 5, "probes": [[100, 8]], "recall": 0.99}')
+        (folder / CURRENT).write_text('{"file": "5-1", "rows": 5, "looks": [[100, 0.9, 4.0]], "recall": 0.99}')
         assert read_current(folder) is None
         discard_older(folder)
         assert not folder.exists()
@@ -205,6 +205,33 @@ class TestInvertedFile(Contract):
         for number, size in enumerate(again.sizes.tolist()):
             gone = np.flatnonzero(again.ids(number)[:size] == -1)
             assert not again.codes(number)[gone].any()
+
+    def test_a_query_that_says_nothing_of_who_saw_it_is_answered_exactly(
+        self, vectors: Growing, tmp_path: Path
+    ) -> None:
+        """Of rows that share second halves the nearest, of equally near ones the first, and none that was erased."""
+        rows = vectors()
+        rows[:, 4:] = rows[:40, 4:][np.random.default_rng(3).integers(0, 40, ROWS)]
+        built = inverted_build.build(tmp_path, rows, _times(ROWS), recall=0.5)
+        inverted_build.publish(tmp_path, built, np.zeros(ROWS, np.bool_))
+        engine = InvertedFileIndex(tmp_path, vectors)
+        query = rows[:3] * np.repeat([0, 1], 4).astype(np.float32)
+        query[1] = rows[1]
+        assert engine.opened.by_lists(query).tolist() == [False, True, False]
+        odd, gone = Allowed(np.arange(ROWS) % 2 == 1), np.flatnonzero((rows[:, 4:] == rows[0, 4:]).all(axis=1))[:2]
+        for erased in (None, gone):
+            if erased is not None:
+                engine.erase(erased)
+                rows[erased] = 0
+            for allowed in (None, odd):
+                exact = ExactIndex(vectors).search_many(query, [30, 5, 200], allowed)
+                found = engine.search_many(query, [30, 5, 200], allowed)
+                for number in (0, 2):
+                    mine = found[number][0]
+                    assert np.allclose(found[number][1], exact[number][1], atol=1e-6)
+                    assert np.allclose(rows[mine] @ query[number], found[number][1], atol=1e-6)
+                    assert allowed is None or allowed.contains(mine).all()
+                    assert erased is None or not np.isin(erased, mine).any()
 
     def test_what_is_not_there_cannot_be_opened(self, vectors: Growing, tmp_path: Path) -> None:
         """A folder without a file, or with a damaged one, is a clear error."""
