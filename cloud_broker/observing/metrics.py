@@ -9,9 +9,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cloud_broker.workers.gateway import Observer
+from protocol.messages import MESSAGES
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _STUCK_S = 60.0
+_KINDS = frozenset(kind for direction, kind in MESSAGES if direction == "up")
 
 
 class WorkerMetrics(Observer):
@@ -67,19 +69,20 @@ class WorkerMetrics(Observer):
     def served(self, kind: str, waited_s: float, service_s: float) -> None:
         """See `Observer`."""
         self._served_s = time.monotonic()
-        self._served.labels(kind).inc()
-        self._service.labels(kind).observe(service_s)
+        known = _known(kind)
+        self._served.labels(known).inc()
+        self._service.labels(known).observe(service_s)
         self._waited.observe(waited_s)
 
     def put_off(self, kind: str, retry_after_s: float) -> None:
         """See `Observer`."""
-        self._put_off.labels(kind).inc()
+        self._put_off.labels(_known(kind)).inc()
 
     def count(self, event: dict[str, Any]) -> None:
         """Count what `Handlers` tells."""
         name = event["event"]
         if name == "refused":
-            self._refused.labels(event["kind"], event["code"]).inc()
+            self._refused.labels(_known(event["kind"]), event["code"]).inc()
         elif name in ("matched", "contributed", "forgotten"):
             self._samples.labels(name).inc(event["samples"])
         elif name in ("rollout-stage", "rollout-stopped"):
@@ -100,3 +103,8 @@ class WorkerMetrics(Observer):
 
     def _stuck(self, stuck_s: float) -> bool:
         return stuck_s > _STUCK_S and self._count() > 0
+
+
+def _known(kind: str) -> str:
+    """A message's kind as a label: a device may speak on topics of any name, and each label stays in memory."""
+    return kind if kind in _KINDS else "unknown"

@@ -71,6 +71,19 @@ def _until(there: Any) -> None:
         time.sleep(0.02)
 
 
+def test_a_device_makes_no_labels() -> None:
+    """Topics of made-up kinds, which a device may write to, are counted as one: labels are few and name nobody."""
+    metrics = WorkerMetrics("cloud")
+    for number in range(100):
+        metrics.served(f"ann-{number}", 0.0, 0.0)
+        metrics.put_off(f"ann-{number}", 1.0)
+        metrics.count({"event": "refused", "kind": f"ann-{number}", "code": "malformed"})
+    found = values_of(metrics.text().decode())
+    for name in ("coda_messages_total", "coda_put_off_total", "coda_refused_total"):
+        assert [value for (said, _), value in found.items() if said == name] == [100]
+    assert b"ann" not in metrics.text()
+
+
 def test_a_worker_that_does_nothing_while_messages_wait_is_unwell(monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor may end it; one with nothing to do is well however long."""
     metrics = WorkerMetrics("cloud")
