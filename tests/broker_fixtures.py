@@ -27,6 +27,7 @@ from tests.ports import free_port
 
 FLEET = "test"
 WAIT_S = 60.0
+_CALLBACKS = ("on_message", "on_connect", "on_subscribe", "on_publish", "on_socket_open")
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class Peer:
         """Disconnect and end its thread."""
         self._client.disconnect()
         self._client.loop_stop()
+        for name in _CALLBACKS:  # which hold this object: its client's sockets close once nobody holds either
+            setattr(self._client, name, None)
 
     def __enter__(self) -> Peer:
         return self

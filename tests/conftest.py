@@ -29,6 +29,10 @@ def _has_room(folder: Path) -> bool:
     return shutil.disk_usage(folder).free >= _ROOM_BYTES
 
 
+# The tests' models are tiny: threads inside an operation cost more than they save, and other tests run beside.
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 # Much of the code waits until each file is on the disk, as it must. Tests kill processes and not the machine, so they
 # see the same from files in memory, and take a fraction of the time.
 if "TMPDIR" not in os.environ and _has_room(_MEMORY):

@@ -22,7 +22,7 @@ from tests.end_to_end.conftest import Device, record_of
 pytestmark = pytest.mark.broker
 
 RECIPE = Recipe(steps=300, learning_rate=0.2, classifier_steps=200, match_samples=500)
-SLOW = Recipe(steps=20_000, learning_rate=0.01, classifier_steps=10_000, match_samples=500)
+SLOW = Recipe(steps=8_000, learning_rate=0.01, classifier_steps=4_000, match_samples=500)
 
 MakeDevice = Callable[..., Device]
 

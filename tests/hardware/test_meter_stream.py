@@ -6,8 +6,6 @@ import itertools
 import time
 from collections.abc import Callable
 
-import pytest
-
 from hardware.meters import csvline, um
 from hardware.meters.port import Port
 from hardware.meters.stream import MeterStream
@@ -21,16 +19,15 @@ from tests.hardware.pseudo import (
 
 def _collect(stream: MeterStream, enough: Callable[[list[tuple[float, float]]], bool]) -> list[tuple[float, float]]:
     samples: list[tuple[float, float]] = []
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 30
     while not enough(samples) and time.monotonic() < deadline_s:
         stream.wait(0.1)
         samples += stream.drain()
     return samples
 
 
-def test_stream_reconnects_and_keeps_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stream_reconnects_and_keeps_its_samples() -> None:
     """A meter that is unplugged and plugged in again goes on; the fault is kept, and what came before too."""
-    monkeypatch.setattr(csvline, "_SILENCE_S", 0.5)
     with device(silent, b"power_mW,n\n2000,1\n") as first, device(silent, b"power_mW,n\n3000,1\n") as second:
         paths = iter([first.path, second.path])
         stream = MeterStream(lambda: csvline.CsvMeter(Port(next(paths))), retry_s=0.01)
@@ -52,10 +49,10 @@ def test_stream_refuses_another_meter() -> None:
     with device(um_answers(um_frame(0x0963))) as first, device(um_answers(um_frame(0x0D4C))) as second:
         paths = itertools.chain([first.path], itertools.repeat(second.path))
         stream = MeterStream(lambda: um.UmMeter(Port(next(paths), um.BAUD)), retry_s=0.01)
-        stream.wait(5)
+        stream.wait(30)
         assert stream.drain()
         first.close()
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 30
         while "another meter" not in (stream.fault or "") and time.monotonic() < deadline_s:
             time.sleep(0.01)
         stream.drain()

@@ -55,7 +55,7 @@ def test_ppk2_commands() -> None:
 
     with device(answer) as far:
         ppk2.Ppk2Meter(Port(far.path), 5000, source=True).close()
-        deadline_s = time.monotonic() + 5
+        deadline_s = time.monotonic() + 30
         while not said.endswith(b"\x06\x07") and time.monotonic() < deadline_s:
             time.sleep(0.01)
     assert said == b"\x07\x19\x11\x02\x0d\x13\x88\x0c\x01\x06\x07"

@@ -39,7 +39,7 @@ def test_a_revoked_device_is_cut_at_once_and_nobody_else(town: Town) -> None:
         done = revoke(town.directory, "owl")
         assert (done.certificates, done.broker_told, done.disconnected) == (1, True, True)
         assert lost.wait(15)
-        bad._client.loop_stop()
+        bad.close()
         with pytest.raises(ssl.SSLError, match="REVOKED"):
             _tls12(town, "owl")
         cloud.subscribe(topics.cloud_filter(FLEET))
