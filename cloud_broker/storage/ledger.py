@@ -23,6 +23,8 @@ from protocol.errors import MalformedMessageError
 from protocol.fleet_gain import RANKING_GAIN, RANKING_GAIN_ERROR, ReportedGain
 from protocol.messages import Hello, Report
 
+_MOST_VERSION = (1 << 63) - 1  # that a database holds
+
 _NOTE_PRESENCE, _NOTE_HELLO = replace(DEVICE, "seen_s", "online"), replace(DEVICE, "seen_s", "hello")
 _DEVICES = select(DEVICE).order_by(DEVICE.c.name)
 _ADD_REPORT = keep(REPORT)
@@ -97,7 +99,8 @@ class Ledger:
         """Store a round's record; False if this message was stored before.
 
         Raises:
-            MalformedMessageError: If the record holds what JSON cannot, such as bytes or a number that is not finite.
+            MalformedMessageError: If the record holds what JSON cannot, such as bytes or a number that is not finite,
+                or no task can have that version.
         """
         try:
             text = json.dumps(report.record, allow_nan=False)
@@ -105,6 +108,8 @@ class Ledger:
             raise MalformedMessageError(f"report: the record is not JSON ({error})") from error
         if "\\u0000" in text:  # PostgreSQL would keep it, and then fail to look into any record
             raise MalformedMessageError("report: the record holds a NUL character")
+        if not 0 <= report.task_version <= _MOST_VERSION:
+            raise MalformedMessageError(f"report: there is no task {report.task_version}")
         row = {
             "device": device,
             "message_id": message_id,

@@ -89,6 +89,8 @@ def check_id(text: str, what: str) -> None:
     """
     if not 1 <= len(text) <= envelope.MAX_MESSAGE_ID_LENGTH:
         raise MalformedMessageError(f"{what}: 1 to {envelope.MAX_MESSAGE_ID_LENGTH} characters are required")
+    if "\0" in text:  # PostgreSQL holds no such text, so a cloud with one in SQLite could not move there
+        raise MalformedMessageError(f"{what}: holds a NUL character")
 
 
 def claimed_id(payload: bytes) -> str:

@@ -138,6 +138,7 @@ class Handlers:
         try:
             received = envelope.decode("up", kind, payload)
             message_id = received.message_id
+            check_id(message_id, "message id")
             with about(message_id=message_id, **_round_of(received.message)):
                 return message_id, self._handlers[type(received.message)](device, received.message, message_id)
         except UnavailableError as error:

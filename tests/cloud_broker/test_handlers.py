@@ -317,6 +317,21 @@ def test_whatever_arrives_is_answered_or_refused(cloud: Cloud, kind: str, data: 
         envelope.encode(answer.message, answer.message_id)
 
 
+@pytest.mark.parametrize(
+    ("report", "message_id"),
+    [
+        (Report("r", 1, {}), "m\0"),
+        (Report("r\0", 1, {}), "m"),
+        (Report("r", 1 << 63, {}), "m"),
+        (Report("r", -1, {}), "m"),
+    ],
+)
+def test_what_not_every_database_holds_is_malformed(cloud: Cloud, report: Report, message_id: str) -> None:
+    """A NUL in an id, or a version beyond 63 bits: no device shall keep a cloud from moving to PostgreSQL."""
+    assert only(cloud.hear(report, message_id)).code == RefusalCode.MALFORMED
+    assert cloud.ledger.reports() == []
+
+
 def test_tasks_change_only_with_their_content(tmp_path: Path, cloud: Cloud) -> None:
     """The same content keeps its version over restarts; a new recipe is a new version, given to each device once."""
     book = TaskBook(tmp_path / "book")
