@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pool.asking import NEAREST, RECALLED, WARM_UP, Asked, bare_faiss, summary
+from benchmarks.pool.asking import NEAREST, RECALLED, WARM_UP, Asked, summary
+from benchmarks.pool.bare import Bare
 from cloud_broker.matching import inverted_build
 from cloud_broker.matching.inverted_file import InvertedFileIndex
 from cloud_broker.matching.options import MatchOptions
@@ -25,12 +26,15 @@ def ask_clusters(rows: int, folder: Path) -> Asked:
     inverted_build.publish(folder, built, np.zeros(rows, np.bool_))
     engine = InvertedFileIndex(folder, lambda: vectors)
     queries = clusters(WARM_UP + _QUERIES, _WIDTH, seed=2)
-    ours, bare, recall = np.zeros(len(queries)), np.zeros(len(queries)), []
+    beside, counts = Bare(engine.opened, vectors), np.array([NEAREST])
+    enough = beside.finding_as_much([(query[np.newaxis], counts) for query in queries[:RECALLED]])
+    ours, bare, recall = np.zeros(len(queries)), np.zeros((len(queries), 2)), []
     for number, query in enumerate(queries):
         started_s = time.perf_counter()
         scores = engine.search(query, NEAREST, half)[1]
         ours[number] = time.perf_counter() - started_s
-        bare[number] = bare_faiss(engine.opened, query[np.newaxis], np.array([NEAREST]), vectors)
+        probes = beside.as_many_lists(query[np.newaxis], counts), enough
+        bare[number] = [beside.seconds(query[np.newaxis], counts, lists) for lists in probes]
         if number < RECALLED:
             recall.append((scores >= nearest(query, vectors, NEAREST, half)[1][-1] - 1e-6).mean())
     return summary("synthetic; window", ours, bare, np.array(recall))

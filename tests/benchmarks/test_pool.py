@@ -23,8 +23,9 @@ def test_a_cost_that_doubles_with_size_has_the_exponent_one() -> None:
 def test_the_first_questions_only_warm_up() -> None:
     """Times of the first ones count for nothing; recall is told as mean, of 95 in 100, and least."""
     slow = np.full(asking.WARM_UP, 9.0)
-    ours, bare = (np.concatenate([slow, np.full(50, value)]) for value in (0.003, 0.002))
-    asked = asking.summary("form", ours, bare, np.linspace(0.8, 1.0, 101))
+    ours, bare, equal = (np.concatenate([slow, np.full(50, value)]) for value in (0.003, 0.002, 0.004))
+    asked = asking.summary("form", ours, np.stack([bare, equal], axis=1), np.linspace(0.8, 1.0, 101))
+    assert (asked.equal_p50_ms, asked.equal_ratio) == pytest.approx((4, 0.75))
     assert (asked.p50_ms, asked.p99_ms, asked.bare_p50_ms, asked.ratio) == pytest.approx((3, 3, 2, 1.5))
     assert (asked.recall, asked.recall_p5, asked.recall_least) == pytest.approx((0.9, 0.81, 0.8))
 
@@ -33,7 +34,7 @@ def test_synthetic_vectors_are_asked_beside_bare_faiss(tmp_path: Path) -> None:
     """The engine finds most within the window, and both it and bare faiss took time."""
     asked = synthetic.ask_clusters(1_500, tmp_path)
     assert asked.recall >= 0.9
-    assert min(asked.p50_ms, asked.bare_p50_ms, asked.ratio) > 0
+    assert min(asked.p50_ms, asked.bare_p50_ms, asked.ratio, asked.equal_p50_ms) > 0
 
 
 def test_a_pool_is_filled_once(tmp_path: Path) -> None:
@@ -49,5 +50,5 @@ def test_a_pool_is_filled_once(tmp_path: Path) -> None:
 
 def test_tables_have_a_row_for_each_form_of_question() -> None:
     """Figures of two forms at one size are two rows."""
-    asked = asking.summary("8 centroids", np.full(60, 0.003), np.full(60, 0.002), np.ones(60))
+    asked = asking.summary("8 centroids", np.full(60, 0.003), np.full((60, 2), 0.002), np.ones(60))
     assert tables.queries([{"samples": 1000, "queries": [asked, asked]}]).row_count == 2
