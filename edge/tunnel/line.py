@@ -176,6 +176,7 @@ class Line:
             if not self._connection.connected():
                 client.disconnect()
                 return
+            self.fault = None  # whoever opens the link while it subscribes hears nothing of what was wrong before
         client.subscribe(topics.device_filter(self._config.fleet, self._config.device), qos=1)
 
     def _on_subscribe(self, client: mqtt.Client, _userdata: Any, _mid: int, reasons: Any, _properties: Any) -> None:
