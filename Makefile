@@ -13,8 +13,9 @@ export OPENBLAS_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Arguments for the program: make demo ARGS="--data ml-100k --devices 4"
 ARGS ?=
-# Processes that share the tests, a file at a time; 0 runs them in one, for a debugger.
-WORKERS ?= 2
+# Processes that share the tests, a file at a time in the order of their names; 0 runs them in one, for a debugger.
+# One more than there are processors, for many tests wait; each takes up to a gigabyte.
+WORKERS ?= 3
 
 .PHONY: help setup demo test test-arm64 test-milvus lint format bench bundle report evaluate clean
 
@@ -35,7 +36,7 @@ test: setup ## Run every test
 	@scripts/require.sh mcopy=mtools mkfs.vfat=dosfstools sfdisk=fdisk mke2fs=e2fsprogs || echo "coda: tests of coda flash are skipped"
 	@command -v initdb /usr/lib/postgresql/*/bin/initdb >/dev/null || scripts/require.sh initdb=postgresql || echo "coda: tests over PostgreSQL are skipped"
 	@scripts/require.sh systemd-analyze=systemd || echo "coda: tests of the service's unit are skipped"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-arm64: setup ## Run a device under QEMU: its round, and its life from a bundle alone (debootstrap, qemu-user-static)
 	@$(BIN)/python -m tests.hardware.arm64_root .arm64
