@@ -80,6 +80,7 @@ def test_a_bad_recipe_stops_by_itself_though_the_cloud_is_killed(
             hear(own_broker, name, 2)
         own_broker.broker.kill()
         own_broker.broker.start()
+        hear(own_broker, FOURTH, 2)  # which the broker may have lost, and the cloud tells it again
         assert do_rounds([fleet[FOURTH]]) == [(2, KEPT_H0)]
         assert running.wait_for("rollout-stopped")["reason"].startswith("gates refuse on 4 of 4 (100%)")
         assert {hear(own_broker, name, 3).recipe["learning_rate"] for name in NAMES} == {0.05}
