@@ -25,7 +25,7 @@ from edge.errors import ConfigError
 from hardware.errors import SeedError
 from protocol.enrolment import EnrolmentToken
 from tests.coda.desk import PASSPHRASE, Desk, desk, trixie
-from tests.coda.running import coda
+from tests.coda.running import coda_here
 from tests.flash.fat_reader import Fat32
 from tests.flash.images import BOOKWORM, BOOT_AT, MIB, UBUNTU, Image, build, partition, partitions, tool
 from tests.flash.trees import SERIAL
@@ -152,7 +152,7 @@ def test_a_board_is_told_whose_releases_to_take(desk: Desk, trixie: Image, tmp_p
     desk.config.write_text(desk.config.read_text() + '[device.updates]\ntrial_s = 300\n[device.api]\nsocket = "/a/b"\n')
     out = tmp_path / "pi-1.img"
     fixed = ("flash", "image", "--image", str(trixie.path), "--config", str(desk.config), "--name", "pi-1")
-    done = coda(*fixed, "--out", str(out), "--receipt", str(tmp_path / "receipt.json"))
+    done = coda_here(*fixed, "--out", str(out), "--receipt", str(tmp_path / "receipt.json"))
     assert done.returncode == 0, done.stderr
     files = _check_parts(out, trixie, tmp_path)
     _check_board(files, desk, tmp_path)
@@ -167,10 +167,10 @@ def test_a_board_is_told_whose_releases_to_take(desk: Desk, trixie: Image, tmp_p
     said = json.loads(path.read_text())
     said["signed"]["expires"] = "2099-01-01T00:00:00Z"
     path.write_text(json.dumps(said))
-    refused = coda(*fixed, "--out", str(tmp_path / "no.img"), "--releases", str(other))
+    refused = coda_here(*fixed, "--out", str(tmp_path / "no.img"), "--releases", str(other))
     assert refused.returncode != 0
     assert "no root of trust that its own keys have signed" in " ".join(refused.stderr.split())
-    refused = coda(*fixed, "--out", str(tmp_path / "no.img"), "--releases", str(tmp_path / "keys"))
+    refused = coda_here(*fixed, "--out", str(tmp_path / "no.img"), "--releases", str(tmp_path / "keys"))
     assert "coda release init" in " ".join(refused.stderr.split())
     assert not (tmp_path / "no.img").exists()
 
@@ -197,22 +197,22 @@ def test_an_image_file_needs_no_device(desk: Desk, trixie: Image, tmp_path: Path
     """`coda flash image`: the same seed in a private, sparse file, not overwritten, and gone after a failure."""
     out, receipt = tmp_path / "pi-1.img", tmp_path / "pi-1.json"
     fixed = ("--config", str(desk.config), "--name", "pi-1", "--out", str(out), "--receipt", str(receipt))
-    done = coda("flash", "image", "--image", str(trixie.path), *fixed)
+    done = coda_here("flash", "image", "--image", str(trixie.path), *fixed)
     assert done.returncode == 0, done.stderr
     token = _check_board(_check_parts(out, trixie, tmp_path), desk, tmp_path)
     _check_silence(done, token, receipt)
     assert out.stat().st_mode & 0o777 == 0o600
-    again = coda("flash", "image", "--image", str(trixie.path), *fixed)
+    again = coda_here("flash", "image", "--image", str(trixie.path), *fixed)
     assert again.returncode == 2
     assert "--receipt" in again.stderr
     receipt.unlink()
-    again = coda("flash", "image", "--image", str(trixie.path), *fixed)
+    again = coda_here("flash", "image", "--image", str(trixie.path), *fixed)
     assert again.returncode == 1
     assert "exists" in again.stderr
     out.unlink()
     huge = tmp_path / "bundle.tar"
     huge.write_bytes(os.urandom(41 * MIB))
-    done = coda("flash", "image", "--image", str(trixie.path), *fixed, "--bundle", str(huge))
+    done = coda_here("flash", "image", "--image", str(trixie.path), *fixed, "--bundle", str(huge))
     assert done.returncode == 1
     assert "bundle.tar does not go onto the boot partition" in done.stderr
     assert not out.exists()
@@ -221,7 +221,7 @@ def test_an_image_file_needs_no_device(desk: Desk, trixie: Image, tmp_path: Path
 def test_a_jetson_gets_a_folder_with_instructions(desk: Desk, tmp_path: Path) -> None:
     """Private to its owner, with the steps of NVIDIA's tools and the same script."""
     out = tmp_path / "orin-1"
-    done = coda("flash", "jetson", "--config", str(desk.config), "--name", "orin-1", "--out", str(out), "--json")
+    done = coda_here("flash", "jetson", "--config", str(desk.config), "--name", "orin-1", "--out", str(out), "--json")
     assert done.returncode == 0, done.stderr
     assert "INSTRUCTIONS.md" in json.loads(done.stdout)["files"]
     text = (out / "INSTRUCTIONS.md").read_text()
@@ -235,7 +235,7 @@ def test_a_jetson_gets_a_folder_with_instructions(desk: Desk, tmp_path: Path) ->
 
 def test_disks_say_why_they_may_not_be_written_to(desk: Desk) -> None:
     """The computer's own with its reasons, the card with none."""
-    done = coda("flash", "disks", "--root", str(desk.root), "--json")
+    done = coda_here("flash", "disks", "--root", str(desk.root), "--json")
     found = {disk["path"]: disk["refusals"] for disk in json.loads(done.stdout)}
     assert found["/dev/sdz"] == []
     assert any("runs from it" in reason for reason in found["/dev/nvme0n1"])

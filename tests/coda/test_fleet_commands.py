@@ -12,14 +12,14 @@ import pytest
 from cloud_broker.membership.identity import Identity
 from cloud_broker.mosquitto.broker import Broker, BrokerConfig
 from tests.broker_fixtures import FleetBroker, Peer
-from tests.coda.running import ENVIRONMENT, ROOT, coda, start_coda
+from tests.coda.running import ENVIRONMENT, ROOT, coda_here, start_coda
 from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
 
 
 def _listed(directory: Path) -> dict[str, str]:
-    done = coda("fleet", "list", "--dir", str(directory), "--json")
+    done = coda_here("fleet", "list", "--dir", str(directory), "--json")
     return {member["name"]: member["state"] for member in json.loads(done.stdout)}
 
 
@@ -34,10 +34,12 @@ def test_a_device_joins_and_leaves(tmp_path: Path) -> None:
     """From an empty folder to a member that is connected, to one that is cut off; the token is never repeated."""
     fleet, home = tmp_path / "fleet", tmp_path / "device"
     ports = ("--port", str(free_port()), "--enrolment-port", str(free_port()))
-    made = coda("fleet", "init", "--dir", str(fleet), "--fleet", "home", "--address", "localhost", *ports, "--json")
+    made = coda_here(
+        "fleet", "init", "--dir", str(fleet), "--fleet", "home", "--address", "localhost", *ports, "--json"
+    )
     assert len(json.loads(made.stdout)["authority_sha256"]) == 64
-    assert coda("broker", "init", str(fleet), "--host", "127.0.0.1").returncode == 0
-    invited = coda("fleet", "enroll", "pi-1", "--dir", str(fleet), "--json")
+    assert coda_here("broker", "init", str(fleet), "--host", "127.0.0.1").returncode == 0
+    invited = coda_here("fleet", "enroll", "pi-1", "--dir", str(fleet), "--json")
     token = json.loads(invited.stdout)["token"]
     assert _listed(fleet) == {
         "pi-1": "invited",
@@ -60,7 +62,7 @@ def test_a_device_joins_and_leaves(tmp_path: Path) -> None:
             member = Identity("pi-1", home / "ca.crt", pem, pem)
             with Peer(FleetBroker(config, broker), member):
                 assert _listed(fleet)["pi-1"] == "enrolled"
-            revoked = coda("fleet", "revoke", "pi-1", "--dir", str(fleet), "--json")
+            revoked = coda_here("fleet", "revoke", "pi-1", "--dir", str(fleet), "--json")
         said = json.loads(revoked.stdout)
         assert (said["certificates"], said["broker_told"], said["disconnected"]) == (1, True, True)
         assert _listed(fleet)["pi-1"] == "revoked"
@@ -77,7 +79,7 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
         (("fleet", "revoke", "pi-1", "--dir", str(tmp_path)), "coda fleet init"),
         (("edge", "enroll", "coda1.abc", "--dir", str(tmp_path)), "token is damaged"),
     ]:
-        done = coda(*arguments)
+        done = coda_here(*arguments)
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
         assert said in done.stderr

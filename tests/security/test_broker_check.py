@@ -16,7 +16,7 @@ from cloud_broker.membership.fleet import Fleet
 from cloud_broker.membership.revocation import running_broker
 from cloud_broker.mosquitto.broker import Broker, BrokerConfig, find_mosquitto
 from cloud_broker.mosquitto.check import check_broker
-from tests.coda.running import coda
+from tests.coda.running import coda_here
 from tests.ports import free_port
 from tests.security.conftest import Town
 
@@ -95,8 +95,10 @@ def _plain(config: Path) -> Iterator[None]:
 def test_init_writes_what_mosquitto_and_systemd_take(tmp_path: Path) -> None:
     """Mosquitto starts from the files, and systemd finds no fault in the units."""
     directory, port = tmp_path / "fleet", free_port()
-    coda("fleet", "init", "--dir", str(directory), "--fleet", "home", "--address", "localhost", "--port", str(port))
-    coda("broker", "init", str(directory), "--host", "127.0.0.1")
+    coda_here(
+        "fleet", "init", "--dir", str(directory), "--fleet", "home", "--address", "localhost", "--port", str(port)
+    )
+    coda_here("broker", "init", str(directory), "--host", "127.0.0.1")
     assert Fleet.open(directory).broker_port == port
     config = BrokerConfig.open(directory)
     assert (config.fleet, config.host, config.port) == ("home", "127.0.0.1", port)
