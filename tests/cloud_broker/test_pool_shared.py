@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +182,14 @@ def _kill(*_: object) -> None:
     raise _KilledError
 
 
+def _killed_after(step: Callable[..., object]) -> Callable[..., None]:
+    def killed(*told: object) -> None:
+        step(*told)
+        raise _KilledError
+
+    return killed
+
+
 def test_what_one_worker_was_killed_over_the_others_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A contribution that was listed and not yet in the columns is there for all once somebody adds."""
     one, other = SamplePool(tmp_path, SCHEMA), SamplePool(tmp_path)
@@ -219,6 +229,60 @@ def test_a_deletion_whose_process_was_killed_is_finished_by_the_others(
     names = {"bob", "dan"} if then == "add" else {"bob"}
     reopened = SamplePool(tmp_path)
     assert {reopened.contributor_names()[number] for number in reopened.contributors[reopened.live_rows()]} == names
+
+
+_KILLS = [
+    ("_manifest", "record"),
+    ("_columns", "append"),
+    ("_columns", "forget"),
+    ("_columns", "open_items_again"),
+    ("_segments", "append"),
+    ("_segments", "erase"),
+    ("_manifest", "left"),
+]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from(["add", "forget", "retain"]),
+            st.sampled_from([None, *_KILLS]),
+            st.booleans(),
+        ),
+        max_size=10,
+    )
+)
+def test_whoever_is_killed_anywhere_the_pool_stays_whole(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, tuple[str, str] | None, bool]]
+) -> None:
+    """Before or after any step on the disk: once another has written, rows, list and segments agree."""
+    folder, options = tmp_path_factory.mktemp("pool"), PoolOptions(max_samples_per_contributor=25)
+    pools = [SamplePool(folder, SCHEMA, options), SamplePool(folder, None, options)]
+    for number, (name, step, kill, late) in enumerate(steps):
+        one, other = pools
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_KilledError):
+            if kill is not None:
+                part, what = getattr(one, kill[0]), kill[1]
+                patch.setattr(part, what, _killed_after(getattr(part, what)) if late else _kill)
+            if step == "add":
+                one.add(name, _later(user_samples(number, 10), number), f"m{number}")
+            elif step == "forget":
+                one.forget(name, f"f{number}")
+            else:
+                one.retain()
+        other.add("d", _later(user_samples(number, 10), 1000 + number), f"m{number}")
+        assert other.live()[1] == len(other.live_rows())
+        assert other.columns.sharers.tolist() == _sharers(other)
+        if kill is not None:
+            one.close()
+            one = SamplePool(folder, None, options)
+        pools = [other, one]
+    for pool in pools:
+        pool.close()
+    shutil.rmtree(folder / "columns")
+    assert SamplePool(folder).live()[1] == len(pools[0].live_rows())
 
 
 @settings(deadline=None, max_examples=25)
