@@ -14,8 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Arguments for the program: make demo ARGS="--data ml-100k --devices 4"
 ARGS ?=
 # Processes that share the tests, a file at a time in the order of their names; 0 runs them in one, for a debugger.
-# One more than there are processors, for many tests wait; each takes up to a gigabyte.
-WORKERS ?= 3
+WORKERS ?= 2
 
 .PHONY: help setup demo test test-arm64 test-milvus lint format bench bundle report evaluate clean
 
