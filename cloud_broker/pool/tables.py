@@ -14,6 +14,7 @@ from cloud_broker.errors import StorageError
 from cloud_broker.pool.sample_pool import Given, SamplePool
 from cloud_broker.pool.table_reading import PARQUET, ROWS_A_STEP, Row, pyarrow, read_table
 from cloud_broker.pool.table_rows import CONTRIBUTOR, LABEL, batch_of, checked, column_names
+from hardware.durable import sync
 from protocol.samples import SampleBatch
 from protocol.schema import FeatureKind, FeatureSchema
 
@@ -41,7 +42,7 @@ def export_pool(pool: SamplePool, path: Path, on_progress: OnProgress | None = N
 
     Args:
         pool: The pool; who has it open may go on.
-        path: ``.csv``, ``.parquet`` or ``.pq``; replaced if it is there.
+        path: ``.csv``, ``.parquet`` or ``.pq``; replaced if it is there, when all is written.
         on_progress: Told rows done and rows in all.
 
     Raises:
@@ -49,7 +50,7 @@ def export_pool(pool: SamplePool, path: Path, on_progress: OnProgress | None = N
     """
     live, names = pool.live_rows(), pool.contributor_names()
     written = 0
-    with _table_written(path, pool.schema) as write:
+    with _replaced(path) as unfinished, _table_written(unfinished, pool.schema) as write:
         for begin in range(0, len(live), ROWS_A_STEP):
             rows = live[begin : begin + ROWS_A_STEP]
             owners, batch = pool.contributors[rows], pool.take(rows)
@@ -126,6 +127,22 @@ def _columns(owners: list[str], batch: SampleBatch) -> dict[str, list[Any]]:
         else:
             columns[name] = values.tolist()
     return columns
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Where to write what takes the place of ``path`` when it is whole; until then, and if it fails, that stays."""
+    if path.exists() and not path.is_file():  # a pipe or the like has no place
+        yield path
+        return
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield unfinished
+        with _writing(path):
+            sync(unfinished)
+            unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _table_written(path: Path, schema: FeatureSchema) -> AbstractContextManager[_Write]:

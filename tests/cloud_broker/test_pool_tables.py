@@ -216,3 +216,19 @@ def test_a_feature_named_as_a_column_of_the_pool_is_refused(tmp_path: Path) -> N
     schema = FeatureSchema((Feature("contributor", FeatureKind.CATEGORICAL, vocabulary=9, table="c"),))
     with pytest.raises(StorageError, match="named contributor"):
         SamplePool(tmp_path / "pool", schema)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_an_export_that_fails_leaves_the_table_of_before(pool: SamplePool, tmp_path: Path, kind: str) -> None:
+    """A table is replaced when the new one is whole, and what was written of that is gone."""
+    table = tmp_path / f"pool.{kind}"
+    export_pool(pool, table)
+    before = table.read_bytes()
+
+    def failing(_done: int, _total: int) -> None:
+        raise StorageError("no more")
+
+    with pytest.raises(StorageError, match="no more"):
+        export_pool(pool, table, failing)
+    assert table.read_bytes() == before
+    assert [path.name for path in tmp_path.glob(f"*pool.{kind}*")] == [table.name]
