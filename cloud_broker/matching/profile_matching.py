@@ -6,6 +6,7 @@ as many of the pool's samples as its share says, the nearest ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -42,22 +43,22 @@ class ProfileMatcher(Matcher):
         most = [max(self._first_look(quota), count) for quota, count in zip(shares, counts, strict=True)]
         near = [rows for rows, _ in self._engine.search_many(centroids, counts, self.view.allowed, most)]
         chosen: dict[int, int] = {}  # the row of each content
-        priorities: list[float] = []
+        priorities = []
         for centroid, quota, first, offered in zip(centroids, shares, near, self._offered(near, asker), strict=True):
-            mine = _first_new(offered, quota, chosen)
+            mine = _first_new(*offered, quota, chosen)
             if len(mine) < quota or self._picky:
                 mine = self._nearest(centroid, quota, first, asker, chosen)
             chosen |= mine
-            priorities += [(place + 0.5) / quota for place in range(len(mine))]
-        order = np.argsort(np.array(priorities), kind="stable")
-        return np.array(list(chosen.values()), np.int64)[order]
+            priorities.append((np.arange(len(mine)) + 0.5) / max(quota, 1))
+        order = np.argsort(np.concatenate(priorities), kind="stable")
+        return np.fromiter(chosen.values(), np.int64, len(chosen))[order]
 
     @property
     def _picky(self) -> bool:
         """Whether it takes more to be chosen than that one may leave the pool and is of new content."""
         return self._options.near_duplicate_similarity < 1 or self._options.min_label_share > 0
 
-    def _offered(self, near: list[Rows], asker: int | None) -> list[list[tuple[int, int]]]:
+    def _offered(self, near: list[Rows], asker: int | None) -> Iterator[tuple[list[int], list[int]]]:
         """Of each centroid's ``near`` those that may go to the asker, each as its row and the key of its content.
 
         Of all centroids at once, and as plain numbers: a centroid has a dozen, which NumPy takes longer to begin with
@@ -66,9 +67,11 @@ class ProfileMatcher(Matcher):
         rows = np.concatenate(near)
         known = np.minimum(rows, len(self.view) - 1)  # the engine may know some that came since
         may = (rows == known) & self._may_leave(known, asker)
-        pairs = list(zip(rows[may].tolist(), self.view.content_keys[rows[may]].tolist(), strict=True))
         ends = np.append(0, np.cumsum(may))[np.cumsum([0, *map(len, near)])].tolist()
-        return [pairs[begin:end] for begin, end in pairwise(ends)]
+        rows = rows[may]
+        mine, keys = rows.tolist(), self.view.content_keys[rows].tolist()
+        for begin, end in pairwise(ends):
+            yield mine[begin:end], keys[begin:end]
 
     def _first_look(self, quota: int) -> int:
         """How many rows to ask for, of which some will be dropped."""
@@ -92,10 +95,13 @@ class ProfileMatcher(Matcher):
         return {}
 
 
-def _first_new(offered: list[tuple[int, int]], quota: int, before: dict[int, int]) -> dict[int, int]:
-    """Of rows and keys in order the first ``quota`` whose key is new, by their keys."""
-    mine: dict[int, int] = {}
-    for row, key in offered:
+def _first_new(rows: list[int], keys: list[int], quota: int, before: dict[int, int]) -> dict[int, int]:
+    """Of rows in order, with their keys, the first ``quota`` whose key is new, by their keys."""
+    mine = dict(zip(keys[:quota], rows[:quota], strict=True))
+    if len(mine) == quota and before.keys().isdisjoint(mine):
+        return mine
+    mine = {}
+    for row, key in zip(rows, keys, strict=True):
         if len(mine) == quota:
             break
         if key not in before:
