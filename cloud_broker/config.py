@@ -43,7 +43,7 @@ class CloudConfig:
         state_dir: Folder that the cloud keeps: the pool (``pool/``), and what ``storage`` does not name.
         worker: The worker's name, the common name of its certificate.
         devices: Devices that get the task before they say hello; any other gets it when it does.
-        threads: Messages that a worker acts on at a time.
+        threads: Messages that a worker acts on at a time; 0 for one, by the thread that reads and writes, too.
         max_wait_s: What would wait longer before a worker is put off: the device is told when to come again.
         observe_port: Where health, readiness and metrics are told, on loopback alone; 0 for nowhere. Of several
             workers, the n-th tells its own at this port plus n.
@@ -87,8 +87,8 @@ class CloudConfig:
             raise ConfigError(f"configuration: max_wait_s {self.max_wait_s} is not above 0 and up to 3600")
         if not 0 <= self.observe_port <= 65535 - MAX_WORKERS:
             raise ConfigError(f"configuration: observe_port {self.observe_port} is not in 0..{65535 - MAX_WORKERS}")
-        if not 1 <= self.threads <= 64:
-            raise ConfigError(f"configuration: threads {self.threads} is not in 1..64")
+        if not 0 <= self.threads <= 64:
+            raise ConfigError(f"configuration: threads {self.threads} is not in 0..64")
 
         if (self.matching.matcher == AGREEMENT) != (self.recipe.opinions > 0):
             raise ConfigError(

@@ -21,6 +21,7 @@ _RUN = 16  # consecutive rows, which are mostly of one contributor
 # How many times as many vectors are compared, and the share of the nearest that lists are expected to have.
 _TIMES = (3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
 _REACHES = (0.8, 0.85, 0.9, 0.925, 0.95, 0.965, 0.98, 0.99, 0.995, 0.998, 0.9999)
+_KEPT_BACK = 0.3  # of what may be missed: those who ask are not in the pool, and find less than its own rows do
 _OF_CODES = 0.4  # share of what may be missed that is left to the codes; the rest is the lists'
 
 Looks = tuple[tuple[int, float, float], ...]
@@ -35,7 +36,7 @@ def enough(opened: Opened, vectors: Vectors, wanted: float) -> tuple[Looks, floa
     queries = _queries(vectors)
     most = min(_JUDGED_NEAREST[-1], len(vectors))
     exact = _faiss.knn(queries, vectors, most, metric=_faiss.METRIC_INNER_PRODUCT)[0]
-    chosen, least = [], 1.0
+    chosen, least, wanted = [], 1.0, 1 - (1 - wanted) * (1 - _KEPT_BACK)
     for count in sorted({min(count, most) for count in _JUDGED_NEAREST}):
         recalls = _Recalls(opened, vectors, queries, exact[:, count - 1], count)
         # Lists that have all but few of the nearest tell of the codes what all lists would.

@@ -7,6 +7,7 @@ had in its hands is delivered again. What would have to wait too long is put off
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -78,12 +79,13 @@ class Gateway:
             host: The broker's name or address, as in its certificate.
             port: The broker's port.
             respond: Acts on a topic and payload and says what to answer; does not raise.
-            threads: How many messages are acted on at a time.
+            threads: How many messages are acted on at a time; 0 for one, on the network's thread: for less processor
+                time a message, nothing is read and nobody put off meanwhile.
             patience_s: What would wait longer is put off.
             keep_session: Whether the broker keeps messages for this worker after `stop`; one of several workers that
                 leaves for good hands over to the others instead.
-            on_return: Called after each reconnection, on a thread that may `send`: the broker may have lost what it was
-                told.
+            on_return: Called after each reconnection, on a thread that may `send` but is not to wait: the broker may
+                have lost what it was told.
             traffic: Counts the connection's bytes.
             observer: Told what happens.
 
@@ -98,8 +100,10 @@ class Gateway:
         self._stopping = threading.Event()
         self._came_s = 0.0
         self._counting = threading.Lock()  # guards the lanes
-        self._lanes = [Lane(patience_s) for _ in range(threads)]
-        self._queues: list[queue.SimpleQueue[Delivery]] = [queue.SimpleQueue() for _ in range(threads)]
+        self._acting = threading.Lock()  # held by the network's thread while it acts on a message
+        lanes = max(threads, 1)
+        self._lanes = [Lane(patience_s) for _ in range(lanes)]
+        self._queues: list[queue.SimpleQueue[Delivery]] = [queue.SimpleQueue() for _ in range(lanes)]
         self._threads = [
             threading.Thread(target=self._work, args=[number], name=f"gateway-{number}", daemon=True)
             for number in range(threads)
@@ -112,7 +116,8 @@ class Gateway:
             on_message=self._on_message,
             traffic=traffic or Traffic(lambda topic: purpose_of(topic, SAMPLES)),
             # So many that the lanes fill first: what waits at the broker can be told nothing.
-            receive_maximum=min(2 * threads * MAX_WAITING, _MAX_RECEIVE_MAXIMUM),
+            receive_maximum=min(2 * lanes * MAX_WAITING, _MAX_RECEIVE_MAXIMUM),
+            between=None if threads else self._act_on_next,
         )
 
     @property
@@ -181,6 +186,8 @@ class Gateway:
                 time.sleep(_WAKE_S / 4)
         self._stopping.set()
         self._link.give_up()
+        with self._acting:
+            pass
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -215,22 +222,35 @@ class Gateway:
         self._link.acknowledge(delivery)
         self._observer.put_off(kind, retry_after_s)
 
+    def _act_on_next(self) -> bool:
+        """Also on the network's thread: act on what waits longest; whether more waits."""
+        with self._acting:
+            if self._stopping.is_set():
+                return False
+            self._look_up(0)
+            with contextlib.suppress(queue.Empty):
+                self._take(0, self._queues[0].get_nowait())
+        return not self._queues[0].empty()
+
     # Below: on the gateway's own threads.
 
     def _work(self, number: int) -> None:
         while not self._stopping.is_set():
-            if number == 0 and self._link.came_back() and self._on_return is not None:
-                self._on_return()
-            try:
-                delivery = self._queues[number].get(timeout=_WAKE_S)
-            except queue.Empty:
-                continue
-            # One of an earlier connection is delivered again on this one.
-            if self._link.current(delivery):
-                self._act(number, delivery)
-            else:
-                with self._counting:
-                    self._lanes[number].dropped()
+            self._look_up(number)
+            with contextlib.suppress(queue.Empty):
+                self._take(number, self._queues[number].get(timeout=_WAKE_S))
+
+    def _look_up(self, number: int) -> None:
+        if number == 0 and self._link.came_back() and self._on_return is not None:
+            self._on_return()
+
+    def _take(self, number: int, delivery: Delivery) -> None:
+        # One of an earlier connection is delivered again on this one.
+        if self._link.current(delivery):
+            self._act(number, delivery)
+        else:
+            with self._counting:
+                self._lanes[number].dropped()
 
     def _act(self, number: int, delivery: Delivery) -> None:
         begun_s = time.monotonic()

@@ -26,6 +26,7 @@ _SESSION_EXPIRY_S = 7 * 24 * 3600
 _CONNECT_TIMEOUT_S = 10.0
 _FIRST_DELAY_S, _LAST_DELAY_S = 1.0, 8.0
 _READ_BYTES = 64 << 10
+_READ_AT_ONCE = 512  # packets, before anything else is looked after
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class MqttClient:
 
     def __init__(
         self, client_id: str, host: str, port: int, *, new_context: Callable[[], ssl.SSLContext], traffic: Traffic,
-        receive_maximum: int, heard: Heard,
+        receive_maximum: int, heard: Heard, between: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         """Prepare.
 
@@ -62,10 +63,12 @@ class MqttClient:
             traffic: Counts the connection's bytes.
             receive_maximum: Messages that the broker may have handed over without our acknowledgement.
             heard: Told what happens.
+            between: Does one thing that waits to be done, on the client's thread between reading and writing, and says
+                whether there is more; not called while much is on its way. What it publishes does not wait.
         """
         self._client_id, self._host, self._port = client_id, host, port
         self._new_context, self._traffic = new_context, traffic
-        self._receive_maximum, self._heard = receive_maximum, heard
+        self._receive_maximum, self._heard, self._between = receive_maximum, heard, between
         self._outbox = Outbox(self._wake)
         self._waker: Waker | None = None  # until there is somebody to wake
         self._over = False
@@ -91,7 +94,8 @@ class MqttClient:
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int | None = None
     ) -> bool:
         """See `Outbox.publish`."""
-        return self._outbox.publish(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s)
+        wait = threading.current_thread() is not self._thread
+        return self._outbox.publish(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s, wait=wait)
 
     def say(self, packet: bytes, connection: int | None = None) -> None:
         """See `Outbox.say`."""
@@ -182,16 +186,17 @@ class MqttClient:
         woken_by, heard_by = self._waker.readable.fileno(), line.fileno()
         poll.register(woken_by, select.POLLIN)
         heard_s = said_s = time.monotonic()
-        stuck = False
+        stuck = more = False
         while True:
             poll.register(heard_by, select.POLLIN | select.POLLOUT * stuck)
-            ready = [one for one, _ in poll.poll(KEEPALIVE_S / 4 * 1e3)]
+            ready = [one for one, _ in poll.poll(0 if more else KEEPALIVE_S / 4 * 1e3)]
             if woken_by in ready:
                 self._waker.heard()
             now_s = time.monotonic()
             for packet in self._read(line, reader) if heard_by in ready else ():
                 heard_s = now_s
                 self._take(packet)
+            more = self._between is not None and self._outbox.roomy and self._between()
             if now_s - heard_s > 1.5 * KEEPALIVE_S:
                 raise TimeoutError(f"the broker is silent since {now_s - heard_s:.0f} s")
             if now_s - said_s > KEEPALIVE_S / 2:
@@ -204,7 +209,7 @@ class MqttClient:
     def _read(self, line: ssl.SSLSocket, reader: mqtt.Reader) -> list[mqtt.Packet]:
         packets: list[mqtt.Packet] = []
         try:
-            while not packets or line.pending():
+            while len(packets) < _READ_AT_ONCE:
                 data = line.recv(_READ_BYTES)
                 if not data:
                     raise ConnectionResetError("the broker closed the connection")

@@ -77,16 +77,28 @@ class Outbox:
         self._may_be_under_way = _MAX_UNDER_WAY
         self._mid = 0
 
+    @property
+    def roomy(self) -> bool:
+        """Whether so little is on its way that a message can be handed over without waiting."""
+        return len(self._under_way) + len(self._waiting) < _MAX_UNDER_WAY and len(self._unsent) <= _MAX_UNSENT_BYTES
+
     def publish(
-        self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool = False,
+        expiry_s: int | None = None,
+        wait: bool = True,
     ) -> bool:
-        """Hand a message over; waits while too many are on their way.
+        """Hand a message over; waits while too many are on their way, but where ``wait`` is false.
 
         Returns:
             Whether it was handed over; once `give_up` was called nothing waits.
         """
         with self._changed:
-            while len(self._under_way) + len(self._waiting) >= _MAX_UNDER_WAY or len(self._unsent) > _MAX_UNSENT_BYTES:
+            while wait and not self.roomy:
                 if self.closing:
                     return False
                 self._changed.wait(_LOOK_S)

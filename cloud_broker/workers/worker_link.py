@@ -51,6 +51,7 @@ class WorkerLink:
         on_message: Callable[[Delivery], None],
         traffic: Traffic,
         receive_maximum: int,
+        between: Callable[[], bool] | None = None,
     ) -> None:
         """Prepare a connection.
 
@@ -62,6 +63,7 @@ class WorkerLink:
             on_message: Told of each message, on the network's thread: it must not wait.
             traffic: Counts the connection's bytes.
             receive_maximum: Messages that the broker may have handed over without our acknowledgement.
+            between: See `MqttClient`.
 
         Raises:
             CertificateError: If the certificate cannot be used.
@@ -85,7 +87,7 @@ class WorkerLink:
 
         self._client = MqttClient(
             identity.name, host, port, new_context=newest, traffic=traffic, receive_maximum=receive_maximum,
-            heard=Heard(self._on_connected, self._on_answer, self._on_publish, self._on_lost),
+            heard=Heard(self._on_connected, self._on_answer, self._on_publish, self._on_lost), between=between,
         )  # fmt: skip
 
     @property

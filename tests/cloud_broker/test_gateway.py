@@ -34,9 +34,11 @@ def answer_accepted(topic: str, payload: bytes) -> list[Outgoing]:
     return [Outgoing(address.device, Accepted(envelope.decode("up", address.kind, payload).message_id), "answer")]
 
 
-def gateway_of(fleet: FleetBroker, respond: Callable[[str, bytes], list[Outgoing]], name: str = "cloud") -> Gateway:
+def gateway_of(
+    fleet: FleetBroker, respond: Callable[[str, bytes], list[Outgoing]], name: str = "cloud", threads: int = 2
+) -> Gateway:
     """A worker's gateway, not started."""
-    return Gateway(fleet.cloud(name), FLEET, fleet.host, fleet.port, respond)
+    return Gateway(fleet.cloud(name), FLEET, fleet.host, fleet.port, respond, threads=threads)
 
 
 @pytest.fixture
@@ -45,10 +47,11 @@ def fleet(own_broker: FleetBroker) -> FleetBroker:
     return own_broker
 
 
-def test_many_messages_are_answered_in_each_devices_order(fleet: FleetBroker) -> None:
+@pytest.mark.parametrize("threads", [2, 0])
+def test_many_messages_are_answered_in_each_devices_order(fleet: FleetBroker, threads: int) -> None:
     """500 messages of two devices are all answered, each device's in order."""
     with (
-        gateway_of(fleet, answer_accepted),
+        gateway_of(fleet, answer_accepted, threads=threads),
         Peer(fleet, fleet.device("dev-a")) as a,
         Peer(fleet, fleet.device("dev-b")) as b,
     ):
@@ -106,9 +109,10 @@ def test_a_message_in_a_killed_workers_hands_comes_again(fleet: FleetBroker) -> 
             assert device.hear().message == Accepted("dangerous")
 
 
-def test_it_comes_back_after_the_broker_was_killed(fleet: FleetBroker) -> None:
+@pytest.mark.parametrize("threads", [2, 0])
+def test_it_comes_back_after_the_broker_was_killed(fleet: FleetBroker, threads: int) -> None:
     """A restarted broker is found again without help, and messages flow."""
-    with gateway_of(fleet, answer_accepted):
+    with gateway_of(fleet, answer_accepted, threads=threads):
         with Peer(fleet, fleet.device("dev-a")) as device:
             device.listen()
             device.say(Presence(True), "before")
@@ -137,7 +141,8 @@ def test_what_is_said_while_the_broker_is_away_is_said_when_it_is_back(fleet: Fl
                 assert device.hear().message == Accepted("said")
 
 
-def test_more_answers_than_may_be_on_their_way_all_arrive(fleet: FleetBroker) -> None:
+@pytest.mark.parametrize("threads", [2, 0])
+def test_more_answers_than_may_be_on_their_way_all_arrive(fleet: FleetBroker, threads: int) -> None:
     """300 chunks, 20 MB, for one message: the sender waits where needed and none is lost."""
     data = bytes(64 << 10)
 
@@ -145,7 +150,7 @@ def test_more_answers_than_may_be_on_their_way_all_arrive(fleet: FleetBroker) ->
         device = topics.parse(topic).device
         return [Outgoing(device, Chunk("0" * 64, index, 0, data, len(data)), f"m{index}") for index in range(300)]
 
-    with gateway_of(fleet, respond), Peer(fleet, fleet.device("dev-a")) as device:
+    with gateway_of(fleet, respond, threads=threads), Peer(fleet, fleet.device("dev-a")) as device:
         device.listen()
         device.say(Presence(True), "all")
         heard = [device.hear().message for _ in range(300)]
@@ -174,7 +179,8 @@ def test_two_workers_share_the_work(fleet: FleetBroker) -> None:
     assert heard[0].qsize() + heard[1].qsize() == 40
 
 
-def test_stopping_waits_for_what_is_being_acted_on(fleet: FleetBroker) -> None:
+@pytest.mark.parametrize("threads", [2, 0])
+def test_stopping_waits_for_what_is_being_acted_on(fleet: FleetBroker, threads: int) -> None:
     """A worker told to stop finishes its message and its answer goes out."""
     begun, finish = threading.Event(), threading.Event()
 
@@ -183,7 +189,7 @@ def test_stopping_waits_for_what_is_being_acted_on(fleet: FleetBroker) -> None:
         finish.wait(WAIT_S)
         return answer_accepted(topic, payload)
 
-    gateway = gateway_of(fleet, respond)
+    gateway = gateway_of(fleet, respond, threads=threads)
     gateway.start()
     with Peer(fleet, fleet.device("dev-a")) as device:
         device.listen()
@@ -251,7 +257,8 @@ def test_a_worker_with_too_much_to_do_puts_devices_off(fleet: FleetBroker) -> No
     assert put_off == ["forget"] * 3
 
 
-def test_a_worker_that_leaves_hands_over_to_the_others(fleet: FleetBroker) -> None:
+@pytest.mark.parametrize("threads", [2, 0])
+def test_a_worker_that_leaves_hands_over_to_the_others(fleet: FleetBroker, threads: int) -> None:
     """It finishes what it has; what is said after that goes to the workers that stay, and none of it waits for it."""
     begun, finish = threading.Event(), threading.Event()
 
@@ -260,7 +267,9 @@ def test_a_worker_that_leaves_hands_over_to_the_others(fleet: FleetBroker) -> No
         finish.wait(WAIT_S)
         return answer_accepted(topic, payload)
 
-    leaving = Gateway(fleet.cloud("cloud-2"), FLEET, fleet.host, fleet.port, respond, keep_session=False)
+    leaving = Gateway(
+        fleet.cloud("cloud-2"), FLEET, fleet.host, fleet.port, respond, threads=threads, keep_session=False
+    )
     leaving.start()
     with Peer(fleet, fleet.device("dev-a")) as device:
         device.listen()
