@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from cloud_broker.matching.fast_scan import scan
 from cloud_broker.matching.inverted_search import Opened
 
 RECALL = 0.98
+_ASKED_FOR = 1.06, 8  # times a quota and rows more: as many as the engine asks for, some of which it may have to drop
 _TINY = 1e-6  # below which scores are equal
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -28,9 +30,12 @@ class Bare:
 
     def search(self, centroids: Floats, counts: Counts, probes: int) -> Floats:
         """The scores of ``counts`` rows near each of the centroids [m, d], [m, most], in no order."""
-        candidates = int((counts * self.opened.current.looks_for(counts)[1]).max())
+        asked = counts * _ASKED_FOR[0] + _ASKED_FOR[1]
+        candidates = int(np.ceil(asked * self.opened.current.looks_for(asked)[1]).max())
         near, lists = faiss.knn(centroids, self.opened.books.centres, probes, metric=faiss.METRIC_INNER_PRODUCT)
-        ids = scan(self.opened.index, centroids, lists, near, candidates)
+        # Erased rows have a code that is near to some: without this they would take others' places.
+        live = faiss.IDSelectorRange(0, self.opened.current.rows)
+        ids = scan(self.opened.index, centroids, lists, near, candidates, selector=live)
         _, scores = self.opened.compared(centroids, ids, self.vectors)
         most = int(counts.max())
         return np.partition(scores, scores.shape[1] - most, axis=1)[:, -most:]
@@ -50,16 +55,20 @@ class Bare:
         lists, _ = self.opened.chosen_lists(centroids[by_lists], counts[by_lists])
         return max(int((lists >= 0).sum() / np.count_nonzero(by_lists)), 1)
 
-    def finding_as_much(self, asked: list[tuple[Floats, Counts]]) -> int:
-        """The fewest lists, as a power of two and the same for all questions, in which it finds `RECALL` on average."""
+    def finding_as_much(self, asked: list[tuple[Floats, Counts]]) -> int | None:
+        """The fewest lists, the same for all questions, in which it finds `RECALL` on average; None if all are too few.
+
+        To a quarter, by trying: 1, 2, 3, 4, 5, 6, 8, 10, 12, 16 and so on.
+        """
         exact = [
             faiss.knn(one, self.vectors, int(counts.max()), faiss.METRIC_INNER_PRODUCT)[0] for one, counts in asked
         ]
         least = [scores[np.arange(len(counts)), counts - 1] for scores, (_, counts) in zip(exact, asked, strict=True)]
-        probes, lists = 1, len(self.opened.books)
-        while probes < lists and self._recall(asked, least, probes) < RECALL:
-            probes *= 2
-        return min(probes, lists)
+        lists = len(self.opened.books)
+        tried = sorted({min(max(quarter << power >> 2, 1), lists) for power in range(24) for quarter in (4, 5, 6)})
+        # More lists never find less, but for rounding, so that half of what is left can be left out each time.
+        at = bisect_left(tried, True, key=lambda probes: self._recall(asked, least, probes) >= RECALL)
+        return tried[at] if at < len(tried) else None
 
     def _recall(self, asked: list[tuple[Floats, Counts]], least: list[Floats], probes: int) -> float:
         """By score, not by row: of samples as near as each other any is as good."""

@@ -34,7 +34,7 @@ def ask_clusters(rows: int, folder: Path) -> Asked:
         scores = engine.search(query, NEAREST, half)[1]
         ours[number] = time.perf_counter() - started_s
         probes = beside.as_many_lists(query[np.newaxis], counts), enough
-        bare[number] = [beside.seconds(query[np.newaxis], counts, lists) for lists in probes]
+        bare[number] = [beside.seconds(query[np.newaxis], counts, lists) if lists else np.nan for lists in probes]
         if number < RECALLED:
             recall.append((scores >= nearest(query, vectors, NEAREST, half)[1][-1] - 1e-6).mean())
     return summary("synthetic; window", ours, bare, np.array(recall))

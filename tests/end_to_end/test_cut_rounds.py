@@ -101,29 +101,24 @@ def test_a_phase_that_always_kills_is_given_up(cloud: Any, device: MakeDevice) -
     assert "ended 5 times" in record.outcome.reason
 
 
-def test_a_task_whose_files_are_gone_is_given_up(cloud: Any, device: MakeDevice) -> None:
-    """The cloud no longer has the model: the device reports why it stopped, and keeps nothing of it."""
-    one = device("round-gone")
+@pytest.mark.parametrize(
+    ("name", "recipe", "told"),
+    [("round-gone", RECIPE.to_dict(), "unknown-blob"), ("round-unread", {"wisdom": 3}, "wisdom")],
+    ids=["its files are gone", "it cannot be read"],
+)
+def test_a_task_that_cannot_be_used_is_given_up(
+    cloud: Any, device: MakeDevice, name: str, recipe: dict[str, Any], told: str
+) -> None:
+    """The cloud no longer has the model, or a hyper-parameter is unknown: the device reports why it stopped."""
+    one = device(name)
     one.add(samples(40))
     gone = BlobRef("c" * 64, 1000)
     with one.store() as store:
-        store.rounds.begin(Task(1, SCHEMA.to_dict(), RECIPE.to_dict(), gone, gone), "sync")
+        store.rounds.begin(Task(1, SCHEMA.to_dict(), recipe, gone, gone), "sync")
     with cloud(RECIPE):
         record = record_of(one.run().finish())
     assert record.outcome.decision == "abandoned"
-    assert "unknown-blob" in record.outcome.reason
-
-
-def test_a_task_that_cannot_be_read_is_given_up(cloud: Any, device: MakeDevice) -> None:
-    """An unknown hyper-parameter is named in the report."""
-    one = device("round-unread")
-    gone = BlobRef("c" * 64, 1000)
-    with one.store() as store:
-        store.rounds.begin(Task(1, SCHEMA.to_dict(), {"wisdom": 3}, gone, gone), "sync")
-    with cloud(RECIPE):
-        record = record_of(one.run().finish())
-    assert record.outcome.decision == "abandoned"
-    assert "wisdom" in record.outcome.reason
+    assert told in record.outcome.reason
 
 
 def test_a_stopped_round_is_continued(cloud: Any, device: MakeDevice) -> None:
