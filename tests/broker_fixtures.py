@@ -21,13 +21,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from cloud_broker.errors import BrokerNotFoundError
 from cloud_broker.membership.identity import Identity
 from cloud_broker.mosquitto.broker import Broker, BrokerConfig, write_broker_directory
+from cloud_broker.mosquitto.probe import release
 from protocol import envelope, topics
 from protocol.messages import Message
 from tests.ports import free_port
 
 FLEET = "test"
 WAIT_S = 60.0
-_CALLBACKS = ("on_message", "on_connect", "on_subscribe", "on_publish", "on_socket_open")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,11 @@ class Peer:
         properties.SessionExpiryInterval = 3600 if persistent else 0
         self._client.connect(fleet.host, fleet.port, clean_start=not persistent, properties=properties)
         self._client.loop_start()
-        self._answer("connect", 0)
+        try:
+            self._answer("connect", 0)
+        except AssertionError:
+            self.close()
+            raise
 
     def subscribe(self, topic: str) -> ReasonCode:
         """Subscribe at QoS 1 and return the broker's answer."""
@@ -140,8 +144,7 @@ class Peer:
         """Disconnect and end its thread."""
         self._client.disconnect()
         self._client.loop_stop()
-        for name in _CALLBACKS:  # which hold this object: its client's sockets close once nobody holds either
-            setattr(self._client, name, None)
+        release(self._client)
 
     def __enter__(self) -> Peer:
         return self

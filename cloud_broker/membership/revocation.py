@@ -24,6 +24,7 @@ from cloud_broker.membership.certificates import FleetAuthority
 from cloud_broker.membership.identity import Identity
 from cloud_broker.membership.tokens import TokenBook
 from cloud_broker.mosquitto.configuration import CERTIFICATES, BrokerConfig
+from cloud_broker.mosquitto.probe import release
 
 _EFFECT_TIMEOUT_S = 10.0
 _POLL_S = 0.02
@@ -111,6 +112,7 @@ def take_over(config: BrokerConfig, authority: FleetAuthority, name: str) -> Non
             raise BrokerError(f"cannot cut off {name} at the broker: {error}; restart it") from error
         finally:
             client.disconnect()
+            release(client)
     if not answers or answers[0].is_failure:
         raise BrokerError(f"the broker did not let the authority cut off {name}: restart it")
 

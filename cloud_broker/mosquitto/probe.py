@@ -72,6 +72,7 @@ class Probe:
         answer = self._answer("connect", 0)
         if answer is None or answer.is_failure:
             self._client.loop_stop()
+            release(self._client)
             raise ConnectionFailedError(f"{host}:{port} as {name}: {answer or 'closed without an answer'}")
 
     def subscribe(self, topic: str) -> bool:
@@ -119,6 +120,7 @@ class Probe:
     ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        release(self._client)
 
     def _listen_to_client(self) -> None:
         client = self._client
@@ -149,6 +151,15 @@ class Probe:
         with self._changed:
             self._changed.wait_for(lambda: self._lost or (what, mid) in self._answers, _ANSWER_S)
             return self._answers.pop((what, mid), None)
+
+
+def release(client: mqtt.Client) -> None:
+    """Close a client's sockets, also the pair that wakes its loop, once nobody loops.
+
+    paho closes the pair when a client is forgotten. One that hangs on a cycle of references, as callbacks make, is
+    forgotten at some later time, and its sockets perhaps before it.
+    """
+    client.__del__()
 
 
 def _set_nodelay(_client: mqtt.Client, _userdata: Any, connection: Any) -> None:

@@ -20,7 +20,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from edge.config import EdgeConfig
 from edge.errors import CertificateError
 from edge.tunnel.inbox import Delivery, Inbox
-from edge.tunnel.mqtt import connect, new_client, secure
+from edge.tunnel.mqtt import connect, new_client, release, secure
 from edge.tunnel.sent import Sent
 from edge.tunnel.tls import refusal_of_certificate
 from profiling.traffic import Traffic
@@ -111,9 +111,10 @@ class Line:
             self.client.disconnect()
         if self._keeper.is_alive():
             self._keeper.join(_LAST_WAIT_S)
-        if not self._keeper.is_alive():  # nobody calls back: let go of each other, so that sockets close by themselves
+        if not self._keeper.is_alive():  # nobody calls back: let go of each other
             for name in _CALLBACKS:
                 setattr(self.client, name, None)
+            release(self.client)
 
     # All below runs on the keeper's thread.
 

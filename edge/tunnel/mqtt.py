@@ -60,5 +60,14 @@ def connect(client: mqtt.Client, config: EdgeConfig) -> None:
     client.connect(config.host, config.port, KEEPALIVE_S, clean_start=False, properties=properties)
 
 
+def release(client: mqtt.Client) -> None:
+    """Close a client's sockets, also the pair that wakes its loop, once nobody loops.
+
+    paho closes the pair when a client is forgotten. One that hangs on a cycle of references, as a traceback makes, is
+    forgotten at some later time, and its sockets perhaps before it.
+    """
+    client.__del__()
+
+
 def _leave_it_to_the_loop(_client: mqtt.Client, _userdata: Any, _socket: Any) -> None:
     """The loop sees by itself that there is something to write."""

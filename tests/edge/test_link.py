@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -64,6 +65,25 @@ def test_messages_pass_both_ways(fleet_broker: FleetBroker, peer: Callable[..., 
         link.acknowledge(delivery)
         assert link.receive(0.05) is None
     assert cloud.hear("presence").message == Presence(False)
+
+
+def test_a_closed_link_holds_no_socket(fleet_broker: FleetBroker, tmp_path: Path) -> None:
+    """Not even while something still refers to it, as a traceback may for long."""
+    before = _sockets()
+    link = Link(config_for(fleet_broker, "link-13", tmp_path))
+    link.open(WAIT_S)
+    assert _sockets() - before
+    link.close()
+    assert not _sockets() - before
+
+
+def _sockets() -> set[str]:
+    """Those of this process."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found.add(str(descriptor.readlink()))
+    return {name for name in found if name.startswith("socket:")}
 
 
 def test_bytes_are_counted_at_three_depths(fleet_broker: FleetBroker, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from cloud_broker.membership import signing
 from cloud_broker.membership.certificates import FleetAuthority
 from cloud_broker.membership.identity import load_certificate, load_key
+from cloud_broker.mosquitto.probe import release
 from hardware.durable import write_private
 from protocol import topics
 from protocol.envelope import encode
@@ -122,4 +123,5 @@ def test_a_last_will_is_bound_by_the_access_list_too(town: Town) -> None:
                 pass
             with Peer(town.broker, identity):
                 client.loop(1.0)
+            release(client)
         assert cloud.hear("presence").message_id == "testator"
