@@ -89,6 +89,7 @@ class SampleIndex:
         self._agreeing: NDArray[np.bool_] | None = None
         self._engine = self._make_engine()
         self._looked_s = -_LOOK_S
+        self._matcher = self._make_matcher()
         self.refresh()
 
     def __len__(self) -> int:
@@ -110,6 +111,7 @@ class SampleIndex:
                 self._allowed = allowed
                 if self._options.matcher == AGREEMENT:
                     self._look_for_opinions()
+            self._matcher = self._make_matcher()
 
     def tidy(self, on_progress: OnProgress | None = None) -> None:
         """Make an inverted file, or a new one, if the pool has outgrown what there is; may take minutes.
@@ -149,6 +151,12 @@ class SampleIndex:
 
     def matcher(self) -> Matcher:
         """The matcher over the pool as it is now."""
+        known = self._matcher
+        if len(known.view) == len(self._derived) and known.view.since_s is None:
+            return known
+        return self._make_matcher()
+
+    def _make_matcher(self) -> Matcher:
         if self._options.matcher == "random":
             return RandomMatcher(self._view(), self._options)
         if self._options.matcher == AGREEMENT:

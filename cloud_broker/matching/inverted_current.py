@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,16 @@ class Current:
 
     def looks_for(self, counts: NDArray[Any]) -> tuple[Floats, Floats]:
         """Reach and times for each of ``counts`` [m]."""
-        asked, reach, times = np.array(self.looks, np.float64).T
+        asked, reach, times = self._curves
         wanted = np.log(np.maximum(counts, 1))
-        found = [np.interp(wanted, np.log(asked), values).astype(np.float32) for values in (reach, times)]
-        return found[0], found[1]
+        return np.interp(wanted, asked, reach).astype(np.float32), np.interp(wanted, asked, times).astype(np.float32)
+
+    @cached_property
+    def _curves(self) -> NDArray[np.float64]:
+        """The logarithm of how many, share and times, [3, n]."""
+        curves: NDArray[np.float64] = np.array(self.looks, np.float64).T.copy()
+        curves[0] = np.log(curves[0])
+        return curves
 
 
 def discard_older(folder: Path) -> None:

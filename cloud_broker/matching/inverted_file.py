@@ -22,7 +22,7 @@ _LEAST_TAIL, _TAIL_SHARE = 50_000, 1 / 128  # rows that are searched exactly unt
 class InvertedFileIndex(VectorIndex):
     """Finds most of the nearest rows in a small part of the time that exact search takes."""
 
-    margin: ClassVar[float] = 1.5
+    margin: ClassVar[float] = 1.1
 
     def __init__(self, folder: Path, vectors: Callable[[], Vectors]) -> None:
         """Open what is in ``folder``.

@@ -86,7 +86,8 @@ class Opened:
         try:
             with np.load(f"{path}.lists.npz") as known:
                 self.books, sizes, levels = Codebooks.read(known), known["sizes"], known["levels"]
-            self.order: Rows = np.load(f"{path}.order.npy", mmap_mode="r")
+            # As an array: numpy.memmap adds some time to each look.
+            self.order: Rows = np.asarray(np.load(f"{path}.order.npy", mmap_mode="r"))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise StorageError(f"cannot read {path}: {error}") from error
         self.lists = PackedLists(path.with_name(f"{path.name}.lists"), sizes, (self.books.width + 1) // 2)
@@ -117,6 +118,8 @@ class Opened:
         queries = np.ascontiguousarray(queries, np.float32)
         asked = _Asked(queries, np.minimum(counts, rows), np.minimum(counts if most is None else most, rows), vectors)
         by_lists = self.by_lists(queries)
+        if by_lists.all():
+            return self._within(asked, allowed)
         mine = np.flatnonzero(by_lists).tolist()
         found = dict(zip(mine, self._within(asked.some(mine), allowed), strict=True)) if mine else {}
         for number in np.flatnonzero(~by_lists).tolist():
@@ -162,14 +165,9 @@ class Opened:
                 found[number] = self._found(asked.some([number]), marked, chosen.sizes)[0]
         return found
 
-    def chosen_lists(
-        self, queries: Floats, counts: NDArray[np.int64], sizes: NDArray[np.int64] | None = None
-    ) -> Looked:
-        """The lists that are looked through for ``counts`` rows of each query, see `ListChoice`."""
-        reach = self.current.looks_for(counts)[0]
-        if sizes is not None:
-            reach = 1 - _FILTERED * (1 - reach)
-        return self.choice.choose(queries, counts.astype(np.float32), reach, sizes)
+    def chosen_lists(self, queries: Floats, counts: NDArray[np.int64]) -> Looked:
+        """The lists that are looked through for ``counts`` rows of each query where no filter is, see `ListChoice`."""
+        return self.choice.choose(queries, counts.astype(np.float32), self.current.looks_for(counts)[0])
 
     def compared(self, queries: Floats, ids: NDArray[np.int64], vectors: Vectors) -> tuple[Rows, Floats]:
         """The rows of ids [m, n], -1 for none, and their scores by their vectors."""
@@ -202,10 +200,12 @@ class Opened:
         """The best that a selector lets through, which are ``sizes`` of each list."""
         # OpenMP counts threads per caller, so each worker thread says so for itself.
         _faiss.omp_set_num_threads(1)
-        times = self.current.looks_for(asked.counts)[1]
+        reach, times = self.current.looks_for(asked.counts)
         candidates = np.maximum(np.ceil(asked.counts * times).astype(np.int64), asked.most) + _SPARE
         candidates = np.minimum(candidates, self.current.rows)
-        looked = self.chosen_lists(asked.queries, asked.counts, sizes)
+        if sizes is not None:
+            reach = 1 - _FILTERED * (1 - reach)
+        looked = self.choice.choose(asked.queries, asked.counts.astype(np.float32), reach, sizes)
         ids = scan(self.index, asked.queries, *looked, int(candidates.max()), selector=selector)
         ids[np.arange(ids.shape[1]) >= candidates[:, np.newaxis]] = -1
         rows, scores = self.compared(asked.queries, ids, asked.vectors)

@@ -7,6 +7,7 @@ as many of the pool's samples as its share says, the nearest ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -18,9 +19,48 @@ from cloud_broker.matching.vector_index import ExactIndex, Rows, VectorIndex
 from protocol.errors import MalformedMessageError
 from protocol.messages import Query
 
-_NEEDED = 1.06  # rows that it takes to fill a quota where few drop out, as half of the quotas do
-_SPARE = 32  # rows more than an engine's margin, since some drop out of small quotas too
+_NEEDED, _NEEDED_MORE = 1.06, 8  # times a quota, and rows, that fill it where few drop out, as half of the quotas do
+_SPARE = 80  # rows more than an engine's margin: of a small quota a larger share may drop out
 _LOOKS_FOR_LABELS = 8  # quotas' worth of rows are searched at most for a label that is rare there
+
+
+@dataclass(frozen=True)
+class _Offers:
+    """Rows [n] that may be sent, the nearest of each centroid first, and the keys [n] of their contents.
+
+    Those of centroid i are from ``ends[i]`` to ``ends[i + 1]``.
+    """
+
+    rows: Rows
+    keys: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def each(self) -> Iterator[tuple[list[int], list[int]]]:
+        """Rows and keys of one centroid after another."""
+        rows, keys = self.rows.tolist(), self.keys.tolist()
+        for begin, end in pairwise(self.ends.tolist()):
+            yield rows[begin:end], keys[begin:end]
+
+    def filled(self, shares: list[int]) -> Rows | None:
+        """What is sent if each centroid in turn takes its share of what none before it took, and no content twice.
+
+        None where not everybody has enough.
+        """
+        first = _first_of_content(self.keys)
+        new = first == np.arange(len(first))
+        so_far = np.append(0, np.cumsum(new))
+        quotas, many, begins = np.array(shares), np.diff(self.ends), so_far[self.ends[:-1]]
+        if (so_far[self.ends[1:]] - begins < quotas).any():
+            return None
+        quota, place = np.repeat(quotas, many), so_far[:-1] - np.repeat(begins, many)
+        in_time = place < quota
+        chosen = new & in_time
+        if not chosen[first[in_time & ~new]].all():
+            # Passed over for one that came too late itself. Whoever came too late here does so however that ends.
+            return _Offers(self.rows[in_time], self.keys[in_time], _counted(in_time, self.ends)).filled(shares)
+        order = np.argsort((place[chosen] + 0.5) / quota[chosen], kind="stable")
+        rows: Rows = self.rows[chosen][order]
+        return rows
 
 
 class ProfileMatcher(Matcher):
@@ -39,12 +79,20 @@ class ProfileMatcher(Matcher):
                 f"query: centroids of {query.dimensions} dimensions, the model's have {self.view.vectors.shape[1]}"
             )
         centroids, shares = query.profile(), quotas(query.weights, query.max_samples)
-        counts = [min(int(_NEEDED * quota) + _SPARE // 4, len(self.view)) if quota else 0 for quota in shares]
+        counts = [min(int(_NEEDED * quota) + _NEEDED_MORE, len(self.view)) if quota else 0 for quota in shares]
         most = [max(self._first_look(quota), count) for quota, count in zip(shares, counts, strict=True)]
         near = [rows for rows, _ in self._engine.search_many(centroids, counts, self.view.allowed, most)]
+        offers = self._offers(near, asker)
+        filled = None if self._picky else offers.filled(shares)
+        return self._one_by_one(centroids, shares, near, offers, asker) if filled is None else filled
+
+    def _one_by_one(
+        self, centroids: NDArray[np.float32], shares: list[int], near: list[Rows], offers: _Offers, asker: int | None
+    ) -> Rows:
+        """Chosen for one centroid after another, of more rows than were offered where these are too few."""
         chosen: dict[int, int] = {}  # the row of each content
         priorities = []
-        for centroid, quota, first, offered in zip(centroids, shares, near, self._offered(near, asker), strict=True):
+        for centroid, quota, first, offered in zip(centroids, shares, near, offers.each(), strict=True):
             mine = _first_new(*offered, quota, chosen)
             if len(mine) < quota or self._picky:
                 mine = self._nearest(centroid, quota, first, asker, chosen)
@@ -58,20 +106,14 @@ class ProfileMatcher(Matcher):
         """Whether it takes more to be chosen than that one may leave the pool and is of new content."""
         return self._options.near_duplicate_similarity < 1 or self._options.min_label_share > 0
 
-    def _offered(self, near: list[Rows], asker: int | None) -> Iterator[tuple[list[int], list[int]]]:
-        """Of each centroid's ``near`` those that may go to the asker, each as its row and the key of its content.
-
-        Of all centroids at once, and as plain numbers: a centroid has a dozen, which NumPy takes longer to begin with
-        than to go through.
-        """
+    def _offers(self, near: list[Rows], asker: int | None) -> _Offers:
+        """Of each centroid's ``near`` those that may go to the asker; looked up for all centroids at once."""
         rows = np.concatenate(near)
         known = np.minimum(rows, len(self.view) - 1)  # the engine may know some that came since
         may = (rows == known) & self._may_leave(known, asker)
-        ends = np.append(0, np.cumsum(may))[np.cumsum([0, *map(len, near)])].tolist()
+        ends = _counted(may, np.cumsum([0, *map(len, near)]))
         rows = rows[may]
-        mine, keys = rows.tolist(), self.view.content_keys[rows].tolist()
-        for begin, end in pairwise(ends):
-            yield mine[begin:end], keys[begin:end]
+        return _Offers(rows, self.view.content_keys[rows], ends)
 
     def _first_look(self, quota: int) -> int:
         """How many rows to ask for, of which some will be dropped."""
@@ -93,6 +135,24 @@ class ProfileMatcher(Matcher):
             look = min(4 * look, len(self.view))
             rows, _ = self._engine.search(centroid, look, self.view.allowed)
         return {}
+
+
+def _counted(kept: NDArray[np.bool_], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places among [n] as places among those that are kept."""
+    counted: NDArray[np.int64] = np.append(0, np.cumsum(kept))[ends]
+    return counted
+
+
+def _first_of_content(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of keys [n] where it stands first."""
+    order = np.argsort(keys)
+    in_order = keys[order]
+    begins = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
+    if len(begins) >= len(keys):
+        return np.arange(len(keys))
+    first = np.empty_like(order)
+    first[order] = np.repeat(np.minimum.reduceat(order, begins), np.diff(np.append(begins, len(keys))))
+    return first
 
 
 def _first_new(rows: list[int], keys: list[int], quota: int, before: dict[int, int]) -> dict[int, int]:

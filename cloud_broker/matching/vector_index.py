@@ -18,6 +18,7 @@ Vectors = NDArray[np.float32]
 Found = tuple[Rows, Vectors]
 """Rows and their scores, the best first, equal scores in the order of rows."""
 _ON_ONE_THREAD = 2**18  # multiplications up to which OpenBLAS, which NumPy uses, does not share a product among threads
+_ONE_ON_ONE_THREAD = 9_000  # the same for a product with one vector, some less
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def nearest(vector: NDArray[np.float32], vectors: Vectors, count: int, allowed: 
 
 def products(queries: Vectors, columns: Vectors, out: Vectors) -> Vectors:
     """Inner products of queries [m, d] with columns [d, n] into ``out`` [m, n], which is returned; one thread."""
-    if len(queries) == 1:  # a product with one vector is shared from 10,000 multiplications on
+    if len(queries) == 1 and columns.size >= _ONE_ON_ONE_THREAD:
         out[:] = products(np.repeat(queries, 2, axis=0), columns, np.empty((2, columns.shape[1]), np.float32))[:1]
         return out
     step = max(_ON_ONE_THREAD // max(queries.size, 1), 1)
@@ -165,7 +166,10 @@ def best(rows: Rows, scores: Vectors, counts: NDArray[np.int64]) -> list[Found]:
     Those of all together are found in the time that two alone take.
     """
     many = np.minimum(np.count_nonzero(rows >= 0, axis=1), counts).tolist()
-    rows, scores = _of_keys(np.sort(_keys(rows, scores))[:, : max(many, default=0)])
+    keys, most = _keys(rows, scores), max(many, default=0)
+    if 0 < 2 * most < keys.shape[1]:
+        keys = np.partition(keys, most - 1)[:, :most]
+    rows, scores = _of_keys(np.sort(keys)[:, :most])
     return [(mine[:few], theirs[:few]) for mine, theirs, few in zip(rows, scores, many, strict=True)]
 
 
