@@ -29,11 +29,11 @@ from cloud_broker.matching.profile_matching import ProfileMatcher
 from cloud_broker.pool.columns import content_keys
 from edge.learning.profile import build_profile
 from edge.learning.recommender import latest_that_fit
+from evaluation.building import build_world
 from evaluation.datasets import load_dataset
 from evaluation.pool_files import open_recommender
 from evaluation.samples import Labels
 from evaluation.split import Protocol, Split, split_interactions
-from evaluation.world import build_world
 from protocol.batch_codec import encode_batch
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, empty_batch

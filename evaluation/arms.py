@@ -6,7 +6,7 @@ worker process stays as small as a device. ``coda evaluate arms`` lists them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edge.learning.gate import Decision
@@ -92,6 +92,11 @@ _ALL = (
     Arm("coda-agreement", "CoDA on samples of the users who agree most on shared items", ablations.by_agreement),
 )  # fmt: skip
 ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ALL}
+
+
+def tunes_frozen(arms: Iterable[str]) -> bool:
+    """Whether one of these arms tunes h0 with frozen embeddings, which is a file of its own."""
+    return any(name.endswith("-frozen") for name in arms)
 
 
 def try_arms(bench: Bench, material: Material, arms: Sequence[str], bytes_matched: int = 0) -> DeviceRow:

@@ -13,6 +13,7 @@ from edge.learning.personalise import Outcome, Weigh, personalise, too_few
 from edge.learning.recommender import Personal, Prepared, Recommender
 from edge.learning.trainer import Trainer
 from edge.learning.tuning import tune
+from evaluation.errors import PlanError
 from evaluation.neighbours import Neighbours
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch, concatenate, empty_batch
@@ -66,14 +67,19 @@ class Bench:
 
     Attributes:
         recommender: h0.
-        frozen: h0 in a file whose embeddings do not train.
+        frozen: h0 in a file whose embeddings do not train; None where no arm wants it.
         classifier: g.
         recipe: Of every arm.
         neighbours: The pool by user.
     """
 
     def __init__(
-        self, recommender: Recommender, frozen: Recommender, classifier: Trainer, neighbours: Neighbours, recipe: Recipe
+        self,
+        recommender: Recommender,
+        frozen: Recommender | None,
+        classifier: Trainer,
+        neighbours: Neighbours,
+        recipe: Recipe,
     ) -> None:
         self.recommender = recommender
         self.frozen = frozen
@@ -84,7 +90,13 @@ class Bench:
 
     @cached_property
     def over_frozen(self) -> Bench:
-        """A bench whose arms tune the file with frozen embeddings."""
+        """A bench whose arms tune the file with frozen embeddings.
+
+        Raises:
+            PlanError: If the world was built without that file.
+        """
+        if self.frozen is None:
+            raise PlanError("this world was built for arms that tune no frozen embeddings: build it with frozen=True")
         return Bench(self.frozen, self.frozen, self.classifier, self.neighbours, self.recipe)
 
     def h0(self, material: Material) -> Logits:

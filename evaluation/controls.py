@@ -27,6 +27,8 @@ from cloud_broker.models.training import predict
 from edge.learning.classifier import classify
 from edge.learning.runtime import open_model
 from edge.learning.trainer import Trainer
+from evaluation.arms import tunes_frozen
+from evaluation.building import build_world
 from evaluation.fleet import after_fleet
 from evaluation.h0 import train_h0
 from evaluation.metrics import auc
@@ -36,7 +38,7 @@ from evaluation.samples import Labels
 from evaluation.split import Device, Protocol, Split, split_interactions
 from evaluation.statistics import Interval, bootstrap_mean, paired_difference
 from evaluation.synthetic import Synthetic, generate_homogeneous, generate_synthetic
-from evaluation.world import Progress, World, build_world
+from evaluation.world import Progress, World
 from protocol.recipe import Recipe
 from protocol.samples import SampleBatch
 
@@ -200,7 +202,9 @@ def _try_defaults(split: Split, options: ControlOptions) -> _Tried:
 
 
 def _try(split: Split, folder: Path, recipe: Recipe, options: ControlOptions) -> _Tried:
-    world = build_world(split, folder, labels=_LABELS, seed=options.seed, progress=options.progress)
+    world = build_world(
+        split, folder, labels=_LABELS, seed=options.seed, frozen=tunes_frozen(_ARMS), progress=options.progress
+    )
     devices = split.devices[: options.max_devices]
     played = run_devices(world, devices, recipe, _ARMS, workers=options.workers, progress=options.progress)
     rows = after_fleet(played, recipe)

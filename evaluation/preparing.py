@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from evaluation.arms import BY_AGREEMENT
 from evaluation.interactions import Interactions
@@ -41,8 +41,8 @@ class CellJobs:
 
 def start_preparing(data: Interactions, threads: int) -> None:
     """Give this process the data, and TensorFlow its share of the cores; called once in each."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    # It is loaded only where a world is to be built, and then reads these.
+    os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS="1")
     _process_data[:] = [data]
 
 

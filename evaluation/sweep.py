@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from evaluation.arms import tunes_frozen
+from evaluation.building import build_world
 from evaluation.datasets import load_dataset
 from evaluation.interactions import Interactions
 from evaluation.results import ArmsResult, Setting
@@ -19,7 +21,7 @@ from evaluation.runner import run_devices
 from evaluation.samples import Labels
 from evaluation.split import Protocol, split_interactions
 from evaluation.statistics import paired_difference
-from evaluation.world import Progress, build_world
+from evaluation.world import Progress
 from protocol.errors import MalformedMessageError
 from protocol.recipe import Recipe
 
@@ -52,7 +54,9 @@ def sweep(
     )
     found = {}
     with tempfile.TemporaryDirectory(prefix="coda-sweep-") as folder:
-        world = build_world(split, Path(folder), labels=Labels.IMPLICIT, seed=seed, progress=progress)
+        world = build_world(
+            split, Path(folder), labels=Labels.IMPLICIT, seed=seed, frozen=tunes_frozen(arms), progress=progress
+        )
         for name, recipe in recipes.items():
             rows = run_devices(world, split.devices, recipe, arms, workers=workers, progress=progress)
             setting = Setting(

@@ -75,7 +75,8 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._recommender = open_recommender(folder)
-        self._frozen = open_recommender(folder / FROZEN_FOLDER)
+        frozen = folder / FROZEN_FOLDER
+        self._frozen = open_recommender(frozen) if frozen.exists() else None
         self._classifier = Trainer(open_model(folder / CLASSIFIER_FILE))
         self._pool = map_pool(folder / POOL_FOLDER)
         self._neighbours = Neighbours(self._pool, map_owner(folder / POOL_FOLDER))

@@ -1,7 +1,7 @@
-"""The cloud's side of an evaluation: h0 trained and converted, the pool indexed, each device's matched samples found.
+"""The cloud's side of an evaluation: the pool indexed, each device's matched samples found.
 
 Everything a worker process needs lies in one folder: the two model files and the pool's columns, which workers map
-instead of copying.
+instead of copying. `evaluation.building` fills it, and alone needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,39 +20,23 @@ from cloud_broker.matching.matcher import PoolView
 from cloud_broker.matching.opinions import Opinions
 from cloud_broker.matching.profile_matching import ProfileMatcher
 from cloud_broker.matching.vectors import Embedder
-from cloud_broker.models.classifier_training import prepared_classifier
-from cloud_broker.models.publish import slots_for
-from cloud_broker.options import ModelOptions
 from cloud_broker.pool.columns import content_keys
-from converters.convert import ConvertOptions, convert
-from converters.zoo.names import DEFAULT_RECOMMENDER
 from edge.learning.profile import build_profile
 from edge.learning.recommender import latest_that_fit
 from edge.learning.runtime import file_sha256
-from evaluation.h0 import train_h0
 from evaluation.pool_files import (
-    CLASSIFIER_FILE,
-    FROZEN_FOLDER,
-    POOL_FOLDER,
     RECOMMENDER_FILE,
     map_row_table,
     open_recommender,
-    write_pool,
-    write_row_table,
 )
-from evaluation.samples import Labels
 from evaluation.split import Device, Split
 from evaluation.worker import NEAREST_OF, Found
 from protocol.opinions import pack_opinions
 from protocol.recipe import Recipe
-from protocol.rows import MAX_SLOTS
 from protocol.samples import empty_batch
 
 _ROWS_A_STEP = 16_384
 _VECTORS_FILE = "vectors.npy"
-# More than a device is given by default: the random arm's samples have thrice the items of matched ones, and a control
-# that lost some for lack of slots would be none.
-SLOTS = MAX_SLOTS
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -109,64 +92,6 @@ class World:
         return np.sort(rng.choice(foreign, min(count, len(foreign)), replace=False)).astype(np.int64)
 
 
-def build_world(
-    split: Split,
-    folder: Path,
-    *,
-    labels: Labels,
-    model: str = DEFAULT_RECOMMENDER,
-    seed: int = 1,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-) -> World:
-    """Train h0 on the pool, convert it and its classifier through the parity gate, and index the pool.
-
-    Args:
-        split: The pool and the devices.
-        folder: Where the files shall be.
-        labels: What the labels mean.
-        model: h0's network.
-        seed: Of h0's training.
-        batch_size: Samples in a device's training step.
-        progress: Told what goes on.
-
-    Raises:
-        TrainingError: If the pool is too small, or training diverges.
-        ConverterError: If a file does not do what TensorFlow does.
-    """
-    progress = progress or _silent
-    folder.mkdir(parents=True, exist_ok=True)
-    h0 = train_h0(split, labels, model=model, seed=seed, on_event=_epochs_told(progress))
-    _convert_all(h0, split, folder, batch_size, seed=seed, progress=progress)
-    write_pool(split.pool, split.pool_owner, folder / POOL_FOLDER)
-    return World(folder, split, progress)
-
-
-def _convert_all(
-    model: keras.Model, split: Split, folder: Path, batch_size: int, *, seed: int, progress: Progress
-) -> None:
-    progress("convert", 0, 3)
-    options = ConvertOptions(
-        batch_size=batch_size,
-        schema=split.schema,
-        slots=slots_for(split.schema, SLOTS),
-        trainable=ModelOptions().trainable,
-    )
-    _convert_recommender(model, folder, options)
-    progress("convert", 1, 3)
-    _convert_recommender(model, folder / FROZEN_FOLDER, replace(options, trainable="head"))
-    progress("convert", 2, 3)
-    classifier = prepared_classifier(model, split.pool, split.pool_owner, seed=seed)
-    convert(classifier, folder / CLASSIFIER_FILE, ConvertOptions(batch_size=batch_size))
-    progress("convert", 3, 3)
-
-
-def _convert_recommender(model: keras.Model, folder: Path, options: ConvertOptions) -> None:
-    folder.mkdir(exist_ok=True)
-    for rows in convert(model, folder / RECOMMENDER_FILE, options).rows.values():
-        write_row_table(rows, folder)
-
-
 def _vectors(folder: Path, split: Split, progress: Progress) -> NDArray[np.float32]:
     file = folder / _VECTORS_FILE
     if not file.exists():
@@ -183,10 +108,6 @@ def _embed(folder: Path, split: Split, progress: Progress) -> NDArray[np.float32
         pieces.append(embedder.vectors(split.pool.take(slice(begin, begin + _ROWS_A_STEP))))
     progress("index", len(split.pool), len(split.pool))
     return np.concatenate(pieces)
-
-
-def _epochs_told(progress: Progress) -> Callable[[dict[str, Any]], None]:
-    return lambda event: progress("train h0", event["epoch"], event["epochs"])
 
 
 def _silent(*_: Any) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from evaluation.models import model_options
 from evaluation.samples import Labels
 from evaluation.split import Split
-from evaluation.world import Progress, World, build_world
+from evaluation.world import Progress, World
 
 MAX_BYTES = 4 << 30
 # A run that is under way has its worlds open; nothing younger than this is dropped.
@@ -33,7 +33,7 @@ _SOURCES = (
     "converters",
     "cloud_broker",
     "protocol",
-    *(f"evaluation/{name}.py" for name in ("world", "h0", "models", "pool_files")),
+    *(f"evaluation/{name}.py" for name in ("building", "world", "h0", "models", "pool_files")),
 )
 _MARK = "whole"
 
@@ -64,6 +64,8 @@ def cached_world(
     if (folder / _MARK).exists():
         os.utime(folder)
         return World(folder, split, progress)
+    from evaluation.building import build_world  # noqa: PLC0415 - TensorFlow: seconds that a kept world need not take
+
     keep_in.mkdir(parents=True, exist_ok=True)
     make_room(keep_in)
     with tempfile.TemporaryDirectory(dir=keep_in, prefix=".building-") as scratch:

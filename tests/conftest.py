@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -37,6 +38,17 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
 # see the same from files in memory, and take a fraction of the time.
 if "TMPDIR" not in os.environ and _has_room(_MEMORY):
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+
+# What is imported and collected stays to the end: looking through it again and again for garbage takes a third as long
+# as the imports themselves, and later slows every test that makes many objects.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, among what tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 # A process gets file after file: quick ones come last, so that none is left alone with a long one at the end.

@@ -75,7 +75,7 @@ def _train(
             loss = tf.reduce_mean(tf.nn.softplus(-own) + tf.nn.softplus(foreign))
         optimizer.apply_gradients(zip(tape.gradient(loss, trained), trained, strict=True))
 
-    graph = tf.function(step, reduce_retracing=True)
+    graph = tf.function(step, reduce_retracing=True, autograph=False)
     size = min(_BATCH_SIZE, len(owner))
     for _ in range(int(np.clip(_EPOCHS * len(owner) // size, *_STEPS))):
         rows = rng.integers(0, len(owner), size)

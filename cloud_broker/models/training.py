@@ -179,7 +179,7 @@ class _Trainer:
                 average.assign(keep * average + (1.0 - keep) * weight)
             return loss
 
-        self._step = tf.function(step)
+        self._step = tf.function(step, autograph=False)
 
     def run_epoch(self, batch: SampleBatch, batch_size: int, rng: np.random.Generator) -> float:
         """One pass in random order; the mean loss of its steps."""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.building import build_world
 from evaluation.samples import Labels
 from evaluation.split import Protocol, split_interactions
 from evaluation.synthetic import generate_synthetic
-from evaluation.world import World, build_world
+from evaluation.world import World
 from tests.sharing import made_once
 
 DATA = generate_synthetic(users=40, items=100, seed=3).interactions

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation.building import build_world
 from evaluation.h0 import evaluate_h0
 from evaluation.plan import DEFAULT_ARMS
 from evaluation.pool_files import map_owner, map_pool, write_pool
@@ -18,7 +19,7 @@ from evaluation.runner import run_devices
 from evaluation.samples import Labels
 from evaluation.scores import DeviceRow, Score
 from evaluation.split import Protocol
-from evaluation.world import World, build_world
+from evaluation.world import World
 from protocol.recipe import Recipe
 from tests.evaluation.conftest import DATA
 
@@ -110,7 +111,7 @@ def test_h0_learns_what_people_of_like_taste_do(labels: Labels) -> None:
 
 def test_arms_come_to_the_same_through_slots(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A world whose model has slots for its items finds the same samples and gives the same scores."""
-    monkeypatch.setattr("evaluation.world.SLOTS", 100)
+    monkeypatch.setattr("evaluation.building.SLOTS", 100)
     slotted = build_world(world.split, tmp_path, labels=Labels.IMPLICIT)
     assert (tmp_path / "rows.npy").exists()
     devices = world.split.devices[:3]

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from converters.zoo.names import RECOMMENDERS
+from evaluation.building import build_world
 from evaluation.models import model_options
 from evaluation.runner import run_devices
 from evaluation.samples import Labels
-from evaluation.world import World, build_world
+from evaluation.world import World
 from protocol.recipe import Recipe
 
 
@@ -25,7 +26,7 @@ def test_every_network_has_options(recommender: str) -> None:
 
 def test_another_network_goes_the_whole_way(world: World, tmp_path: Path) -> None:
     """PNN is trained, converted, matched by, classified by and tuned; its personal model is not h0."""
-    other = build_world(world.split, tmp_path, labels=Labels.IMPLICIT, model="pnn")
+    other = build_world(world.split, tmp_path, labels=Labels.IMPLICIT, model="pnn", frozen=False)
     recipe = Recipe(steps=40, classifier_steps=30, match_samples=200, gate_standard_errors=100.0)
     row = run_devices(other, other.split.devices[:1], recipe, workers=1)[0]
     assert row.samples_matched == 200

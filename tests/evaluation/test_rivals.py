@@ -17,8 +17,9 @@ from edge.learning.model import Weights
 from edge.learning.runtime import open_model
 from edge.learning.trainer import Trainer
 from evaluation import ablations, rivals
-from evaluation.arms import ARMS, BY_AGREEMENT
+from evaluation.arms import ARMS, BY_AGREEMENT, tunes_frozen
 from evaluation.bench import Bench, Material, local_only
+from evaluation.errors import PlanError
 from evaluation.neighbours import Neighbours
 from evaluation.pool_files import CLASSIFIER_FILE, FROZEN_FOLDER, open_recommender
 from evaluation.world import World
@@ -188,11 +189,22 @@ def test_label_correction_leaves_one_class_alone(material: Material) -> None:
 
 def test_frozen_embeddings_do_not_move(bench: Bench, material: Material) -> None:
     """Its file trains no table, and tuning moves the rest."""
-    assert not any("embedding" in name or name.endswith("bias_embeddings") for name in bench.frozen.model.get_weights())
-    h0 = bench.frozen.logits(material.test)
+    frozen = bench.over_frozen.recommender
+    assert not any("embedding" in name or name.endswith("bias_embeddings") for name in frozen.model.get_weights())
+    h0 = frozen.logits(material.test)
     np.testing.assert_allclose(h0, bench.h0(material), atol=1e-5)
     tuned = bench.over_frozen.coda(material).tuned
-    assert not np.allclose(bench.frozen.logits(material.test, tuned), h0, atol=1e-3)
+    assert not np.allclose(frozen.logits(material.test, tuned), h0, atol=1e-3)
+
+
+def test_a_world_without_frozen_embeddings_says_so(bench: Bench, material: Material) -> None:
+    """An arm that wants them is refused, and is not run on a file that trains them."""
+    without = Bench(bench.recommender, None, bench.classifier, bench.neighbours, _RECIPE)
+    with pytest.raises(PlanError, match="frozen=True"):
+        ARMS["coda-frozen"].run(without, material)
+    assert [name for name in ARMS if tunes_frozen([name])] == [
+        name for name, arm in ARMS.items() if "embeddings frozen" in arm.description
+    ]
 
 
 def test_a_classifier_without_labels_is_blind_to_them(bench: Bench, material: Material) -> None:
