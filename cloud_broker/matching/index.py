@@ -151,8 +151,8 @@ class SampleIndex:
 
     def matcher(self) -> Matcher:
         """The matcher over the pool as it is now."""
-        known = self._matcher
-        if len(known.view) == len(self._derived) and known.view.since_s is None:
+        known, since_s = self._matcher, self._since_s()
+        if len(known.view) == len(self._derived) and (since_s or 0) < (known.view.since_s or 0) + _LOOK_S:
             return known
         return self._make_matcher()
 
@@ -195,7 +195,7 @@ class SampleIndex:
         return InvertedFileIndex(self._derived.lists, self._derived.vectors)
 
     def _view(self) -> PoolView:
-        columns, rows, window = self.pool.columns, len(self._derived), self._options.window_days
+        columns, rows = self.pool.columns, len(self._derived)
         return PoolView(
             self._derived.vectors()[:rows],
             self.pool.contributors[:rows],
@@ -204,11 +204,16 @@ class SampleIndex:
             labels=columns.column("label")[:rows],
             sharers=columns.sharers,
             time_s=columns.column("time_s")[:rows],
-            since_s=self._clock() - window * DAY_S if window else None,
+            since_s=self._since_s(),
             opinions=self._opinions,
             agreeing=self._agreeing,
             allowed=self._allowed,
         )
+
+    def _since_s(self) -> float | None:
+        """What happened before is too old to be matched."""
+        window = self._options.window_days
+        return self._clock() - window * DAY_S if window else None
 
     def _look(self) -> Allowed | None:
         """Which rows may be matched at all; None if nearly all of them."""

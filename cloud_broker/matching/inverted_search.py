@@ -29,6 +29,7 @@ from cloud_broker.matching.vector_index import Allowed, Found, Rows, Vectors, be
 _faiss: Any = faiss  # its stubs tell of the C++ interface
 _DENSE = 0.7  # where so much of a stretch is allowed, the rest is dropped when found
 _SPARE = 16
+_MORE = 1.05  # times as many as should be enough where some are dropped
 _FILTERED = 0.5  # of what may be missed, with a filter: alike samples are left out alike, so the rest lie elsewhere
 
 
@@ -156,7 +157,7 @@ class Opened:
         if chosen.dense < _DENSE:
             return self._found(asked, marked, chosen.sizes)
         stretch = self.current.rows - chosen.first
-        more = asked.times(1.1 / chosen.dense, _SPARE, stretch)
+        more = asked.times(_MORE / chosen.dense, _SPARE, stretch)
         found = self._found(more, _faiss.IDSelectorRange(chosen.first, self.current.rows), chosen.sizes)
         for number, (rows, scores) in enumerate(found):
             may, most = allowed.contains(rows), asked.most[number]
