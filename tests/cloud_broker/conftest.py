@@ -82,7 +82,7 @@ def _train_again(published: Path, folder: Path) -> Trained:
     events: list[dict[str, Any]] = []
     here = dict.fromkeys(("ca_file", "cert_file", "key_file", "state_dir"), folder)  # it speaks to nobody
     values: dict[str, Any] = {"fleet": "test", "host": "localhost", "port": 1, **here}
-    config = CloudConfig(models=ModelOptions(epochs=1, seed=2), **values)
+    config = CloudConfig(models=ModelOptions(recommender="lr", epochs=1, seed=2), **values)
     train(config, threading.Event(), events.append, again=True)
     registry = Registry(folder)
     (model, _), (before, ended_s) = registry.history(2)

@@ -41,7 +41,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("slotted")
     with closing(SamplePool(folder / "pool", SCHEMA)) as pool, closing(Registry(folder)) as registry:
         pool.add_many(Given(f"user-{user}", user_samples(user, 60), "import") for user in range(12))
-        publish_models(pool, registry, ModelOptions(epochs=1, slots=SLOTS))
+        publish_models(pool, registry, ModelOptions(recommender="lr", epochs=1, slots=SLOTS))
     return folder
 
 

@@ -222,7 +222,7 @@ def test_it_trains_and_publishes_when_nothing_is_published(own_broker: FleetBrok
     pool = SamplePool(tmp_path / "pool", SCHEMA)
     pool.add_many(Given(f"user-{user}", user_samples(user, 40), "import") for user in range(8))
     pool.close()
-    config = config_of(own_broker, tmp_path, models=ModelOptions(epochs=1))
+    config = config_of(own_broker, tmp_path, models=ModelOptions(recommender="lr", epochs=1))
     with serving(config) as events:
         assert [event["event"] for event in events[:6]] == [
             "training", "converted", "converted", "published", "embedding", "serving",

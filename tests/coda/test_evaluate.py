@@ -38,7 +38,7 @@ def test_a_file_never_seen_before_works_through_flags_alone(tmp_path: Path) -> N
     _shop_log(tmp_path / "clicks.csv")
     command = ["evaluate", "--data", str(tmp_path / "clicks.csv"), "--user", "who", "--item", "sku", "--time", "when"]
     command += ["--features", "brand", "price=dense", "place", "--arms", "local", "--local-events", "5"]
-    command += ["--devices", "3", "--workers", "2", "--out", str(tmp_path / "out")]
+    command += ["--devices", "3", "--workers", "2", "--model", "lr", "--out", str(tmp_path / "out")]
     done = coda(*command, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert "left out 1 of 1,205 rows: another number of columns than the header has" in done.stderr

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -15,11 +14,10 @@ from converters.convert import Conversion, ConvertOptions, convert
 from converters.zoo.classifier import sample_classifier
 from converters.zoo.din import din
 from protocol.schema import Feature, FeatureKind, FeatureSchema
+from tests.sharing import made_once
 
 # A reference runs each of its graphs at most fifty times: to optimise it takes longer than that saves.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-# What is imported by now stays, so no collection need look at it again.
-gc.freeze()
 
 SCHEMA = FeatureSchema(
     (
@@ -41,27 +39,27 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.fixture(scope="session")
 def din_model() -> object:
-    """A small recommender with its initial weights."""
+    """A small recommender with its initial weights, the same in every process."""
+    keras.utils.set_random_seed(1)
     return din(SCHEMA, embedding_dim=4, attention_units=(8,), hidden_units=(8, 4))
 
 
 @pytest.fixture(scope="session")
 def classifier_model() -> object:
-    """A small sample classifier with its initial weights."""
+    """A small sample classifier with its initial weights, the same in every process."""
+    keras.utils.set_random_seed(1)
     return sample_classifier(8, hidden_units=(4,))
 
 
 @pytest.fixture(scope="session")
 def din_file(din_model: object, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
     """The recommender, converted with every weight trainable."""
-    return convert(
-        din_model, Path(tmp_path_factory.mktemp("din")) / "din.tflite", ConvertOptions(batch_size=8, schema=SCHEMA)
-    )
+    options = ConvertOptions(batch_size=8, schema=SCHEMA)
+    return made_once(tmp_path_factory, "din", lambda folder: convert(din_model, folder / "din.tflite", options))
 
 
 @pytest.fixture(scope="session")
 def classifier_file(classifier_model: object, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
     """The classifier, converted."""
-    return convert(
-        classifier_model, Path(tmp_path_factory.mktemp("g")) / "classifier.tflite", ConvertOptions(batch_size=8)
-    )
+    options = ConvertOptions(batch_size=8)
+    return made_once(tmp_path_factory, "g", lambda folder: convert(classifier_model, folder / "g.tflite", options))

@@ -192,7 +192,7 @@ def test_a_file_that_trains_apart_is_not_written(
 
 @pytest.mark.parametrize(("parted_draws", "written"), [(1, True), (2, False)])
 def test_a_draw_that_parts_by_chance_is_tried_again(
-    parted_draws: int, written: bool, din_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parted_draws: int, written: bool, classifier_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where one draw of batches parts and two agree it was a kink; where a second parts too, nothing is written."""
     compare, calls = parity._compare, itertools.count()
@@ -203,12 +203,12 @@ def test_a_draw_that_parts_by_chance_is_tried_again(
         return replace(true, weight_errors={"score_bias": 0.5}) if parts else true
 
     monkeypatch.setattr(parity, "_compare", parting)
-    options = ConvertOptions(batch_size=8, schema=SCHEMA)
+    options = ConvertOptions(batch_size=8)
     if written:
-        assert convert(din_model, tmp_path / "din.tflite", options).parity.draws == 3
+        assert convert(classifier_model, tmp_path / "g.tflite", options).parity.draws == 3
     else:
         with pytest.raises(ParityError, match=r"score_bias differs by 0\.5") as caught:
-            convert(din_model, tmp_path / "din.tflite", options)
+            convert(classifier_model, tmp_path / "g.tflite", options)
         there = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes, as a process pool moves them
         assert (str(there), there.report) == (str(caught.value), caught.value.report)
 

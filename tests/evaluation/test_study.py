@@ -25,7 +25,7 @@ from protocol.recipe import Recipe
 
 _RECIPE = Recipe(steps=20, classifier_steps=10, match_samples=100)
 _DATA = generate_synthetic(users=40, items=100, seed=3).interactions
-_PLAN = Plan(local_events=(5, 20), arms=("cloud", "local", "coda"), recipe=_RECIPE, max_devices=3)
+_PLAN = Plan(local_events=(5, 20), arms=("cloud", "local", "coda"), model="lr", recipe=_RECIPE, max_devices=3)
 _CELL = Cell(Place(1, 0), 20)
 
 
