@@ -12,95 +12,23 @@ those of most first centres are so far away that one bound for all of them is en
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud_broker.matching.codebooks import Codebook, Codebooks, Floats
+from cloud_broker.matching.list_spread import Halves, Lists, above_all, tail, thresholds_of
 from cloud_broker.matching.vector_index import products
 
 Looked = tuple[NDArray[np.int64], Floats]
 """Lists of each query, int64 [m, most], -1 where one has fewer, and how near their centres are, float32 [m, most]."""
 
-# Q(z), the share of a normal distribution that lies z widths or more above its middle, is about exp(-(a z + b) z - c):
-# Lopez-Benitez and Casadevall, IEEE Trans. Commun. 59 (2011), for z >= 0; below _LOWEST it is kept level.
-_A, _B, _C = np.float32(0.3842), np.float32(0.7640), np.float32(0.6964)
-_LOWEST = np.float32(-0.9)
 _STEPS = 3  # of Newton's method: it begins near, and two are enough for three digits without a filter
 _STEPS_BEFORE, _STEPS_AFTER = 2, 1  # where it is looked for in some of the lists before
 _BINS, _BINS_A_WIDTH = 96, 12.0
+_SHARES = tail(((np.arange(_BINS) + 0.5) / _BINS_A_WIDTH).astype(np.float32))  # of a list in each bin that are nearer
 _LEAST_SHARE = 0.8  # of what a query would have alone, that it has when others are asked with it
 _NEAREST_FIRST = 64  # first centres at least, whose lists tell how near the k-th nearest is at least
 _FAR = np.float32(6)  # widths below that, from where on a list has one in a thousand million of its vectors
-
-
-@dataclass(frozen=True)
-class _Lists:
-    """Lists that queries [m] might look through, those of one query after another's, each query's at least one.
-
-    Attributes:
-        begins: int64 [m], where each query's begin.
-        counts: int64 [m], how many each has.
-        firsts: int64 [n / seconds], which first centres they are of, all lists of each.
-        near: float32 [n], inner products with their centres.
-        width: float32 [n], how wide their vectors' inner products spread.
-        many: float32 [n], how many vectors each has.
-    """
-
-    begins: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    firsts: NDArray[np.int64]
-    near: Floats
-    width: Floats
-    many: Floats
-
-    def each(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Each query's value [m] for all its lists, [n]."""
-        return np.repeat(values, self.counts)
-
-    def sums(self, values: Floats) -> Floats:
-        """Of values [n], those of each query, [m]."""
-        total: Floats = np.add.reduceat(values, self.begins)
-        return total
-
-
-@dataclass(frozen=True)
-class _Halves:
-    """How near queries [m] are to the centres of both halves, and how wide vectors spread about these.
-
-    Attributes:
-        near: float32 [m, firsts].
-        variance: float32 [m, firsts].
-        second_near: float32 [m, seconds].
-        second_variance: float32 [m, seconds].
-        many: float32 [firsts, seconds], how many vectors each list has.
-    """
-
-    near: Floats
-    variance: Floats
-    second_near: Floats
-    second_variance: Floats
-    many: Floats
-
-    def all_lists(self) -> _Lists:
-        """Of all pairs of centres."""
-        return self.lists(np.arange(self.near.size), np.full(len(self.near), self.near.shape[1]))
-
-    def lists(self, at: NDArray[np.int64], counts: NDArray[np.int64]) -> _Lists:
-        """Of the first centres at places of ``near``, of which each query has ``counts`` [m]."""
-        firsts, seconds = at - np.repeat(np.arange(len(counts)) * self.near.shape[1], counts), self.many.shape[1]
-        width = (self.variance.take(at)[:, np.newaxis] + np.repeat(self.second_variance, counts, axis=0)).ravel()
-        width += np.float32(1e-12)
-        return _Lists(
-            (np.cumsum(counts) - counts) * seconds,
-            counts * seconds,
-            firsts,
-            (self.near.take(at)[:, np.newaxis] + np.repeat(self.second_near, counts, axis=0)).ravel(),
-            np.sqrt(width, out=width),
-            self.many.take(firsts, axis=0).ravel(),
-        )
 
 
 class ListChoice:
@@ -126,7 +54,7 @@ class ListChoice:
             Each query's lists.
         """
         many = (self._sizes if sizes is None else sizes).reshape(self._shape).astype(np.float32)
-        halves = _Halves(*self._judged(queries), many)
+        halves = Halves(*self._judged(queries), many)
         few = self._shape[0] <= 4 * _NEAREST_FIRST or reach.max() >= 1
         lists, thresholds = _all(halves, counts) if few else _near_enough(halves, counts)
         bins = _bins(lists, thresholds)
@@ -145,24 +73,24 @@ class ListChoice:
         )
 
 
-def _all(halves: _Halves, counts: Floats) -> tuple[_Lists, Floats]:
+def _all(halves: Halves, counts: Floats) -> tuple[Lists, Floats]:
     """All lists, and how near the k-th nearest is likely to be, [m]."""
     lists = halves.all_lists()
-    return lists, _thresholds(lists, counts, _above_all(lists), _STEPS)
+    return lists, thresholds_of(lists, counts, above_all(lists), _STEPS)
 
 
-def _near_enough(halves: _Halves, counts: Floats) -> tuple[_Lists, Floats]:
+def _near_enough(halves: Halves, counts: Floats) -> tuple[Lists, Floats]:
     """The lists of all first centres but those that are far from a query's k-th nearest, and how near that is, [m]."""
     bound = halves.near + 3 * np.sqrt(halves.variance)
     bound[:, halves.many @ np.ones(halves.many.shape[1], np.float32) == 0] = -np.inf
     nearest = _among_greatest(bound)
     some = halves.lists(*_places(nearest))
-    thresholds = _thresholds(some, counts, _above_all(some), _STEPS_BEFORE)
+    thresholds = thresholds_of(some, counts, above_all(some), _STEPS_BEFORE)
     least = thresholds - halves.second_near.max(axis=1)
     width = np.sqrt(halves.variance + halves.second_variance.max(axis=1, keepdims=True))
     matter = halves.near + _FAR * width >= least[:, np.newaxis]
     lists = halves.lists(*_places(matter | nearest))
-    return lists, _thresholds(lists, counts, thresholds, _STEPS_AFTER)
+    return lists, thresholds_of(lists, counts, thresholds, _STEPS_AFTER)
 
 
 def _among_greatest(values: Floats) -> NDArray[np.bool_]:
@@ -182,7 +110,7 @@ def _places(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.in
     return at, np.diff(np.searchsorted(at, np.arange(len(marked) + 1) * marked.shape[1]))
 
 
-def _padded(lists: _Lists, looked: NDArray[np.bool_]) -> Looked:
+def _padded(lists: Lists, looked: NDArray[np.bool_]) -> Looked:
     """Those that are looked through, [n], a row for each query."""
     at = np.flatnonzero(looked)
     many = np.add.reduceat(looked, lists.begins, dtype=np.int64)
@@ -207,7 +135,7 @@ def _columns(book: Codebook) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(book.centres.T), np.ascontiguousarray(book.variances.T)
 
 
-def _bins(lists: _Lists, thresholds: Floats) -> NDArray[np.int64]:
+def _bins(lists: Lists, thresholds: Floats) -> NDArray[np.int64]:
     """How many widths each list's centre lies below the k-th nearest, in steps, [n]."""
     z = (lists.each(thresholds) - lists.near) / lists.width
     z *= np.float32(_BINS_A_WIDTH)
@@ -215,35 +143,7 @@ def _bins(lists: _Lists, thresholds: Floats) -> NDArray[np.int64]:
     return z.astype(np.int64)
 
 
-def _above_all(lists: _Lists) -> Floats:
-    """Nearer than nearly everything in each query's lists, [m]."""
-    found: Floats = np.maximum.reduceat(lists.near + 3 * lists.width, lists.begins)
-    return found
-
-
-def _thresholds(lists: _Lists, counts: Floats, thresholds: Floats, steps: int) -> Floats:
-    """How near the k-th nearest of lists is likely to be, [m]: by Newton's method on the log of how many are nearer."""
-    most = lists.sums(lists.many) * np.float32(0.7)
-    wanted = np.log(np.maximum(np.minimum(counts, most), np.float32(0.5)))
-    slope_of = 1 / lists.width
-    for _ in range(steps):
-        z = lists.each(thresholds)
-        z -= lists.near
-        z *= slope_of
-        np.maximum(z, _LOWEST, out=z)
-        nearer = _tail(z)
-        nearer *= lists.many
-        z *= 2 * _A
-        z += _B
-        z *= slope_of
-        z *= nearer
-        expected = lists.sums(nearer) + np.float32(1e-20)
-        falls = lists.sums(z) / expected
-        thresholds = thresholds + (np.log(expected) - wanted) / np.maximum(falls, np.float32(1e-3))
-    return thresholds
-
-
-def _cuts(lists: _Lists, bins: NDArray[np.int64], reach: Floats) -> NDArray[np.int64]:
+def _cuts(lists: Lists, bins: NDArray[np.int64], reach: Floats) -> NDArray[np.int64]:
     """The last bin to be looked through for each query, [m]."""
     of_query = bins + lists.each(np.arange(len(reach)) * _BINS)
     rows = np.bincount(of_query, lists.many, len(reach) * _BINS).reshape(-1, _BINS)
@@ -253,14 +153,3 @@ def _cuts(lists: _Lists, bins: NDArray[np.int64], reach: Floats) -> NDArray[np.i
     alone = np.count_nonzero(expected < _LEAST_SHARE * wanted[:, np.newaxis], axis=1)
     cuts: NDArray[np.int64] = np.where(reach >= 1, _BINS - 1, np.maximum(together, alone))
     return cuts
-
-
-def _tail(z: Floats) -> Floats:
-    found: Floats = z * -_A
-    found -= _B
-    found *= z
-    found -= _C
-    return np.exp(found, out=found)
-
-
-_SHARES = _tail(((np.arange(_BINS) + 0.5) / _BINS_A_WIDTH).astype(np.float32))  # of a list in each bin that are nearer
