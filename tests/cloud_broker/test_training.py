@@ -18,6 +18,7 @@ from cloud_broker.models.training import EpochResult, log_loss, predict, train_g
 from cloud_broker.options import ModelOptions
 from cloud_broker.pool.sample_pool import SamplePool
 from converters.zoo.din import din
+from converters.zoo.lr import lr
 from protocol.samples import SampleBatch, concatenate
 from protocol.schema import FeatureSchema
 from protocol.vectors import sample_vectors
@@ -66,7 +67,8 @@ def test_the_same_seed_gives_the_same_model() -> None:
     batch, validation = _data()
     logits = []
     for seed in (1, 1, 2):
-        model = _model()
+        keras.utils.set_random_seed(1)
+        model = lr(SCHEMA)
         train_global(model, batch, validation, epochs=2, seed=seed)
         logits.append(predict(model, validation))
     assert np.array_equal(logits[0], logits[1])
