@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,9 +65,8 @@ class Bare:
         least = [scores[np.arange(len(counts)), counts - 1] for scores, (_, counts) in zip(exact, asked, strict=True)]
         lists = len(self.opened.books)
         tried = sorted({min(max(quarter << power >> 2, 1), lists) for power in range(24) for quarter in (4, 5, 6)})
-        # More lists never find less, but for rounding, so that half of what is left can be left out each time.
-        at = bisect_left(tried, True, key=lambda probes: self._recall(asked, least, probes) >= RECALL)
-        return tried[at] if at < len(tried) else None
+        # Not by halves: more lists now and then find less, since codes that are near by chance are among them.
+        return next((probes for probes in tried if self._recall(asked, least, probes) >= RECALL), None)
 
     def _recall(self, asked: list[tuple[Floats, Counts]], least: list[Floats], probes: int) -> float:
         """By score, not by row: of samples as near as each other any is as good."""
