@@ -23,6 +23,7 @@ from tests.converters.layer_models import (
     over_numbers,
     over_pair,
     over_sequence,
+    over_unrolled,
     own_matrix,
     probability,
     regularised,
@@ -159,12 +160,12 @@ CASES: tuple[Case, ...] = (
     Case("EinsumDense", "a matrix for each sample", over_numbers(own_matrix)),
     Case("EinsumDense", "over a sequence", over_sequence(layers.EinsumDense("ntd,du->ntu", (STEPS, 3), bias_axes="u"))),
     Case("TimeDistributed", "Dense", over_sequence(layers.TimeDistributed(layers.Dense(3, activation="relu")))),
-    Case("GRU", "", over_sequence(layers.GRU(4)), _UNROLLED),
-    Case("GRU", "masked", over_sequence(layers.GRU(4), masked=True)),
-    Case("GRU", "sequences with reset before", over_sequence(layers.GRU(3, return_sequences=True, reset_after=False))),
-    Case("LSTM", "", over_sequence(layers.LSTM(4)), _UNROLLED),
-    Case("SimpleRNN", "", over_sequence(layers.SimpleRNN(4)), _UNROLLED),
-    Case("Bidirectional", "GRU", over_sequence(layers.Bidirectional(layers.GRU(2))), _UNROLLED),
+    Case("GRU", "", over_unrolled(layers.GRU(4)), _UNROLLED),
+    Case("GRU", "masked", over_unrolled(layers.GRU(4), masked=True)),
+    Case("GRU", "sequences with reset before", over_unrolled(layers.GRU(3, return_sequences=True, reset_after=False))),
+    Case("LSTM", "", over_unrolled(layers.LSTM(4)), _UNROLLED),
+    Case("SimpleRNN", "", over_unrolled(layers.SimpleRNN(4)), _UNROLLED),
+    Case("Bidirectional", "GRU", over_unrolled(layers.Bidirectional(layers.GRU(2))), _UNROLLED),
     Case("MultiHeadAttention", "", over_sequence(self_attention(layers.MultiHeadAttention(2, 3)))),
     Case("MultiHeadAttention", "masked", over_sequence(self_attention(layers.MultiHeadAttention(2, 3)), masked=True)),
     Case("MultiHeadAttention", "dropout", over_sequence(self_attention(layers.MultiHeadAttention(2, 3, dropout=0.2)))),
@@ -182,7 +183,7 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal("GaussianNoise", over_numbers(layers.GaussianNoise(0.1, name="noisy")), "noisy", "use Dropout"),
     Refusal(
-        "GRU with its own dropout", over_sequence(layers.GRU(2, dropout=0.2, name="memory")), "memory", "use Dropout"
+        "GRU with its own dropout", over_unrolled(layers.GRU(2, dropout=0.2, name="memory")), "memory", "use Dropout"
     ),
     Refusal("SeparableConv1D", over_sequence(layers.SeparableConv1D(2, 2, name="apart")), "apart", "use Conv1D"),
     Refusal(

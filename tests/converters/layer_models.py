@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 STEPS, ROWS = 6, 20  # of a sequence; of its table
+UNROLLED = 3  # steps of a sequence whose layer becomes a graph of its own for each
 
 Tensor = Any
 Chain = Callable[[Tensor], Tensor]
@@ -25,17 +26,22 @@ def over_numbers(chain: Chain) -> Callable[[], Any]:
     return build
 
 
-def over_sequence(chain: Chain, *, masked: bool = False) -> Callable[[], Any]:
-    """A model of ``chain`` over a sequence of embeddings [n, 6, 4]; what it leaves of the axis is flattened."""
+def over_sequence(chain: Chain, *, masked: bool = False, steps: int = STEPS) -> Callable[[], Any]:
+    """A model of ``chain`` over a sequence of embeddings [n, steps, 4]; what it leaves of the axis is flattened."""
 
     def build() -> Any:
-        ids = keras.Input((STEPS,), dtype="int32", name="ids")
+        ids = keras.Input((steps,), dtype="int32", name="ids")
         hidden = chain(layers.Embedding(ROWS, 4, mask_zero=masked, name="table")(ids))
         if len(hidden.shape) > 2:
             hidden = layers.Flatten()(hidden)
         return keras.Model({"ids": ids}, {"logit": layers.Dense(1, name="score")(hidden)})
 
     return build
+
+
+def over_unrolled(chain: Chain, *, masked: bool = False) -> Callable[[], Any]:
+    """The same with few steps."""
+    return over_sequence(chain, masked=masked, steps=UNROLLED)
 
 
 def over_pair(merge: Callable[[list[Tensor]], Tensor]) -> Callable[[], Any]:
