@@ -26,9 +26,13 @@ from tests.evaluation.conftest import DATA
 _RECIPE = Recipe(steps=40, classifier_steps=30, match_samples=200)
 
 
-def test_workers_need_no_tensorflow() -> None:
-    """A worker is as small as a device: no TensorFlow, Keras, faiss or pandas."""
-    code = "import sys, evaluation.worker; print({'tensorflow', 'keras', 'faiss', 'pandas'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [("worker", "'tensorflow', 'keras', 'faiss', 'pandas'"), ("study", "'tensorflow', 'keras'")],
+)
+def test_workers_and_who_directs_them_need_no_tensorflow(module: str, heavy: str) -> None:
+    """A worker is as small as a device; a study whose worlds are kept loads no TensorFlow in any process."""
+    code = f"import sys, evaluation.{module}; print({{{heavy}}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
 
