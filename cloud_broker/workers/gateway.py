@@ -7,19 +7,17 @@ had in its hands is delivered again. What would have to wait too long is put off
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import queue
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from cloud_broker.membership.identity import Identity
-from cloud_broker.workers.admission import MAX_WAITING, PATIENCE_S, Lane
+from cloud_broker.workers.admission import MAX_WAITING, PATIENCE_S
 from cloud_broker.workers.answers import Outgoing, address_of, claimed_id
+from cloud_broker.workers.lanes import Lanes
 from cloud_broker.workers.sharing import SHARE_LIFETIME_S
 from cloud_broker.workers.worker_link import Delivery, WorkerLink
 from profiling.traffic import Traffic
@@ -32,8 +30,6 @@ _DRAIN_TIMEOUT_S = 5.0
 _QUIET_S = 0.5  # with nothing new for so long, the broker has handed over what it had
 _MAX_RECEIVE_MAXIMUM = 65_535
 _WAKE_S = 0.2
-_HURRY_WAITING = 2  # messages a thread from which on time counts for more than bytes
-_HURRY_LOAD = 0.3  # and share of a processor that the threads together are at work
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +49,8 @@ class Observer:
 class Gateway:
     """One worker's connection and the threads that act on what comes; a context manager.
 
-    Messages of one device are acted on in their order; those of different devices side by side.
+    Messages of one device are acted on in their order, but that others may pass a question for samples; those of
+    different devices side by side.
     """
 
     def __init__(
@@ -79,8 +76,8 @@ class Gateway:
             host: The broker's name or address, as in its certificate.
             port: The broker's port.
             respond: Acts on a topic and payload and says what to answer; does not raise.
-            threads: How many messages are acted on at a time; 0 for one, on the network's thread: for less processor
-                time a message, nothing is read and nobody put off meanwhile.
+            threads: How many messages that may wait for a disk are acted on at a time. The network's thread acts on
+                questions for samples, and with 0 on everything; nothing is read and nobody put off meanwhile.
             patience_s: What would wait longer is put off.
             keep_session: Whether the broker keeps messages for this worker after `stop`; one of several workers that
                 leaves for good hands over to the others instead.
@@ -99,11 +96,8 @@ class Gateway:
         self._observer = observer or Observer()
         self._stopping = threading.Event()
         self._came_s = 0.0
-        self._counting = threading.Lock()  # guards the lanes
         self._acting = threading.Lock()  # held by the network's thread while it acts on a message
-        lanes = max(threads, 1)
-        self._lanes = [Lane(patience_s) for _ in range(lanes)]
-        self._queues: list[queue.SimpleQueue[Delivery]] = [queue.SimpleQueue() for _ in range(lanes)]
+        self._lanes = Lanes(threads, patience_s)
         self._threads = [
             threading.Thread(target=self._work, args=[number], name=f"gateway-{number}", daemon=True)
             for number in range(threads)
@@ -116,8 +110,8 @@ class Gateway:
             on_message=self._on_message,
             traffic=traffic or Traffic(lambda topic: purpose_of(topic, SAMPLES)),
             # So many that the lanes fill first: what waits at the broker can be told nothing.
-            receive_maximum=min(2 * lanes * MAX_WAITING, _MAX_RECEIVE_MAXIMUM),
-            between=None if threads else self._act_on_next,
+            receive_maximum=min(2 * (threads + 1) * MAX_WAITING, _MAX_RECEIVE_MAXIMUM),
+            between=self._act_on_next,
         )
 
     @property
@@ -128,14 +122,12 @@ class Gateway:
     @property
     def waiting(self) -> int:
         """Messages that wait, or are being acted on."""
-        return sum(lane.waiting for lane in self._lanes)
+        return self._lanes.waiting
 
     @property
     def hurried(self) -> bool:
         """Whether there is so much to do that time counts for more than bytes."""
-        now_s = time.monotonic()
-        load = sum(lane.load(now_s) for lane in self._lanes)
-        return self.waiting > _HURRY_WAITING * len(self._lanes) or load > _HURRY_LOAD
+        return self._lanes.hurried
 
     def start(self) -> None:
         """Connect and subscribe; afterwards a lost connection comes back by itself.
@@ -206,13 +198,8 @@ class Gateway:
         """On the network's thread: let it wait before a thread, or put it off."""
         self._came_s = delivery.came_s
         device, kind = _device_and_kind(delivery.topic)
-        number = zlib.crc32(device.encode()) % len(self._lanes)
-        with self._counting:
-            lane = self._lanes[number]
-            retry_after_s = lane.admit(kind, delivery.came_s)
-        if retry_after_s is None:
-            self._queues[number].put(delivery)
-        else:
+        retry_after_s = self._lanes.admit(device, kind, delivery)
+        if retry_after_s is not None:
             self._put_off(delivery, device, kind, retry_after_s)
 
     def _put_off(self, delivery: Delivery, device: str, kind: str, retry_after_s: float) -> None:
@@ -227,41 +214,35 @@ class Gateway:
         with self._acting:
             if self._stopping.is_set():
                 return False
-            self._look_up(0)
-            with contextlib.suppress(queue.Empty):
-                self._take(0, self._queues[0].get_nowait())
-        return not self._queues[0].empty()
+            self._take_next(self._lanes.own)
+        return not self._lanes.empty(self._lanes.own)
 
     # Below: on the gateway's own threads.
 
     def _work(self, number: int) -> None:
         while not self._stopping.is_set():
-            self._look_up(number)
-            with contextlib.suppress(queue.Empty):
-                self._take(number, self._queues[number].get(timeout=_WAKE_S))
+            self._take_next(number, _WAKE_S)
 
-    def _look_up(self, number: int) -> None:
+    def _take_next(self, number: int, timeout_s: float = 0.0) -> None:
         if number == 0 and self._link.came_back() and self._on_return is not None:
             self._on_return()
-
-    def _take(self, number: int, delivery: Delivery) -> None:
+        delivery = self._lanes.next(number, timeout_s)
+        if delivery is None:
+            return
+        device, kind = _device_and_kind(delivery.topic)
         # One of an earlier connection is delivered again on this one.
-        if self._link.current(delivery):
-            self._act(number, delivery)
-        else:
-            with self._counting:
-                self._lanes[number].dropped()
-
-    def _act(self, number: int, delivery: Delivery) -> None:
+        if not self._link.current(delivery):
+            self._lanes.dropped(number, device)
+            return
         begun_s = time.monotonic()
-        answered = all(self.send(outgoing) for outgoing in self._respond(delivery.topic, delivery.payload))
-        if answered:
-            self._link.acknowledge(delivery)
+        self._act(delivery)
         done_s = time.monotonic()
-        service_s = done_s - begun_s
-        with self._counting:
-            self._lanes[number].served(service_s, done_s)
-        self._observer.served(_device_and_kind(delivery.topic)[1], begun_s - delivery.came_s, service_s)
+        self._lanes.served(number, device, done_s - begun_s, done_s)
+        self._observer.served(kind, begun_s - delivery.came_s, done_s - begun_s)
+
+    def _act(self, delivery: Delivery) -> None:
+        if all(self.send(outgoing) for outgoing in self._respond(delivery.topic, delivery.payload)):
+            self._link.acknowledge(delivery)
 
 
 def _device_and_kind(topic: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from cloud_broker.workers.admission import LEAST_RETRY_S
 from cloud_broker.workers.answers import Outgoing
 from cloud_broker.workers.gateway import Gateway, Observer
 from protocol import envelope, topics
-from protocol.messages import Accepted, Busy, Chunk, Forget, Presence
+from protocol.messages import Accepted, Busy, Chunk, Forget, Presence, Query
 from tests.broker_fixtures import FLEET, WAIT_S, FleetBroker, Peer
 from tests.coda.running import settled
 from tests.ports import free_port
@@ -222,6 +222,33 @@ def test_a_broken_certificate_is_told_before_connecting(fleet: FleetBroker, tmp_
     missing = Identity("cloud", identity.ca_file, identity.cert_file, tmp_path / "missing.key")
     with pytest.raises(CertificateError, match=r"missing\.key"):
         Gateway(missing, FLEET, fleet.host, fleet.port, answer_accepted)
+
+
+def test_a_question_waits_for_nobody_elses_disk(fleet: FleetBroker) -> None:
+    """While one device's message is being written, another's question is answered, but none of its own before it."""
+    begun, finish = threading.Event(), threading.Event()
+
+    def respond(topic: str, payload: bytes) -> list[Outgoing]:
+        if topics.parse(topic).kind == Forget.kind:
+            begun.set()
+            assert finish.wait(WAIT_S)
+        return answer_accepted(topic, payload)
+
+    question = Query("q", 1, "0" * 64, 2, b"\0" * 4, (1.0,), 5, 100)
+    with (
+        gateway_of(fleet, respond, threads=1),
+        Peer(fleet, fleet.device("dev-a")) as writer,
+        Peer(fleet, fleet.device("dev-b")) as asker,
+    ):
+        writer.listen()
+        asker.listen()
+        writer.say(Forget(), "written")
+        assert begun.wait(WAIT_S)
+        writer.say(question, "asked after")
+        asker.say(question, "asked meanwhile")
+        assert asker.hear().message == Accepted("asked meanwhile")
+        finish.set()
+        assert [writer.hear().message for _ in range(2)] == [Accepted("written"), Accepted("asked after")]
 
 
 def test_a_worker_with_too_much_to_do_puts_devices_off(fleet: FleetBroker) -> None:
