@@ -43,7 +43,8 @@ class CloudConfig:
         state_dir: Folder that the cloud keeps: the pool (``pool/``), and what ``storage`` does not name.
         worker: The worker's name, the common name of its certificate.
         devices: Devices that get the task before they say hello; any other gets it when it does.
-        threads: Messages that a worker acts on at a time; 0 for one, by the thread that reads and writes, too.
+        threads: Messages that may wait for a disk, of which a worker acts on so many at a time; questions for samples
+            are acted on by the thread that reads and writes, with 0 everything is.
         max_wait_s: What would wait longer before a worker is put off: the device is told when to come again.
         observe_port: Where health, readiness and metrics are told, on loopback alone; 0 for nowhere. Of several
             workers, the n-th tells its own at this port plus n.

@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="of a wave")
     parser.add_argument("--samples", type=int, default=100, help="matched samples of an answer")
     parser.add_argument("--workers", type=int, default=4, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="of a worker, see cloud.toml (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of a worker, see cloud.toml (%(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="of the simulation")
     parser.add_argument("--data", default="ml-100k", help="whose ratings the pool is")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="devices of growth, in turn")
