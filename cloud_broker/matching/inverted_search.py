@@ -98,6 +98,7 @@ class Opened:
         self.index = fast_scan(self.books.width, len(sizes), levels)
         self.index.replace_invlists(self.lists.mapped, False)
         self.index.ntotal = int(sizes.sum())
+        self._all = _faiss.IDSelectorRange(0, self.current.rows)
         self._filter: _Filter | None = None
 
     def touch(self) -> None:
@@ -144,12 +145,16 @@ class Opened:
     def _by_second_half(self, asked: _Asked, allowed: Allowed | None) -> Found:
         half = self.books.halves(asked.queries)[1][0]
         rows = self.seconds.nearest(half, int(asked.most[0]), allowed)
-        rows = rows[asked.vectors[rows].any(axis=1)][np.newaxis]  # but for those that were just erased
-        return best(rows, _scores(asked.queries, rows, asked.vectors), asked.most)[0]
+        scores = _scores(asked.queries, rows[np.newaxis], asked.vectors)[0]
+        unsure = np.flatnonzero(scores == 0)
+        if len(unsure):
+            erased = unsure[~asked.vectors[rows[unsure]].any(axis=1)]  # just now
+            rows, scores = np.delete(rows, erased), np.delete(scores, erased)
+        return best(rows[np.newaxis], scores[np.newaxis], asked.most)[0]
 
     def _within(self, asked: _Asked, allowed: Allowed | None) -> list[Found]:
         if allowed is None:
-            return self._found(asked, _faiss.IDSelectorRange(0, self.current.rows), None)
+            return self._found(asked, self._all, None)
         chosen = self._translated(allowed)
         if not chosen.sizes.any():
             return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(asked.queries)

@@ -38,7 +38,7 @@ class ListChoice:
         """Take what the file says; ``sizes`` int64 [lists]."""
         self._books = books
         self._shape = len(books.first.centres), len(books.second.centres)
-        self._sizes = sizes
+        self._many = sizes.reshape(self._shape).astype(np.float32)
         self._known = _columns(books.first), _columns(books.second)
 
     def choose(self, queries: Floats, counts: Floats, reach: Floats, sizes: NDArray[np.int64] | None = None) -> Looked:
@@ -53,7 +53,7 @@ class ListChoice:
         Returns:
             Each query's lists.
         """
-        many = (self._sizes if sizes is None else sizes).reshape(self._shape).astype(np.float32)
+        many = self._many if sizes is None else sizes.reshape(self._shape).astype(np.float32)
         halves = Halves(*self._judged(queries), many)
         few = self._shape[0] <= 4 * _NEAREST_FIRST or reach.max() >= 1
         lists, thresholds = _all(halves, counts) if few else _near_enough(halves, counts)
@@ -81,14 +81,16 @@ def _all(halves: Halves, counts: Floats) -> tuple[Lists, Floats]:
 
 def _near_enough(halves: Halves, counts: Floats) -> tuple[Lists, Floats]:
     """The lists of all first centres but those that are far from a query's k-th nearest, and how near that is, [m]."""
-    bound = halves.near + 3 * np.sqrt(halves.variance)
+    width = np.sqrt(halves.variance + halves.second_variance.max(axis=1, keepdims=True))
+    width *= _FAR / 2
+    bound = halves.near + width
     bound[:, halves.many @ np.ones(halves.many.shape[1], np.float32) == 0] = -np.inf
     nearest = _among_greatest(bound)
     some = halves.lists(*_places(nearest))
     thresholds = thresholds_of(some, counts, above_all(some), _STEPS_BEFORE)
     least = thresholds - halves.second_near.max(axis=1)
-    width = np.sqrt(halves.variance + halves.second_variance.max(axis=1, keepdims=True))
-    matter = halves.near + _FAR * width >= least[:, np.newaxis]
+    bound += width
+    matter = bound >= least[:, np.newaxis]
     lists = halves.lists(*_places(matter | nearest))
     return lists, thresholds_of(lists, counts, thresholds, _STEPS_AFTER)
 
