@@ -38,7 +38,8 @@ class ListChoice:
         """Take what the file says; ``sizes`` int64 [lists]."""
         self._books = books
         self._shape = len(books.first.centres), len(books.second.centres)
-        self._many = sizes.reshape(self._shape).astype(np.float32)
+        self._many = self._by_first(sizes)
+        self._empty = ~self._many.any(axis=1)
         self._known = _columns(books.first), _columns(books.second)
 
     def choose(self, queries: Floats, counts: Floats, reach: Floats, sizes: NDArray[np.int64] | None = None) -> Looked:
@@ -53,14 +54,18 @@ class ListChoice:
         Returns:
             Each query's lists.
         """
-        many = self._many if sizes is None else sizes.reshape(self._shape).astype(np.float32)
+        many = self._many if sizes is None else self._by_first(sizes)
+        empty = self._empty if sizes is None else ~many.any(axis=1)
         halves = Halves(*self._judged(queries), many)
         few = self._shape[0] <= 4 * _NEAREST_FIRST or reach.max() >= 1
-        lists, thresholds = _all(halves, counts) if few else _near_enough(halves, counts)
+        lists, thresholds = _all(halves, counts) if few else _near_enough(halves, counts, empty)
         bins = _bins(lists, thresholds)
         looked = bins <= lists.each(_cuts(lists, bins, reach))
         looked &= lists.many > 0
         return _padded(lists, looked)
+
+    def _by_first(self, sizes: NDArray[np.int64]) -> Floats:
+        return sizes.reshape(self._shape).astype(np.float32)
 
     def _judged(self, queries: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Nearness and variance by first centres, and by second ones."""
@@ -79,12 +84,15 @@ def _all(halves: Halves, counts: Floats) -> tuple[Lists, Floats]:
     return lists, thresholds_of(lists, counts, above_all(lists), _STEPS)
 
 
-def _near_enough(halves: Halves, counts: Floats) -> tuple[Lists, Floats]:
-    """The lists of all first centres but those that are far from a query's k-th nearest, and how near that is, [m]."""
+def _near_enough(halves: Halves, counts: Floats, empty: NDArray[np.bool_]) -> tuple[Lists, Floats]:
+    """The lists of all first centres but those that are far from a query's k-th nearest, and how near that is, [m].
+
+    ``empty`` [firsts] are those of whose lists nothing may be found.
+    """
     width = np.sqrt(halves.variance + halves.second_variance.max(axis=1, keepdims=True))
     width *= _FAR / 2
     bound = halves.near + width
-    bound[:, halves.many @ np.ones(halves.many.shape[1], np.float32) == 0] = -np.inf
+    bound[:, empty] = -np.inf
     nearest = _among_greatest(bound)
     some = halves.lists(*_places(nearest))
     thresholds = thresholds_of(some, counts, above_all(some), _STEPS_BEFORE)
