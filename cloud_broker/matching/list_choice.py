@@ -12,6 +12,8 @@ those of most first centres are so far away that one bound for all of them is en
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,41 +33,63 @@ _NEAREST_FIRST = 64  # first centres at least, whose lists tell how near the k-t
 _FAR = np.float32(6)  # widths below that, from where on a list has one in a thousand million of its vectors
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What may be found.
+
+    Attributes:
+        many: float32 [firsts, seconds], how many vectors of each list.
+        empty: bool [firsts], of which first centres none.
+    """
+
+    many: Floats
+    empty: NDArray[np.bool_]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether none at all may be found."""
+        return bool(self.empty.all())
+
+
 class ListChoice:
-    """What is known of an inverted file's lists."""
+    """What is known of an inverted file's lists.
+
+    Attributes:
+        everything: All that is in them.
+    """
 
     def __init__(self, books: Codebooks, sizes: NDArray[np.int64]) -> None:
         """Take what the file says; ``sizes`` int64 [lists]."""
         self._books = books
         self._shape = len(books.first.centres), len(books.second.centres)
-        self._many = self._by_first(sizes)
-        self._empty = ~self._many.any(axis=1)
+        self.everything = self.listed(sizes)
         self._known = _columns(books.first), _columns(books.second)
 
-    def choose(self, queries: Floats, counts: Floats, reach: Floats, sizes: NDArray[np.int64] | None = None) -> Looked:
+    def listed(self, sizes: NDArray[np.int64]) -> Listed:
+        """What `choose` takes, by how many of each list's vectors may be found, int64 [lists]."""
+        many = sizes.reshape(self._shape).astype(np.float32)
+        return Listed(many, ~many.any(axis=1))
+
+    def choose(self, queries: Floats, counts: Floats, reach: Floats, listed: Listed | None = None) -> Looked:
         """The lists that are expected to have a share ``reach`` of the ``counts`` nearest of all queries together.
 
         Args:
             queries: float32 [m, d].
             counts: float32 [m], how many of the nearest.
             reach: float32 [m]; 1 for all lists.
-            sizes: int64 [lists], how many of each list's vectors may be found; all if None.
+            listed: How many of each list's vectors may be found; all if None.
 
         Returns:
             Each query's lists.
         """
-        many = self._many if sizes is None else self._by_first(sizes)
-        empty = self._empty if sizes is None else ~many.any(axis=1)
-        halves = Halves(*self._judged(queries), many)
+        listed = listed or self.everything
+        halves = Halves(*self._judged(queries), listed.many)
         few = self._shape[0] <= 4 * _NEAREST_FIRST or reach.max() >= 1
-        lists, thresholds = _all(halves, counts) if few else _near_enough(halves, counts, empty)
+        lists, thresholds = _all(halves, counts) if few else _near_enough(halves, counts, listed.empty)
         bins = _bins(lists, thresholds)
         looked = bins <= lists.each(_cuts(lists, bins, reach))
         looked &= lists.many > 0
         return _padded(lists, looked)
-
-    def _by_first(self, sizes: NDArray[np.int64]) -> Floats:
-        return sizes.reshape(self._shape).astype(np.float32)
 
     def _judged(self, queries: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Nearness and variance by first centres, and by second ones."""

@@ -33,7 +33,8 @@ class PoolView:
         since_s: What happened before is not matched.
         opinions: Who has an opinion of which item; needed where agreement counts.
         agreeing: bool [contributors], who allows that; everybody if None.
-        allowed: Most of the rows that must not be matched are not in it; None if these are few.
+        allowed: Most of the rows that must not be matched are not in it, none that was too old when it was made, some
+            seconds ago; None if these are few.
     """
 
     vectors: NDArray[np.float32]
@@ -98,8 +99,11 @@ class Matcher(ABC):
         what = self.view.items[rows].astype(np.int64) * 2 + (self.view.labels[rows] > 0)
         return rows[~near_duplicates(self.view.vectors[rows], what, least)]
 
-    def _may_leave(self, rows: Rows, asker: int | None) -> NDArray[np.bool_]:
-        """Neither forgotten nor the asker's nor too old, and of an item that enough contributors share."""
+    def _may_leave(self, rows: Rows, asker: int | None, *, recent: bool = False) -> NDArray[np.bool_]:
+        """Neither forgotten nor the asker's nor too old, and of an item that enough contributors share.
+
+        Not looking at the time where all are known to be ``recent``.
+        """
         view, k = self.view, self._options.k_anonymity
         owners = view.contributors[rows]
         may: NDArray[np.bool_] = owners != FORGOTTEN
@@ -109,7 +113,7 @@ class Matcher(ABC):
             assert view.sharers is not None
             assert view.items is not None
             may &= view.sharers[view.items[rows]] >= k
-        if view.since_s is not None:
+        if view.since_s is not None and not recent:
             assert view.time_s is not None
             may &= view.time_s[rows] >= view.since_s
         return may

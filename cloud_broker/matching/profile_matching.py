@@ -110,7 +110,8 @@ class ProfileMatcher(Matcher):
         """Of each centroid's ``near`` those that may go to the asker; looked up for all centroids at once."""
         rows = np.concatenate(near)
         known = np.minimum(rows, len(self.view) - 1)  # the engine may know some that came since
-        may = (rows == known) & self._may_leave(known, asker)
+        # What the engine finds where only some may be found was recent some seconds ago.
+        may = (rows == known) & self._may_leave(known, asker, recent=self.view.allowed is not None)
         ends = _counted(may, np.cumsum([0, *map(len, near)]))
         rows = rows[may]
         return _Offers(rows, self.view.content_keys[rows], ends)

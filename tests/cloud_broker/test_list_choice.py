@@ -102,7 +102,7 @@ def test_lists_without_what_may_be_found_are_not_looked_through() -> None:
     vectors, choice = _world(1024)
     sizes = np.where(np.arange(len(vectors)) % 7 == 3, SIZE, 0)
     number = np.full(1, 1.0, np.float32)
-    lists, _ = choice.choose(vectors[9, :1], 50 * number, np.float32(0.95) * number, sizes)
+    lists, _ = choice.choose(vectors[9, :1], 50 * number, np.float32(0.95) * number, choice.listed(sizes))
     assert (lists[lists >= 0] % 7 == 3).all()
     mine = vectors[sizes > 0] @ vectors[9, 0]
     least = np.sort(mine.ravel())[-50]
