@@ -13,12 +13,20 @@ def once(rows: Rows, keys: NDArray[np.int64], taken: NDArray[np.int64]) -> Rows:
     if len(taken):
         at = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
         rows, keys = rows[taken[at] != keys], keys[taken[at] != keys]
+    found: Rows = rows[first_of_each(keys) == np.arange(len(keys))]
+    return found
+
+
+def first_of_each(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of keys [n] the place, [n], where the same key stands first."""
     order = np.argsort(keys)
     in_order = keys[order]
     begins = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
-    if len(begins) < len(keys):
-        rows = rows[np.sort(np.minimum.reduceat(order, begins))]
-    return rows
+    if len(begins) >= len(keys):
+        return np.arange(len(keys))
+    first = np.empty_like(order)
+    first[order] = np.repeat(np.minimum.reduceat(order, begins), np.diff(np.append(begins, len(keys))))
+    return first
 
 
 def near_duplicates(vectors: NDArray[np.float32], what: NDArray[np.int64], least: float) -> NDArray[np.bool_]:

@@ -150,7 +150,7 @@ class SampleIndex:
         return self.matcher().rank(query, self.pool.contributor_number(asker))
 
     def matcher(self) -> Matcher:
-        """The matcher over the pool as it is now."""
+        """The matcher over the pool's rows as they are now; a window may begin some seconds too early."""
         known, since_s = self._matcher, self._since_s()
         if len(known.view) == len(self._derived) and (since_s or 0) < (known.view.since_s or 0) + _LOOK_S:
             return known

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_broker.matching.filters import first_of_each
 from cloud_broker.matching.matcher import Matcher, PoolView, quotas
 from cloud_broker.matching.options import PLAIN, MatchOptions
 from cloud_broker.matching.vector_index import ExactIndex, Rows, VectorIndex
@@ -46,7 +47,7 @@ class _Offers:
 
         None where not everybody has enough.
         """
-        first = _first_of_content(self.keys)
+        first = first_of_each(self.keys)
         new = first == np.arange(len(first))
         so_far = np.append(0, np.cumsum(new))
         quotas, many, begins = np.array(shares), np.diff(self.ends), so_far[self.ends[:-1]]
@@ -142,18 +143,6 @@ def _counted(kept: NDArray[np.bool_], ends: NDArray[np.int64]) -> NDArray[np.int
     """Places among [n] as places among those that are kept."""
     counted: NDArray[np.int64] = np.append(0, np.cumsum(kept))[ends]
     return counted
-
-
-def _first_of_content(keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each of keys [n] where it stands first."""
-    order = np.argsort(keys)
-    in_order = keys[order]
-    begins = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
-    if len(begins) >= len(keys):
-        return np.arange(len(keys))
-    first = np.empty_like(order)
-    first[order] = np.repeat(np.minimum.reduceat(order, begins), np.diff(np.append(begins, len(keys))))
-    return first
 
 
 def _first_new(rows: list[int], keys: list[int], quota: int, before: dict[int, int]) -> dict[int, int]:
