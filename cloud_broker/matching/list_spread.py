@@ -41,7 +41,8 @@ class Lists:
 
     def each(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each query's value [m] for all its lists, [n]."""
-        return np.repeat(values, self.counts)
+        found: NDArray[Any] = values.repeat(self.counts)
+        return found
 
     def sums(self, values: Floats) -> Floats:
         """Of values [n], those of each query, [m]."""
@@ -73,14 +74,18 @@ class Halves:
 
     def lists(self, at: NDArray[np.int64], counts: NDArray[np.int64]) -> Lists:
         """Of the first centres at places of ``near``, of which each query has ``counts`` [m]."""
-        firsts, seconds = at - np.repeat(np.arange(len(counts)) * self.near.shape[1], counts), self.many.shape[1]
-        width = (self.variance.take(at)[:, np.newaxis] + np.repeat(self.second_variance, counts, axis=0)).ravel()
+        firsts = at - (np.arange(len(counts)) * self.near.shape[1]).repeat(counts)
+        seconds = self.many.shape[1]
+        # Repeated and added, which takes a quarter of the time of adding a column to rows as short as these.
+        near, width = self.near.take(at).repeat(seconds), self.variance.take(at).repeat(seconds)
+        near += self.second_near.repeat(counts, axis=0).ravel()
+        width += self.second_variance.repeat(counts, axis=0).ravel()
         width += np.float32(1e-12)
         return Lists(
             (np.cumsum(counts) - counts) * seconds,
             counts * seconds,
             firsts,
-            (self.near.take(at)[:, np.newaxis] + np.repeat(self.second_near, counts, axis=0)).ravel(),
+            near,
             np.sqrt(width, out=width),
             self.many.take(firsts, axis=0).ravel(),
         )

@@ -21,7 +21,7 @@ from protocol.errors import MalformedMessageError
 from protocol.messages import Query
 
 _NEEDED, _NEEDED_MORE = 1.06, 8  # times a quota, and rows, that fill it where few drop out, as half of the quotas do
-_SPARE = 80  # rows more than an engine's margin: of a small quota a larger share may drop out
+_LEAST_SPARE, _SPARE = 16, 80  # rows more than an engine's margin: of a small quota a larger share may drop out
 _LOOKS_FOR_LABELS = 8  # quotas' worth of rows are searched at most for a label that is rare there
 
 
@@ -119,7 +119,8 @@ class ProfileMatcher(Matcher):
 
     def _first_look(self, quota: int) -> int:
         """How many rows to ask for, of which some will be dropped."""
-        return min(int(self._engine.margin * quota) + _SPARE, len(self.view)) if quota else 0
+        spare = min(_LEAST_SPARE + quota, _SPARE)
+        return min(int(self._engine.margin * quota) + spare, len(self.view)) if quota else 0
 
     def _nearest(
         self, centroid: NDArray[np.float32], quota: int, rows: Rows, asker: int | None, before: dict[int, int]
