@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cloud_broker.errors import UnknownModelError
 from cloud_broker.matching import inverted_build
 from cloud_broker.matching.agreement import AgreementMatcher
+from cloud_broker.matching.askers import Askers
 from cloud_broker.matching.derived import Derived, collection_name
 from cloud_broker.matching.inverted_file import InvertedFileIndex, read_current
 from cloud_broker.matching.matcher import Matcher, PoolView, RandomMatcher, Rows
@@ -81,6 +82,7 @@ class SampleIndex:
         width = self._embedder.vectors(empty_batch(pool.schema, 1)).shape[1]
         self._lock = threading.Lock()
         self._closed = False
+        self._askers = Askers(pool)
         with pool.locked():
             self._derived = Derived(pool.directory, model_sha256, width)
         self._embed(on_progress)
@@ -147,7 +149,7 @@ class SampleIndex:
             )
         if query.max_samples > MAX_SAMPLES:  # more are never sent, and ranking a whole pool would keep others waiting
             query = replace(query, max_samples=MAX_SAMPLES)
-        return self.matcher().rank(query, self.pool.contributor_number(asker))
+        return self.matcher().rank(query, self._askers.number(asker))
 
     def matcher(self) -> Matcher:
         """The matcher over the pool's rows as they are now; a window may begin some seconds too early."""

@@ -87,6 +87,19 @@ def test_what_another_worker_took_in_is_matched(world: World) -> None:
         assert number in index.pool.contributors[world.rank(index, samples=2000)]
 
 
+def test_a_device_that_asked_before_it_gave_is_not_sent_its_own(world: World) -> None:
+    """Whoever asked, with nothing in the pool, then gave something by another worker, and asks again."""
+    one, other = world.worker(), world.worker()
+    assert len(world.rank(other, asker="new"))
+    one.pool.add("new", user_samples(1, 40, seed=9), "m1")
+    other.refresh()
+    number = other.pool.contributor_number("new")
+    assert number is not None
+    assert number in other.pool.contributors[world.rank(other, samples=2000)]
+    for _ in range(2):
+        assert number not in other.pool.contributors[world.rank(other, samples=2000, asker="new")]
+
+
 def test_an_index_of_a_pool_forgotten_whole_answers_with_nothing(world: World) -> None:
     """A pool without samples is served, before and after it is opened again."""
     index = world.worker()
