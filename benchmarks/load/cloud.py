@@ -20,7 +20,6 @@ import psutil
 
 from cloud_broker.config import worker_name
 from cloud_broker.matching.index import SampleIndex
-from cloud_broker.matching.options import MatchOptions
 from cloud_broker.models.publish import publish_models
 from cloud_broker.models.registry import Registry
 from cloud_broker.mosquitto.broker import Broker, free_port, write_broker_directory
@@ -33,8 +32,6 @@ from coda.simulation.herd import Order
 from evaluation.samples import Labels
 
 FLEET = "load"
-# An inverted file already for the pool of ml-100k: searched exactly, it would cost most of what an answer does.
-MATCHING = MatchOptions(exact_below=50_000)
 _UP_TIMEOUT_S = 120.0
 _MOST_AT_REST_S = 0.1  # processor time of all workers in a second in which nobody asks anything
 
@@ -50,7 +47,7 @@ def fill(state_dir: Path, dataset: str) -> int:
         )
         model = publish_models(pool, registry, ModelOptions(epochs=1))
         path, sha256 = registry.blobs.path(model.recommender.sha256), model.recommender.sha256
-        index = SampleIndex(pool, path, sha256, rows=registry.row_file(model), options=MATCHING)
+        index = SampleIndex(pool, path, sha256, rows=registry.row_file(model))
         index.tidy()
         index.close()
         return len(pool)
@@ -86,7 +83,6 @@ class LoadedCloud:
         self.config_file = folder / "cloud.toml"
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
         lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
-        lines += ["[matching]", f"exact_below = {MATCHING.exact_below}"]
         lines += ["[storage]", f"database_url = {json.dumps(database_url)}"]
         self.config_file.write_text("\n".join(lines) + "\n")
         self.events: list[dict[str, Any]] = []

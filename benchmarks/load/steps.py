@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.load.cloud import MATCHING
 from cloud_broker.matching.byte_budget import encode_within
 from cloud_broker.matching.versions import Versions
 from cloud_broker.models.registry import Registry
@@ -43,7 +42,7 @@ def steps(filled: Path, samples: int) -> dict[str, float]:
     ]
     said = [encode(query, query.query_id) for query in queries]
     with closing(SamplePool(filled / "pool")) as pool, closing(Registry(filled)) as registry:
-        versions = Versions(pool, registry, MATCHING)
+        versions = Versions(pool, registry)
         answers = AnswerStore(filled)
         quick = Answering(versions, answers, lambda _event: None, hurried=lambda: True)
         ranked = [versions.rank(query, "sim") for query in queries]
