@@ -12,10 +12,11 @@ from cloud_broker.matching.codebooks import Floats
 from cloud_broker.matching.inverted_current import discard_older, read_current
 from cloud_broker.matching.inverted_search import Opened
 from cloud_broker.matching.paging import touched
-from cloud_broker.matching.vector_index import Allowed, Found, Rows, VectorIndex, Vectors, nearest, ordered
+from cloud_broker.matching.vector_index import Allowed, Found, Rows, VectorIndex, Vectors, nearest, nearest_of, ordered
 
 __all__ = ["InvertedFileIndex", "Opened", "discard_older", "read_current"]
 
+_FEW = 16_384  # compared in a few ms; and the lists in which so few are likeliest may well have none of them
 _LEAST_TAIL, _TAIL_SHARE = 50_000, 1 / 128  # rows that are searched exactly until a new file takes them in
 
 
@@ -24,18 +25,20 @@ class InvertedFileIndex(VectorIndex):
 
     margin: ClassVar[float] = 1.1
 
-    def __init__(self, folder: Path, vectors: Callable[[], Vectors]) -> None:
+    def __init__(self, folder: Path, vectors: Callable[[], Vectors], *, few: int = _FEW) -> None:
         """Open what is in ``folder``.
 
         Args:
             folder: Where the file is.
             vectors: Gives all rows' vectors as they are now, C-contiguous.
+            few: Where no more rows may be found they are all compared.
 
         Raises:
             StorageError: If there is none, or it cannot be read.
         """
         self._folder = folder
         self._vectors = vectors
+        self._few = few
         self._open = Opened(folder)
         self._touch()
 
@@ -60,6 +63,8 @@ class InvertedFileIndex(VectorIndex):
     ) -> list[Found]:
         """See `VectorIndex.search_many`; what the file finds, and exactly the nearest of the latest rows."""
         opened, everything, most = self._open, self._vectors(), counts if most is None else most
+        if allowed is not None and allowed.count <= self._few:
+            return nearest_of(allowed.rows, vectors, everything, most)
         found = opened.search_many(vectors, counts, allowed, everything, most)
         since = opened.current.rows
         if len(everything) > since:

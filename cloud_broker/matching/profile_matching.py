@@ -6,9 +6,7 @@ as many of the pool's samples as its share says, the nearest ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +20,7 @@ from protocol.messages import Query
 
 _NEEDED, _NEEDED_MORE = 1.06, 8  # times a quota, and rows, that fill it where few drop out, as half of the quotas do
 _LEAST_SPARE, _SPARE = 16, 80  # rows more than an engine's margin: of a small quota a larger share may drop out
+_FURTHER = 4  # times as many rows where these were not enough
 _LOOKS_FOR_LABELS = 8  # quotas' worth of rows are searched at most for a label that is rare there
 
 
@@ -36,32 +35,23 @@ class _Offers:
     keys: NDArray[np.int64]
     ends: NDArray[np.int64]
 
-    def each(self) -> Iterator[tuple[list[int], list[int]]]:
-        """Rows and keys of one centroid after another."""
-        rows, keys = self.rows.tolist(), self.keys.tolist()
-        for begin, end in pairwise(self.ends.tolist()):
-            yield rows[begin:end], keys[begin:end]
+    def taken(self, quotas: NDArray[np.int64]) -> tuple[Rows, NDArray[np.bool_]]:
+        """What is sent if each centroid in turn takes its quota of what none before took, and no content twice.
 
-    def filled(self, shares: list[int]) -> Rows | None:
-        """What is sent if each centroid in turn takes its share of what none before it took, and no content twice.
-
-        None where not everybody has enough.
+        Interleaved by the quotas, [m]. Also which centroids were offered too little for theirs, [m].
         """
         first = first_of_each(self.keys)
         new = first == np.arange(len(first))
         so_far = np.append(0, np.cumsum(new))
-        quotas, many, begins = np.array(shares), np.diff(self.ends), so_far[self.ends[:-1]]
-        if (so_far[self.ends[1:]] - begins < quotas).any():
-            return None
-        quota, place = np.repeat(quotas, many), so_far[:-1] - np.repeat(begins, many)
+        many, begins = np.diff(self.ends), so_far[self.ends[:-1]]
+        quota, place = quotas.repeat(many), so_far[:-1] - begins.repeat(many)
         in_time = place < quota
         chosen = new & in_time
         if not chosen[first[in_time & ~new]].all():
             # Passed over for one that came too late itself. Whoever came too late here does so however that ends.
-            return _Offers(self.rows[in_time], self.keys[in_time], _counted(in_time, self.ends)).filled(shares)
+            return _Offers(self.rows[in_time], self.keys[in_time], _counted(in_time, self.ends)).taken(quotas)
         order = np.argsort((place[chosen] + 0.5) / quota[chosen], kind="stable")
-        rows: Rows = self.rows[chosen][order]
-        return rows
+        return self.rows[chosen][order], so_far[self.ends[1:]] - begins < quotas
 
 
 class ProfileMatcher(Matcher):
@@ -80,27 +70,50 @@ class ProfileMatcher(Matcher):
                 f"query: centroids of {query.dimensions} dimensions, the model's have {self.view.vectors.shape[1]}"
             )
         centroids, shares = query.profile(), quotas(query.weights, query.max_samples)
-        counts = [min(int(_NEEDED * quota) + _NEEDED_MORE, len(self.view)) if quota else 0 for quota in shares]
-        most = [max(self._first_look(quota), count) for quota, count in zip(shares, counts, strict=True)]
-        near = [rows for rows, _ in self._engine.search_many(centroids, counts, self.view.allowed, most)]
-        offers = self._offers(near, asker)
-        filled = None if self._picky else offers.filled(shares)
-        return self._one_by_one(centroids, shares, near, offers, asker) if filled is None else filled
+        counts = [min(int(_NEEDED * quota) + _NEEDED_MORE, self._findable) if quota else 0 for quota in shares]
+        looked = [max(self._first_look(quota), count) for quota, count in zip(shares, counts, strict=True)]
+        near = [rows for rows, _ in self._engine.search_many(centroids, counts, self.view.allowed, looked)]
+        if self._picky:
+            return self._one_by_one(centroids, shares, near, asker)
+        return self._together(centroids, np.array(shares), near, np.array(looked), asker)
+
+    def _together(
+        self,
+        centroids: NDArray[np.float32],
+        shares: NDArray[np.int64],
+        near: list[Rows],
+        looked: NDArray[np.int64],
+        asker: int | None,
+    ) -> Rows:
+        """Chosen for all centroids at once; looks further for those that lack some, among all that can be found."""
+        while True:
+            rows, lacking = self._offers(near, asker).taken(shares)
+            further = np.flatnonzero(lacking & (looked < self._findable))
+            if not len(further):
+                return rows
+            looked[further] = np.minimum(_FURTHER * looked[further], self._findable)
+            found = self._engine.search_many(centroids[further], looked[further].tolist(), self.view.allowed)
+            for number, (mine, _) in zip(further.tolist(), found, strict=True):
+                near[number] = mine
 
     def _one_by_one(
-        self, centroids: NDArray[np.float32], shares: list[int], near: list[Rows], offers: _Offers, asker: int | None
+        self, centroids: NDArray[np.float32], shares: list[int], near: list[Rows], asker: int | None
     ) -> Rows:
-        """Chosen for one centroid after another, of more rows than were offered where these are too few."""
+        """Chosen for one centroid after another: what one may have depends on what those before have."""
         chosen: dict[int, int] = {}  # the row of each content
         priorities = []
-        for centroid, quota, first, offered in zip(centroids, shares, near, offers.each(), strict=True):
-            mine = _first_new(*offered, quota, chosen)
-            if len(mine) < quota or self._picky:
-                mine = self._nearest(centroid, quota, first, asker, chosen)
+        for centroid, quota, rows in zip(centroids, shares, near, strict=True):
+            mine = self._nearest(centroid, quota, rows, asker, chosen)
             chosen |= mine
             priorities.append((np.arange(len(mine)) + 0.5) / max(quota, 1))
         order = np.argsort(np.concatenate(priorities), kind="stable")
         return np.fromiter(chosen.values(), np.int64, len(chosen))[order]
+
+    @property
+    def _findable(self) -> int:
+        """How many rows a search can find at most."""
+        allowed = self.view.allowed
+        return len(self.view) if allowed is None else min(allowed.count, len(self.view))
 
     @property
     def _picky(self) -> bool:
@@ -120,7 +133,7 @@ class ProfileMatcher(Matcher):
     def _first_look(self, quota: int) -> int:
         """How many rows to ask for, of which some will be dropped."""
         spare = min(_LEAST_SPARE + quota, _SPARE)
-        return min(int(self._engine.margin * quota) + spare, len(self.view)) if quota else 0
+        return min(int(self._engine.margin * quota) + spare, self._findable) if quota else 0
 
     def _nearest(
         self, centroid: NDArray[np.float32], quota: int, rows: Rows, asker: int | None, before: dict[int, int]
@@ -133,9 +146,9 @@ class ProfileMatcher(Matcher):
         while look > 0:
             admissible = self._admissible(rows[rows < len(self.view)], asker, taken)
             chosen, complete = self._balanced(admissible, quota)
-            if ((complete or look >= _LOOKS_FOR_LABELS * quota) and len(chosen) >= quota) or look == len(self.view):
+            if ((complete or look >= _LOOKS_FOR_LABELS * quota) and len(chosen) >= quota) or look >= self._findable:
                 return dict(zip(self.view.content_keys[chosen].tolist(), chosen.tolist(), strict=True))
-            look = min(4 * look, len(self.view))
+            look = min(_FURTHER * look, self._findable)
             rows, _ = self._engine.search(centroid, look, self.view.allowed)
         return {}
 
@@ -144,17 +157,3 @@ def _counted(kept: NDArray[np.bool_], ends: NDArray[np.int64]) -> NDArray[np.int
     """Places among [n] as places among those that are kept."""
     counted: NDArray[np.int64] = np.append(0, np.cumsum(kept))[ends]
     return counted
-
-
-def _first_new(rows: list[int], keys: list[int], quota: int, before: dict[int, int]) -> dict[int, int]:
-    """Of rows in order, with their keys, the first ``quota`` whose key is new, by their keys."""
-    mine = dict(zip(keys[:quota], rows[:quota], strict=True))
-    if len(mine) == quota and before.keys().isdisjoint(mine):
-        return mine
-    mine = {}
-    for row, key in zip(rows, keys, strict=True):
-        if len(mine) == quota:
-            break
-        if key not in before:
-            mine.setdefault(key, row)
-    return mine

@@ -34,7 +34,17 @@ class Allowed:
     @property
     def share(self) -> float:
         """Share of the rows that may be found."""
-        return float(self.marked.mean()) if len(self.marked) else 0.0
+        return self.count / max(len(self.marked), 1)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows that may be found, ascending."""
+        return np.flatnonzero(self.marked)
+
+    @cached_property
+    def count(self) -> int:
+        """How many these are."""
+        return int(np.count_nonzero(self.marked))
 
     @cached_property
     def bits(self) -> NDArray[np.uint8]:
@@ -147,6 +157,14 @@ def products(queries: Vectors, columns: Vectors, out: Vectors) -> Vectors:
     for begin in range(0, columns.shape[1], step):
         np.matmul(queries, columns[:, begin : begin + step], out=out[:, begin : begin + step])
     return out
+
+
+def nearest_of(rows: Rows, queries: Vectors, vectors: Vectors, counts: Sequence[int]) -> list[Found]:
+    """The nearest of few rows [n] for queries [m, d], exactly; ``vectors`` are those of all rows."""
+    columns = np.ascontiguousarray(vectors[rows].T)
+    queries = np.ascontiguousarray(queries, np.float32)
+    scores = products(queries, columns, np.empty((len(queries), len(rows)), np.float32))
+    return best(np.broadcast_to(rows, scores.shape), scores, np.asarray(counts))
 
 
 def found(rows: Rows, scores: Vectors) -> Found:

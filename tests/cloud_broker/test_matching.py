@@ -18,7 +18,7 @@ from cloud_broker.matching.matcher import Matcher, PoolView, RandomMatcher, quot
 from cloud_broker.matching.opinions import Opinions
 from cloud_broker.matching.options import MatchOptions
 from cloud_broker.matching.profile_matching import ProfileMatcher
-from cloud_broker.matching.vector_index import best, ordered
+from cloud_broker.matching.vector_index import Allowed, best, ordered
 from cloud_broker.pool.sample_pool import SamplePool
 from protocol.batch_codec import decode_batch
 from protocol.errors import MalformedMessageError
@@ -65,29 +65,32 @@ def test_centroids_are_served_by_their_weights_in_every_beginning() -> None:
     assert [(rows[:n] < 50).sum() for n in (4, 20, 40)] == [3, 15, 30]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=80)
 @given(
-    st.integers(1, 120) | st.integers(400, 1200),
-    st.integers(1, 40) | st.integers(400, 2000),
-    st.integers(1, 60),
-    st.sampled_from([None, 0, 1]),
-    st.integers(0, 99),
+    samples=st.integers(1, 120) | st.integers(400, 1200),
+    contents=st.integers(1, 40) | st.integers(400, 2000),
+    wanted=st.integers(1, 60),
+    asker=st.sampled_from([None, 0, 1]),
+    allowed=st.sampled_from([1.0, 0.5, 0.02]),
+    seed=st.integers(0, 99),
 )
-@example(samples=900, contents=600, wanted=60, asker=0, seed=1)  # near ones are offered twice, not all of them in time
+# Near ones are offered twice, not all of them in time.
+@example(samples=900, contents=600, wanted=60, asker=0, allowed=1.0, seed=1)
 def test_each_centroid_has_its_nearest_that_none_before_it_took(
-    samples: int, contents: int, wanted: int, asker: int | None, seed: int
+    *, samples: int, contents: int, wanted: int, asker: int | None, allowed: float, seed: int
 ) -> None:
     """However often contents repeat: in the order of centroids, each takes the nearest of contents not yet taken."""
     rng = np.random.default_rng(seed)
     owners, keys = rng.integers(0, 3, samples).astype(np.int32), rng.integers(0, contents, samples)
     centroids = unit_vectors(4, seed=seed).astype(np.float16).astype(np.float32)
     weights = tuple(rng.dirichlet(np.ones(4)).tolist())
-    view = PoolView(unit_vectors(samples), owners, keys)
+    may = rng.random(samples) < allowed
+    view = PoolView(unit_vectors(samples), owners, keys, allowed=None if may.all() else Allowed(may))
     expected: dict[int, int] = {}
     for centroid, quota in zip(centroids, quotas(weights, wanted), strict=True):
         end = len(expected) + quota
         for row in np.argsort(-(view.vectors @ centroid), kind="stable").tolist():
-            if len(expected) < end and owners[row] != asker:
+            if len(expected) < end and owners[row] != asker and may[row]:
                 expected.setdefault(keys[row], row)
     rows = ProfileMatcher(view).rank(query_of(centroids, weights, max_samples=wanted), asker)
     assert sorted(rows.tolist()) == sorted(expected.values())

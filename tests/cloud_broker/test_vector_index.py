@@ -139,7 +139,7 @@ class TestInvertedFile(Contract):
         """See `Contract.make`."""
         built = inverted_build.build(folder, vectors(), _times(ROWS), recall=0.9999999)
         inverted_build.publish(folder, built, np.zeros(ROWS, np.bool_))
-        return InvertedFileIndex(folder, vectors)
+        return InvertedFileIndex(folder, vectors, few=0)
 
     def test_no_more_is_looked_through_than_is_enough(self, vectors: Growing, tmp_path: Path) -> None:
         """The shortest look that reaches the wanted recall is used, and what it reaches is on record."""
@@ -214,7 +214,7 @@ class TestInvertedFile(Contract):
         rows[:, 4:] = rows[:40, 4:][np.random.default_rng(3).integers(0, 40, ROWS)]
         built = inverted_build.build(tmp_path, rows, _times(ROWS), recall=0.5)
         inverted_build.publish(tmp_path, built, np.zeros(ROWS, np.bool_))
-        engine = InvertedFileIndex(tmp_path, vectors)
+        engine = InvertedFileIndex(tmp_path, vectors, few=0)
         query = rows[:3] * np.repeat([0, 1], 4).astype(np.float32)
         query[1] = rows[1]
         assert engine.opened.by_lists(query).tolist() == [False, True, False]
@@ -244,6 +244,30 @@ class TestInvertedFile(Contract):
             with pytest.raises(StorageError, match="cannot read"):
                 InvertedFileIndex(tmp_path, vectors)
             file.write_bytes(kept)
+
+
+class TestFewOfAnInvertedFile(Contract):
+    """The same file, where filters let so few rows through that these are compared."""
+
+    def make(self, vectors: Growing, folder: Path) -> VectorIndex:
+        """See `Contract.make`."""
+        built = inverted_build.build(folder, vectors(), _times(ROWS), recall=0.9999999)
+        inverted_build.publish(folder, built, np.zeros(ROWS, np.bool_))
+        return InvertedFileIndex(folder, vectors)
+
+    @pytest.mark.parametrize("allowed", [40, 1, 0])
+    def test_all_that_may_be_found_are_found(self, vectors: Growing, tmp_path: Path, allowed: int) -> None:
+        """However short the look, and in whatever lists they are."""
+        built = inverted_build.build(tmp_path, vectors(), _times(ROWS), recall=0.5)
+        inverted_build.publish(tmp_path, built, np.zeros(ROWS, np.bool_))
+        marked = np.zeros(ROWS, np.bool_)
+        marked[np.random.default_rng(4).permutation(ROWS)[:allowed]] = True
+        queries = unit_vectors(3, 8, seed=2)
+        found = InvertedFileIndex(tmp_path, vectors).search_many(queries, [allowed, 5, 600], Allowed(marked))
+        exact = ExactIndex(vectors).search_many(queries, [allowed, 5, 600], Allowed(marked))
+        for (rows, scores), (right, best_scores) in zip(found, exact, strict=True):
+            assert rows.tolist() == right.tolist()
+            assert np.allclose(scores, best_scores, atol=1e-6)
 
 
 class TestMilvus(Contract):
