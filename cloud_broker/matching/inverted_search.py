@@ -20,7 +20,7 @@ from cloud_broker.errors import StorageError
 from cloud_broker.matching.codebooks import Codebooks, Floats
 from cloud_broker.matching.fast_scan import fast_scan, scan
 from cloud_broker.matching.inverted_current import Current, read_current
-from cloud_broker.matching.list_choice import ListChoice, Listed, Looked
+from cloud_broker.matching.list_choice import ListChoice, Listed, Looked, missed
 from cloud_broker.matching.packed_lists import PackedLists
 from cloud_broker.matching.paging import touched
 from cloud_broker.matching.second_halves import SecondHalves
@@ -30,14 +30,14 @@ _faiss: Any = faiss  # its stubs tell of the C++ interface
 _DENSE = 0.7  # where so much of a stretch is allowed, the rest is dropped when found
 _SPARE = 16
 _MORE = 1.05  # times as many as should be enough where some are dropped
-_FILTERED = 0.5  # of what may be missed, with a filter: alike samples are left out alike, so the rest lie elsewhere
 
 
 @dataclass(frozen=True)
 class _Filter:
     """A filter as the file's places have it: from ``first`` on, all of them, or those that ``bits`` marks.
 
-    ``dense`` is the share of the former that the latter are, ``listed`` how many of these each list has.
+    ``dense`` is the share of the former that the latter are, ``listed`` how many of these each list has; `missed` says
+    what ``may_miss`` is.
     """
 
     of: Allowed
@@ -45,6 +45,7 @@ class _Filter:
     dense: float
     bits: NDArray[np.uint8]
     listed: Listed
+    may_miss: float
 
 
 @dataclass(frozen=True)
@@ -154,23 +155,24 @@ class Opened:
 
     def _within(self, asked: _Asked, allowed: Allowed | None) -> list[Found]:
         if allowed is None:
-            return self._found(asked, self._all, self.choice.everything)
+            return self._found(asked, self._all, self.choice.everything, 1.0)
         chosen = self._translated(allowed)
         if chosen.listed.nothing:
             return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(asked.queries)
         marked = _faiss.IDSelectorBitmap(chosen.bits)
         if chosen.dense < _DENSE:
-            return self._found(asked, marked, chosen.listed)
+            return self._found(asked, marked, chosen.listed, chosen.may_miss)
         stretch = self.current.rows - chosen.first
         more = asked.times(_MORE / chosen.dense, _SPARE, stretch)
-        found = self._found(more, _faiss.IDSelectorRange(chosen.first, self.current.rows), chosen.listed)
+        stretched = _faiss.IDSelectorRange(chosen.first, self.current.rows)
+        found = self._found(more, stretched, chosen.listed, chosen.may_miss)
         # Looked up for all queries at once.
         may_all = np.split(allowed.contains(np.concatenate([rows for rows, _ in found])), _ends(found)[:-1])
         for number, ((rows, scores), may) in enumerate(zip(found, may_all, strict=True)):
             most = asked.most[number]
             found[number] = rows[may][:most], scores[may][:most]
             if np.count_nonzero(may) < asked.counts[number] and len(rows) < stretch:
-                found[number] = self._found(asked.some([number]), marked, chosen.listed)[0]
+                found[number] = self._found(asked.some([number]), marked, chosen.listed, chosen.may_miss)[0]
         return found
 
     def chosen_lists(self, queries: Floats, counts: NDArray[np.int64]) -> Looked:
@@ -204,15 +206,14 @@ class Opened:
     def _erase_in_lists(self, marked: NDArray[np.bool_]) -> None:
         self.lists.erase(np.arange(len(self.lists.sizes)), marked[self.order])
 
-    def _found(self, asked: _Asked, selector: Any, listed: Listed) -> list[Found]:
-        """The best that a selector lets through, which are as many of each list as is ``listed``."""
+    def _found(self, asked: _Asked, selector: Any, listed: Listed, may_miss: float) -> list[Found]:
+        """The best that a selector lets through, which are as many of each list as is ``listed``; see `_Filter`."""
         # OpenMP counts threads per caller, so each worker thread says so for itself.
         _faiss.omp_set_num_threads(1)
         reach, times = self.current.looks_for(asked.counts)
         candidates = np.maximum(np.ceil(asked.counts * times).astype(np.int64), asked.most) + _SPARE
         candidates = np.minimum(candidates, self.current.rows)
-        if listed is not self.choice.everything:
-            reach = 1 - _FILTERED * (1 - reach)
+        reach = 1 - may_miss * (1 - reach)
         looked = self.choice.choose(asked.queries, asked.counts.astype(np.float32), reach, listed)
         ids = scan(self.index, asked.queries, *looked, int(candidates.max()), selector=selector)
         ids[np.arange(ids.shape[1]) >= candidates[:, np.newaxis]] = -1
@@ -227,8 +228,9 @@ class Opened:
             marked[: len(allowed.marked)] = allowed.marked[: self.current.rows]
             marked = marked[self.order]
             first = int(marked.argmax())
-            bits, listed = np.packbits(marked, bitorder="little"), self.choice.listed(self.lists.count(marked))
-            known = self._filter = _Filter(allowed, first, float(marked[first:].mean()), bits, listed)
+            bits, counts = np.packbits(marked, bitorder="little"), self.lists.count(marked)
+            dense, listed = float(marked[first:].mean()), self.choice.listed(counts)
+            known = self._filter = _Filter(allowed, first, dense, bits, listed, missed(counts, self.lists.sizes))
         return known
 
 

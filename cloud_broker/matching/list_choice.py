@@ -30,6 +30,9 @@ _BINS, _BINS_A_WIDTH = 96, 12.0
 _SHARES = tail(((np.arange(_BINS) + 0.5) / _BINS_A_WIDTH).astype(np.float32))  # of a list in each bin that are nearer
 _LEAST_SHARE = 0.8  # of what a query would have alone, that it has when others are asked with it
 _NEAREST_FIRST = 64  # first centres at least, whose lists tell how near the k-th nearest is at least
+_FILTERED = 0.5  # of what may be missed, with a filter: alike samples are left out alike, so the rest lie elsewhere
+_SELECTIVE = 0.1  # where a smaller share is let through, less may be missed in proportion
+_EVERYWHERE = 2**18  # rows in lists that have any, up to which all of these are looked through
 _FAR = np.float32(6)  # widths below that, from where on a list has one in a thousand million of its vectors
 
 
@@ -84,6 +87,8 @@ class ListChoice:
         """
         listed = listed or self.everything
         halves = Halves(*self._judged(queries), listed.many)
+        if reach.min() >= 1 and not listed.nothing:
+            return _everywhere(halves)
         few = self._shape[0] <= 4 * _NEAREST_FIRST or reach.max() >= 1
         lists, thresholds = _all(halves, counts) if few else _near_enough(halves, counts, listed.empty)
         bins = _bins(lists, thresholds)
@@ -100,6 +105,27 @@ class ListChoice:
             _products(second, by_second[0]),
             _products(np.square(second), by_second[1]),
         )
+
+
+def missed(counts: NDArray[np.int64], sizes: NDArray[np.int64]) -> float:
+    """How much of what may be missed without a filter may be missed with one.
+
+    Args:
+        counts: int64 [lists], how many of each list it lets through.
+        sizes: int64 [lists], how many each has.
+    """
+    share = counts.sum() / max(sizes.sum(), 1)
+    if share < _SELECTIVE and sizes[counts > 0].sum() <= _EVERYWHERE:
+        return 0.0
+    return _FILTERED * float(min(share / _SELECTIVE, 1.0))
+
+
+def _everywhere(halves: Halves) -> Looked:
+    """All lists of which anything may be found, the same for each query."""
+    lists, seconds = np.flatnonzero(halves.many), halves.many.shape[1]
+    first, second = np.divmod(lists, seconds)
+    near = halves.near.take(first, axis=1) + halves.second_near.take(second, axis=1)
+    return np.tile(lists, (len(near), 1)), near
 
 
 def _all(halves: Halves, counts: Floats) -> tuple[Lists, Floats]:

@@ -150,6 +150,14 @@ class TestInvertedFile(Contract):
         assert lists.shape[1] < len(opened.books)
         assert 0.5 <= opened.current.recall < 1
 
+    def test_where_little_is_let_through_it_is_looked_for_everywhere(self, vectors: Growing, tmp_path: Path) -> None:
+        """A file that may miss half of the nearest misses none of one row in thirty."""
+        built = inverted_build.build(tmp_path, vectors(), _times(ROWS), recall=0.5)
+        inverted_build.publish(tmp_path, built, np.zeros(ROWS, np.bool_))
+        engine, few = InvertedFileIndex(tmp_path, vectors, few=0), Allowed(np.arange(ROWS) % 30 == 7)
+        for query in unit_vectors(5, 8, seed=2):
+            assert engine.search(query, 10, few)[0].tolist() == ExactIndex(vectors).search(query, 10, few)[0].tolist()
+
     def test_another_worker_goes_over_to_a_new_file(self, vectors: Growing, tmp_path: Path) -> None:
         """Who has the old file open answers from it until it grows, then from the new one."""
         engine = self.make(vectors, tmp_path)

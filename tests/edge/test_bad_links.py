@@ -96,8 +96,8 @@ def test_a_transfer_that_is_cut_often_asks_for_each_chunk_until_it_is_here(
         assert cuts == 8
         assert link.connections >= 8
     if not shared:
-        # All may be under way when a cut comes, the window holds 64 chunks. So after each cut it asks for what is not here
-        # at most: 9/9 of all, 8/9 and so on, five times as many in all. Whoever began anew would ask for nine times.
+        # All may be under way when a cut comes: the window holds 64 chunks. So after each cut it asks for what is not
+        # here, 9/9 of all, 8/9 and so on: five times as many in all. Whoever began anew would ask for nine times.
         assert len(asked) < 6 * chunk_count(ref.size_bytes)
     else:
         assert not asked
