@@ -19,6 +19,10 @@ class Askers:
 
         Whoever has a number keeps it for as long as the pool is open. Whoever had none has rows only if some came
         since, for a contributor is listed before its rows are there.
+
+        Raises:
+            StorageError: If the pool's list cannot be read.
+            UnavailableError: If another process has kept it for too long.
         """
         rows = len(self._pool)  # before looking: it may be listed, and its rows come, meanwhile
         number, looked_at = self._known.get(name, (None, -1))

@@ -160,7 +160,17 @@ def products(queries: Vectors, columns: Vectors, out: Vectors) -> Vectors:
 
 
 def nearest_of(rows: Rows, queries: Vectors, vectors: Vectors, counts: Sequence[int]) -> list[Found]:
-    """The nearest of few rows [n] for queries [m, d], exactly; ``vectors`` are those of all rows."""
+    """The nearest of few rows, exactly, on one thread: takes 4 bytes for each of them and each dimension or query.
+
+    Args:
+        rows: int64 [n], which may be found, ascending.
+        queries: float32 [m, d].
+        vectors: float32 [all, d], of all rows.
+        counts: At most so many for each query, [m].
+
+    Returns:
+        What is found for each query, as `VectorIndex.search` has it.
+    """
     columns = np.ascontiguousarray(vectors[rows].T)
     queries = np.ascontiguousarray(queries, np.float32)
     scores = products(queries, columns, np.empty((len(queries), len(rows)), np.float32))
